@@ -1,0 +1,1 @@
+//! The run as a stepper: tools, permissions, sandbox and the decision what comes next.

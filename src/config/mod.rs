@@ -1,0 +1,1 @@
+//! What the operator said: settings, state-root layout, routes file.

@@ -1,0 +1,1 @@
+//! Wiring: open, lock, recover, catch up, start, drain.

@@ -1,0 +1,52 @@
+//! Every limit in one place, with its unit in the name.
+
+/// Largest record, as a line without its newline.
+pub const RECORD_BYTES: usize = 1 << 20;
+/// Most records in a batch.
+pub const BATCH_RECORDS: usize = 1_024;
+/// A batch closes before a decision that would pass this.
+pub const BATCH_BYTES: usize = 1 << 20;
+/// Largest decision, all its records together.
+pub const DECISION_BYTES: usize = 4 << 20;
+/// A segment closes when it reaches this.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Written-ahead space in front of the data, and the size of `journal/next`.
+pub const WRITTEN_AHEAD_BYTES: u64 = 8 << 20;
+/// A personal part larger than this becomes a blob.
+pub const INLINE_PART_BYTES: usize = 64 << 10;
+/// How late `acked` may be behind a sync, milliseconds.
+pub const ACKED_DELAY_MS: u64 = 50;
+/// How long an idempotency receipt is kept, milliseconds.
+pub const IDEMPOTENCY_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Most idempotency receipts an organisation has in force.
+pub const IDEMPOTENCY_RECEIPTS: usize = 100_000;
+/// Longest idempotency key, bytes.
+pub const IDEMPOTENCY_KEY_BYTES: usize = 200;
+/// Largest request body, bytes.
+pub const REQUEST_BODY_BYTES: usize = 1 << 20;
+/// Longest title of a session, bytes.
+pub const TITLE_BYTES: usize = 500;
+/// Most entries in `metadata`.
+pub const METADATA_ENTRIES: usize = 32;
+/// Longest key or value in `metadata`, bytes.
+pub const METADATA_VALUE_BYTES: usize = 1_000;
+/// Longest text of a run's input, bytes, all items together.
+pub const INPUT_BYTES: usize = 512 << 10;
+/// Most items in a run's input.
+pub const INPUT_ITEMS: usize = 64;
+/// Most runs that wait in one session's queue.
+pub const QUEUED_RUNS_PER_SESSION: usize = 1_000;
+/// Model turns after which a run fails, where the caller names none.
+pub const TURNS_DEFAULT: u32 = 50;
+/// Most model turns that a caller may ask for.
+pub const TURNS_MAX: u32 = 500;
+/// Most tool calls in one turn.
+pub const CALLS_PER_TURN: usize = 64;
+/// How long an approval waits, milliseconds.
+pub const APPROVAL_MS: u64 = 24 * 60 * 60 * 1_000;
+/// How long a question waits, milliseconds.
+pub const QUESTION_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Most permission rules in one scope.
+pub const PERMISSION_RULES: usize = 500;
+/// Longest note of an operator, bytes.
+pub const NOTE_BYTES: usize = 2_000;

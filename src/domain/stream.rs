@@ -1,0 +1,94 @@
+//! The stream that a record belongs to: one noun and, where there are many of it, an id.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::ids::{RunId, SessionId};
+
+/// What a record is about. Written `session/session_01J…`, `run/run_01J…`, or a word that stands alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stream {
+    /// The journal's own affairs.
+    Journal,
+    /// The daemon's life.
+    Daemon,
+    /// Runtime configuration.
+    Runtime,
+    /// Tokens and access of the control plane.
+    ControlPlane,
+    /// One session.
+    Session(SessionId),
+    /// One run, with its turns, calls, approvals, questions and tasks.
+    Run(RunId),
+}
+
+impl Stream {
+    /// Parses the written form.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "journal" => Some(Self::Journal),
+            "daemon" => Some(Self::Daemon),
+            "runtime" => Some(Self::Runtime),
+            "control_plane" => Some(Self::ControlPlane),
+            _ => match text.split_once('/')? {
+                ("session", id) => SessionId::parse(id).ok().map(Self::Session),
+                ("run", id) => RunId::parse(id).ok().map(Self::Run),
+                (_, _) => None,
+            },
+        }
+    }
+
+    /// The run, where this is a run's stream.
+    pub fn run(self) -> Option<RunId> {
+        match self {
+            Self::Run(id) => Some(id),
+            Self::Journal | Self::Daemon | Self::Runtime | Self::ControlPlane | Self::Session(_) => None,
+        }
+    }
+
+    /// The session, where this is a session's stream.
+    pub fn session(self) -> Option<SessionId> {
+        match self {
+            Self::Session(id) => Some(id),
+            Self::Journal | Self::Daemon | Self::Runtime | Self::ControlPlane | Self::Run(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Journal => f.write_str("journal"),
+            Self::Daemon => f.write_str("daemon"),
+            Self::Runtime => f.write_str("runtime"),
+            Self::ControlPlane => f.write_str("control_plane"),
+            Self::Session(id) => write!(f, "session/{id}"),
+            Self::Run(id) => write!(f, "run/{id}"),
+        }
+    }
+}
+
+impl Serialize for Stream {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stream {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a stream"))
+    }
+}
+
+impl schemars::JsonSchema for Stream {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Stream".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^(journal|daemon|runtime|control_plane|session/session_[0-7][0-9A-HJKMNP-TV-Z]{25}|run/run_[0-7][0-9A-HJKMNP-TV-Z]{25})$",
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! The door: routes, authentication, extraction, replies, problems and streams.

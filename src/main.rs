@@ -1,0 +1,5 @@
+//! The doorway: everything testable is in the library.
+
+fn main() -> std::process::ExitCode {
+    chancery::cli::main()
+}

@@ -1,0 +1,1 @@
+//! Other people's machines: the guarded client and the model providers.

@@ -1,0 +1,65 @@
+//! Clocks: wall time for people, boot time for measuring. Both are arguments of whatever needs them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A source of time.
+pub trait Clock: Send + Sync {
+    /// Wall clock, Unix milliseconds UTC. May jump.
+    fn wall_ms(&self) -> u64;
+    /// Milliseconds since the machine booted, suspend included. Never goes back.
+    fn boot_ms(&self) -> u64;
+}
+
+/// The machine's clocks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+fn milliseconds(id: rustix::time::ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(id);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+impl Clock for SystemClock {
+    fn wall_ms(&self) -> u64 {
+        milliseconds(rustix::time::ClockId::Realtime)
+    }
+
+    fn boot_ms(&self) -> u64 {
+        milliseconds(rustix::time::ClockId::Boottime)
+    }
+}
+
+/// A clock that moves only when told to.
+#[derive(Debug)]
+pub struct FakeClock {
+    wall: AtomicU64,
+    boot: AtomicU64,
+}
+
+impl FakeClock {
+    /// A clock that starts at these times.
+    pub fn at(wall_ms: u64, boot_ms: u64) -> Self {
+        Self { wall: AtomicU64::new(wall_ms), boot: AtomicU64::new(boot_ms) }
+    }
+
+    /// Lets time pass on both clocks.
+    pub fn advance(&self, ms: u64) {
+        self.wall.fetch_add(ms, Ordering::SeqCst);
+        self.boot.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// Makes the wall clock jump.
+    pub fn jump_to(&self, wall_ms: u64) {
+        self.wall.store(wall_ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for FakeClock {
+    fn wall_ms(&self) -> u64 {
+        self.wall.load(Ordering::SeqCst)
+    }
+
+    fn boot_ms(&self) -> u64 {
+        self.boot.load(Ordering::SeqCst)
+    }
+}

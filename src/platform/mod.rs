@@ -1,0 +1,5 @@
+//! The machine: clocks, entropy, files, tasks; each with a double. Nothing here knows what an event is.
+
+pub mod clock;
+pub mod entropy;
+pub mod tasks;

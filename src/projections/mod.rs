@@ -1,0 +1,1 @@
+//! Read models, snapshots, the index and the feed.

@@ -1,0 +1,1 @@
+//! What one can ask: the clerk, authority, one file of use cases a noun, and the workers.
