@@ -206,7 +206,7 @@ pub fn decide(world: &World, command: &Command, context: &mut Context<'_>) -> Re
 }
 
 /// A request that has the right shape but breaks a rule, at one place of its body.
-pub(super) fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Refusal {
+pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Refusal {
     Refusal::new(Reason::RequestInvalid, detail).at(pointer)
 }
 
