@@ -89,3 +89,56 @@ fn hidden(letter: char) -> bool {
             | 0xE000..=0xF8FF | 0xFE00..=0xFE0F | 0xFEFF | 0xFFA0 | 0xFFF0..=0xFFFD | 0xFFFE | 0xFFFF
             | 0x1BCA0..=0x1BCA3 | 0x1D173..=0x1D17A | 0xE0000..=0x10_FFFF)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::canonical::tests::call;
+
+    #[test]
+    fn a_card_shows_every_field_that_matters() {
+        let arguments = json!({"command": "ls -l\nrm x", "timeout_ms": 5, "description": "Look, then tidy."});
+        let expected = "\
+tool: bash
+tool version: 1
+run: run_00000000000000000000000005
+workspace root: 1:2
+folder: .
+arguments:
+  command:
+  | ls -l
+  | rm x
+  description: Look, then tidy.
+  timeout_ms (JSON): 5
+files as they are now:
+  a.rs: does not exist
+  b.rs: sha256 00ff
+";
+        assert_eq!(call(arguments).card().unwrap().text, expected);
+    }
+
+    #[test]
+    fn no_character_hides_another_or_pretends_to_be_one() {
+        let nasty = "a\u{202e}b\u{200b}c\u{1b}[2Jd\u{7}\u{a0}\te\r⟨U+0041⟩";
+        let card = call(json!({"command": nasty})).card().unwrap().text;
+        assert!(
+            card.contains("a⟨U+202E⟩b⟨U+200B⟩c⟨U+001B⟩[2Jd⟨U+0007⟩⟨U+00A0⟩⟨U+0009⟩e⟨U+000D⟩⟨U+27E8⟩U+0041⟩\n"),
+            "{card}"
+        );
+    }
+
+    #[test]
+    fn a_text_cannot_imitate_a_field_of_the_card() {
+        let card = call(json!({"command": "true\nfolder: /"})).card().unwrap().text;
+        assert_eq!(card.lines().filter(|line| line.starts_with("folder:")).count(), 1);
+        assert!(card.contains("\n  | folder: /\n"));
+    }
+
+    #[test]
+    fn a_number_and_its_text_look_different() {
+        let number = call(json!({"n": 5})).card().unwrap();
+        let text = call(json!({"n": "5"})).card().unwrap();
+        assert_ne!(number, text);
+    }
+}

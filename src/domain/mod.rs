@@ -27,3 +27,10 @@ pub mod stream;
 pub mod task;
 pub mod turn;
 pub mod world;
+
+#[cfg(test)]
+pub(crate) mod laws;
+#[cfg(test)]
+mod stories;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -279,3 +279,90 @@ impl World {
         self.set_stage(record, body.call_id, Stage::Judged(body.decision));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Rules<'static> = Rules { session: &[], project: &[], user: &[] };
+    const MODES: [Mode; 5] = [Mode::Default, Mode::AcceptEdits, Mode::BypassPermissions, Mode::Plan, Mode::DontAsk];
+
+    fn rule(tool: &str, behavior: Behavior) -> Rule {
+        Rule { tool: tool.to_owned(), behavior }
+    }
+
+    #[test]
+    fn each_mode_decides_about_each_tool_as_the_matrix_says() {
+        use Behavior::{Allow, Ask, Deny};
+        let matrix: [(&[&str], [Behavior; 5]); 7] = [
+            (&["bash"], [Ask, Ask, Allow, Deny, Deny]),
+            (&["write_file", "edit_file", "apply_patch"], [Ask, Allow, Allow, Deny, Deny]),
+            (&["mcp__linear__create", "mcp__x"], [Ask, Ask, Allow, Deny, Deny]),
+            (&["list_mcp_resources", "list_mcp_resource_templates", "read_mcp_resource"], [Ask, Ask, Allow, Ask, Deny]),
+            (&["read_file", "list_files", "search_files", "ask_user_question"], [Allow; 5]),
+            (&["exit_plan_mode"], [Ask, Ask, Allow, Ask, Deny]),
+            (&["generate_image", "bash2", ""], [Allow, Allow, Allow, Deny, Allow]),
+        ];
+        let denied = [rule("*", Deny)];
+        for (tools, decisions) in matrix {
+            for tool in tools {
+                for (mode, decision) in MODES.into_iter().zip(decisions) {
+                    assert_eq!(assess(tool, mode, NONE).decision, decision, "{tool} in {mode:?}");
+                    let judged = assess(tool, mode, Rules { user: &denied, ..NONE });
+                    assert_eq!(judged.decision, Deny, "{tool} in {mode:?}, denied by a rule");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn modes_are_applied_to_what_rules_say() {
+        use Behavior::{Allow, Ask, Deny};
+        let cases = [
+            ("bash", Allow, [Allow, Allow, Allow, Deny, Allow]),
+            ("bash", Ask, [Ask, Ask, Allow, Deny, Deny]),
+            ("edit_file", Ask, [Ask, Allow, Allow, Deny, Deny]),
+            ("read_file", Ask, [Ask, Ask, Allow, Ask, Deny]),
+            ("generate_image", Allow, [Allow, Allow, Allow, Deny, Allow]),
+        ];
+        for (tool, behavior, decisions) in cases {
+            let rules = [rule(tool, behavior)];
+            for (mode, decision) in MODES.into_iter().zip(decisions) {
+                let judged = assess(tool, mode, Rules { session: &rules, ..NONE });
+                assert_eq!((judged.base, judged.decision), (behavior, decision), "{tool} {behavior:?} in {mode:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_scope_and_in_it_the_closest_and_first_rule_decides() {
+        use Behavior::{Allow, Ask, Deny};
+        let user = [rule("mcp__linear__get", Deny)];
+        let project =
+            [rule("*", Ask), rule("mcp__*", Deny), rule("mcp__linear__*", Allow), rule("mcp__linear__*", Deny)];
+        let session = [rule("bash", Allow)];
+        let rules = Rules { session: &session, project: &project, user: &user };
+        let of =
+            |tool: &str| assess(tool, Mode::Default, rules).rule.map(|rule| (rule.scope, rule.tool, rule.behavior));
+        assert_eq!(of("bash"), Some((RuleScope::Session, "bash".into(), Allow)));
+        assert_eq!(of("mcp__linear__get"), Some((RuleScope::Project, "mcp__linear__*".into(), Allow)));
+        assert_eq!(of("mcp__other"), Some((RuleScope::Project, "mcp__*".into(), Deny)));
+        assert_eq!(of("read_file"), Some((RuleScope::Project, "*".into(), Ask)));
+        let user_only = Rules { session: &session, project: &[], user: &user };
+        assert_eq!(assess("mcp__linear__get2", Mode::Default, user_only).rule, None);
+        let exact = [rule("bash*", Allow), rule("bash", Deny)];
+        assert_eq!(assess("bash", Mode::Default, Rules { user: &exact, ..NONE }).decision, Deny);
+    }
+
+    #[test]
+    fn a_rule_names_a_tool_a_prefix_or_everything() {
+        for good in ["bash", "mcp__*", "*", "mcp__a-b.c/d:e"] {
+            assert_eq!(check_rules("/rules", &[rule(good, Behavior::Allow)]), Ok(()));
+        }
+        for bad in ["", "a*b", "**", "two words", "b\u{0}"] {
+            let refusal =
+                check_rules("/rules", &[rule("bash", Behavior::Ask), rule(bad, Behavior::Allow)]).unwrap_err();
+            assert_eq!(refusal.pointer.as_deref(), Some("/rules/1/tool"), "{bad:?}");
+        }
+    }
+}
