@@ -134,3 +134,6 @@ impl Models {
         self.runs.ended(record, status);
     }
 }
+
+#[cfg(test)]
+mod laws;
