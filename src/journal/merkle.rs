@@ -80,7 +80,7 @@ impl Frontier {
 }
 
 /// Largest power of two smaller than `n`, for `n` of at least two.
-fn split(n: u64) -> u64 {
+pub(super) fn split(n: u64) -> u64 {
     1 << (63 - (n - 1).leading_zeros())
 }
 

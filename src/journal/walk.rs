@@ -3,9 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
+use super::batch::push_leaf;
 use super::line::{self, Header, LineError, Shape};
 use super::merkle::{Frontier, leaf_hash};
 use super::note::Note;
+use super::reader::Tile;
 use crate::domain::limits;
 use crate::platform::disk::DiskFile;
 
@@ -25,6 +27,10 @@ pub struct SealedBatch {
     pub offset: u64,
     /// Sequence number of the first line.
     pub first_seq: u64,
+    /// Perfect subtrees of 256 leaves that the batch completes.
+    pub tiles: Vec<Tile>,
+    /// The tree that the note signs.
+    pub sealed_tree: Frontier,
     /// The seal's note; its size is the seal's sequence number.
     pub note: Note,
 }
@@ -34,6 +40,11 @@ impl SealedBatch {
     pub fn record_lines(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().map(|end| end + 1));
         starts.zip(&self.ends).filter_map(|(start, end)| self.bytes.get(start..*end))
+    }
+
+    /// Offsets of all lines in `bytes`, the seal's included.
+    pub fn starts(&self) -> Vec<usize> {
+        std::iter::once(0).chain(self.ends.iter().map(|end| end + 1)).collect()
     }
 
     /// Offset behind the seal's newline.
@@ -148,6 +159,7 @@ impl Walker {
         let first_seq = self.tree.size();
         let mut tree = self.tree.clone();
         let mut ends = Vec::new();
+        let mut tiles = Vec::new();
         let mut length = 0;
         loop {
             let seq = tree.size();
@@ -158,7 +170,7 @@ impl Walker {
             let Some(text) = self.unread().get(length..end) else { return broken("the line has no end") };
             match line::shape(text) {
                 Some(Shape::Record(found)) if found == seq => {
-                    tree.push(leaf_hash(text));
+                    push_leaf(&mut tree, &mut tiles, leaf_hash(text));
                     ends.push(end);
                 }
                 Some(Shape::Seal(found)) if found == seq => {
@@ -166,9 +178,10 @@ impl Walker {
                     if note.size != seq || note.root != tree.root() {
                         return broken("the seal does not match the lines before it");
                     }
-                    tree.push(leaf_hash(text));
+                    let sealed_tree = tree.clone();
+                    push_leaf(&mut tree, &mut tiles, leaf_hash(text));
                     let bytes = self.unread().get(..=end).unwrap_or_default().to_vec();
-                    let batch = SealedBatch { bytes, ends, offset: self.offset, first_seq, note };
+                    let batch = SealedBatch { bytes, ends, offset: self.offset, first_seq, tiles, sealed_tree, note };
                     self.consume(end + 1);
                     self.tree = tree;
                     return Ok(Step::Batch(batch));
