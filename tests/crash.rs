@@ -251,7 +251,7 @@ fn every_changed_byte_of_the_acknowledged_past_is_refused_or_repaired_in_the_ope
                     };
                     journal.reader().scan(0, u64::MAX, visit).unwrap();
                     assert!(recorded, "byte {index} of {path} was changed and nobody noticed");
-                    assert!(path == acked::PATH || index % 512 == 0, "byte {index} of {path}");
+                    assert!(path == acked::PATH || index % 512 <= 1, "byte {index} of {path}");
                 }
             }
         }
