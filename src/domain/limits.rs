@@ -50,3 +50,15 @@ pub const QUESTION_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const PERMISSION_RULES: usize = 500;
 /// Longest note of an operator, bytes.
 pub const NOTE_BYTES: usize = 2_000;
+/// Longest route id, model name or tool name, bytes.
+pub const NAME_BYTES: usize = 200;
+/// Longest free-text answer to a question, bytes.
+pub const ANSWER_BYTES: usize = 64 << 10;
+/// Most options of a question.
+pub const QUESTION_OPTIONS: usize = 32;
+/// Longest text of a question, of its header, or of an option's label or description, bytes.
+pub const QUESTION_TEXT_BYTES: usize = 8 << 10;
+/// Largest canonical call or card, bytes; a call beyond it cannot be shown whole and is refused.
+pub const CARD_BYTES: usize = 256 << 10;
+/// Most lapses or half-done things settled in one decision; the sweep is repeated until nothing is left.
+pub const SWEEP_ITEMS: usize = 256;

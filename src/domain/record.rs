@@ -7,6 +7,9 @@ use super::actor::Actor;
 use super::event::Event;
 use super::stream::Stream;
 
+/// The organisation of everything that has no other.
+pub const DEFAULT_ORG: &str = "default";
+
 /// The request that a record belongs to; stands on the first record of a request only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -304,6 +304,12 @@ reasons! {
     RunOutcomeUnknown = "run.outcome_unknown", http 409, [effect_possible],
         "It cannot be known whether the call took effect.",
         "Look at the workspace and decide by hand; the call is never repeated silently.";
+    RunStepOutOfOrder = "run.step_out_of_order", http 409, [],
+        "The step does not fit where the run stands.",
+        "Read the run again; the daemon's own worker does so by itself.";
+    RunStopping = "run.stopping", http 409, [],
+        "The run was asked to stop.",
+        "Wait for its end; start a new run if the work is still wanted.";
     RunTerminal = "run.terminal", http 409, [],
         "The run has already ended.",
         "Start a new run in the session.";
