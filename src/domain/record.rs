@@ -91,3 +91,25 @@ pub struct Provenance {
     /// The request, written on the first record.
     pub request: Option<RequestFacts>,
 }
+
+impl Record {
+    /// A record that the daemon makes about itself.
+    pub fn by_system(seq: u64, ctx: u64, at_ms: u64, stream: Stream, event: Event) -> Self {
+        Self {
+            seq,
+            at_ms,
+            mono_ms: 0,
+            org: "default".to_owned(),
+            stream,
+            project: None,
+            subject: None,
+            actor: Actor::system("daemon"),
+            on_behalf_of: Vec::new(),
+            ctx,
+            request: None,
+            cause: None,
+            reason: None,
+            event,
+        }
+    }
+}

@@ -1,5 +1,8 @@
 //! The machine: clocks, entropy, files, tasks; each with a double. Nothing here knows what an event is.
 
 pub mod clock;
+pub mod disk;
 pub mod entropy;
+pub mod files;
+pub mod sim_disk;
 pub mod tasks;
