@@ -1,1 +1,4 @@
 //! The run as a stepper: tools, permissions, sandbox and the decision what comes next.
+
+pub mod stepper;
+pub mod transcript;

@@ -44,6 +44,10 @@ fn any_task(house: &House, at: u8) -> TaskId {
     pick(all, at, TaskId::from_ulid(ulid::Ulid(9)))
 }
 
+fn fresh_task(house: &House) -> TaskId {
+    TaskId::from_ulid(ulid::Ulid(1_000 + house.records.len() as u128))
+}
+
 fn any_approval(house: &House, at: u8) -> ApprovalId {
     let all = house.world.approvals.keys().chain(house.world.approvals_ended.keys()).copied().collect();
     pick(all, at, ApprovalId::from_ulid(ulid::Ulid(9)))
@@ -204,7 +208,9 @@ fn command_about_call(house: &House, (kind, at, how): Step) -> Command {
             let body = call::Refused { call_id, code: Reason::PermissionDenied, detail: String::new() };
             Command::RefuseCall(call::Refuse { run_id, body })
         }
-        16 => Command::StartTask(task::Start { run_id, call_id, command: "sleep 1".into() }),
+        16 => {
+            Command::StartTask(task::Start { task_id: fresh_task(house), run_id, call_id, command: "sleep 1".into() })
+        }
         _ => {
             let body = task::Finished {
                 task_id: any_task(house, at),
@@ -257,7 +263,7 @@ fn natural_command(house: &House, (_, at, how): Step) -> Option<Command> {
         }),
         _ if run.stop.is_some() => Command::StopRun(run::Confirm { run_id, why: Confirmed::Requested }),
         _ => match run.calls.iter().find(|(_, call)| call.stage != call::Stage::Done) {
-            Some((call_id, call)) => natural_call(run_id, *call_id, call, how),
+            Some((call_id, call)) => natural_call(house, run_id, *call_id, call, how),
             None if run.turn_stage == run::TurnStage::Requested => return about_run(7),
             None if run.turn > 0 && how % 4 == 0 => return about_run(3),
             None => return about_run(5),
@@ -265,7 +271,7 @@ fn natural_command(house: &House, (_, at, how): Step) -> Option<Command> {
     })
 }
 
-fn natural_call(run_id: RunId, call_id: CallId, call: &call::Live, how: u8) -> Command {
+fn natural_call(house: &House, run_id: RunId, call_id: CallId, call: &call::Live, how: u8) -> Command {
     match call.stage {
         call::Stage::Asked => Command::RecordPermission(permission::Judge { run_id, call_id }),
         call::Stage::Judged(Behavior::Allow) if call.tool == "ask_user_question" => {
@@ -292,7 +298,7 @@ fn natural_call(run_id: RunId, call_id: CallId, call: &call::Live, how: u8) -> C
             Command::RefuseCall(call::Refuse { run_id, body })
         }
         call::Stage::Dispatched if how.is_multiple_of(3) => {
-            Command::StartTask(task::Start { run_id, call_id, command: "sleep 1".into() })
+            Command::StartTask(task::Start { task_id: fresh_task(house), run_id, call_id, command: "sleep 1".into() })
         }
         call::Stage::Judged(Behavior::Allow) | call::Stage::Approved { .. } => {
             Command::DispatchCall(call::Dispatch { run_id, call_id, call_hash: "call".into(), sandbox: None })

@@ -104,7 +104,7 @@ pub enum Class {
     McpCall,
     /// Lists or reads what an MCP server offers.
     McpResource,
-    /// Reads files of the workspace.
+    /// Reads files of the workspace or the output of a task.
     Read,
     /// Talks to the person it works for.
     Coordination,
@@ -121,7 +121,7 @@ impl Class {
             "bash" => Self::Shell,
             "write_file" | "edit_file" | "apply_patch" => Self::Edit,
             "list_mcp_resources" | "list_mcp_resource_templates" | "read_mcp_resource" => Self::McpResource,
-            "read_file" | "list_files" | "search_files" => Self::Read,
+            "read_file" | "list_files" | "search_files" | "task_output" => Self::Read,
             "ask_user_question" => Self::Coordination,
             "exit_plan_mode" => Self::PlanExit,
             mcp if mcp.starts_with("mcp__") => Self::McpCall,
@@ -299,9 +299,9 @@ mod tests {
             (&["write_file", "edit_file", "apply_patch"], [Ask, Allow, Allow, Deny, Deny]),
             (&["mcp__linear__create", "mcp__x"], [Ask, Ask, Allow, Deny, Deny]),
             (&["list_mcp_resources", "list_mcp_resource_templates", "read_mcp_resource"], [Ask, Ask, Allow, Ask, Deny]),
-            (&["read_file", "list_files", "search_files", "ask_user_question"], [Allow; 5]),
+            (&["read_file", "list_files", "search_files", "task_output", "ask_user_question"], [Allow; 5]),
             (&["exit_plan_mode"], [Ask, Ask, Allow, Ask, Deny]),
-            (&["generate_image", "bash2", ""], [Allow, Allow, Allow, Deny, Allow]),
+            (&["task_stop", "generate_image", "bash2", ""], [Allow, Allow, Allow, Deny, Allow]),
         ];
         let denied = [rule("*", Deny)];
         for (tools, decisions) in matrix {

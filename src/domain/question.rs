@@ -219,7 +219,9 @@ fn check_ask(ask: &Ask) -> Result<(), Refusal> {
 
 pub(super) fn ask(world: &World, ask: &Ask, context: &mut Context<'_>) -> Result<Decided, Refusal> {
     let run = run::working(world, ask.run_id, context)?;
-    if call::of_run(run, ask.call_id)?.stage != Stage::Judged(Behavior::Allow) {
+    // What an approver allowed to ask is the question itself, so it stands for any hash.
+    let stage = &call::of_run(run, ask.call_id)?.stage;
+    if !matches!(stage, Stage::Judged(Behavior::Allow) | Stage::Approved { .. }) {
         return Err(out_of_order("The call may not ask a question now."));
     }
     check_ask(ask)?;

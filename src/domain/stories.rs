@@ -3,7 +3,7 @@
 use super::actor::ActorKind;
 use super::approval::Decision;
 use super::command::{Answer, Command};
-use super::ids::SessionId;
+use super::ids::{SessionId, TaskId};
 use super::permission::{Behavior, Mode};
 use super::reason::Reason;
 use super::record::{DEFAULT_ORG, Draft, RequestFacts};
@@ -210,7 +210,14 @@ fn a_boot_settles_open_calls_and_leaves_what_can_go_on() {
     let (call, behavior) = house.judged(open_call, "read_file");
     assert_eq!(behavior, Behavior::Allow);
     house.dispatch(open_call, call, "call").unwrap();
-    house.act(Command::StartTask(task::Start { run_id: open_call, call_id: call, command: "sleep 9".into() })).unwrap();
+    house
+        .act(Command::StartTask(task::Start {
+            task_id: TaskId::from_ulid(ulid::Ulid(7)),
+            run_id: open_call,
+            call_id: call,
+            command: "sleep 9".into(),
+        }))
+        .unwrap();
     let (waiting, _, approval) = house.waiting(sessions[2]);
     let queued = house.queued(sessions[3]);
 

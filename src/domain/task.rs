@@ -109,6 +109,8 @@ pub struct Live {
 /// A call started a background task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
+    /// The task; its id is made before its command is started.
+    pub task_id: TaskId,
     /// The run.
     pub run_id: RunId,
     /// The call.
@@ -135,12 +137,15 @@ pub struct Finish {
     pub body: Finished,
 }
 
-pub(super) fn start(world: &World, ask: &Start, context: &mut Context<'_>) -> Result<Decided, Refusal> {
+pub(super) fn start(world: &World, ask: &Start, context: &Context<'_>) -> Result<Decided, Refusal> {
     let run = run::claimed(world, ask.run_id, context)?;
     if call::of_run(run, ask.call_id)?.stage != Stage::Dispatched {
         return Err(out_of_order("The call was not made."));
     }
-    let id = TaskId::from_ulid(context.ulid());
+    let id = ask.task_id;
+    if world.tasks.contains_key(&id) || world.tasks_ended.contains_key(&id) {
+        return Err(out_of_order("There is a task with this id."));
+    }
     let event = Started { task_id: id, session_id: run.session, call_id: ask.call_id, command: ask.command.clone() };
     Ok(Decided::one(Draft::new(world.names.text(run.org), Stream::Run(ask.run_id), event.into()), Answer::Task(id)))
 }

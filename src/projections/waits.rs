@@ -69,8 +69,10 @@ impl<Status> Default for Filter<Status> {
 
 impl<Id: Ord + Copy + Display + FromStr, Status: Copy + PartialEq> Waits<Id, Status> {
     pub(super) fn open(&mut self, id: Id, row: Row<Status>) {
-        // Ids rise, so the list stays in order.
-        self.by_session.entry(row.session).or_default().push(id);
+        // Ids of one maker rise; those of two may cross by a little.
+        let of_session = self.by_session.entry(row.session).or_default();
+        let place = of_session.partition_point(|other| *other < id);
+        of_session.insert(place, id);
         self.rows.insert(id, row);
         self.open.insert(id);
     }

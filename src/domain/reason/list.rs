@@ -391,6 +391,9 @@ reasons! {
     ToolTimeout = "tool.timeout", http 422, [],
         "The tool ran out of time.",
         "Give it a longer limit or less work.";
+    ToolUnknown = "tool.unknown", http 422, [],
+        "There is no such tool.",
+        "Use one of the tools that were offered.";
     VaultLeaseRevoked = "vault.lease_revoked", http 403, [],
         "The lease was revoked.",
         "Ask for a new lease.";
