@@ -1,1 +1,3 @@
 //! The run as a stepper: tools, permissions, sandbox and the decision what comes next.
+
+pub mod sandbox;

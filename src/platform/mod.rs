@@ -2,4 +2,6 @@
 
 pub mod clock;
 pub mod entropy;
+pub mod processes;
+pub mod scratch;
 pub mod tasks;
