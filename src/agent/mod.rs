@@ -1,3 +1,6 @@
 //! The run as a stepper: tools, permissions, sandbox and the decision what comes next.
 
+pub mod background;
 pub mod sandbox;
+pub mod tools;
+pub mod workspace;

@@ -4,4 +4,5 @@ pub mod clock;
 pub mod entropy;
 pub mod processes;
 pub mod scratch;
+pub mod spool;
 pub mod tasks;
