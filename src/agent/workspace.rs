@@ -279,6 +279,7 @@ pub(super) fn refusal(path: &str, errno: Errno) -> Refusal {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the disk themselves")]
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -25,6 +25,7 @@ pub fn remove(path: &Path) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the disk themselves")]
 mod tests {
     use super::*;
 

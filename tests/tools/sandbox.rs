@@ -212,7 +212,7 @@ async fn a_daemon_to_be_killed() {
     command.workspace = std::path::Path::new(&root).join("work");
     command.cwd = command.workspace.clone();
     let _child = Launcher::new(settings).start(command).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
 }
 
 #[tokio::test]

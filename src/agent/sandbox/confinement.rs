@@ -88,6 +88,7 @@ fn seccomp() -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the disk themselves")]
 mod tests {
     use super::*;
 

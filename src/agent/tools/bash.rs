@@ -1,6 +1,7 @@
 //! `bash`: a shell command in the sandbox, waited for or in the background.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -151,7 +152,7 @@ fn outcome(mut output: String, truncated: bool, exit: &Exit, flood: bool) -> Too
         if !output.is_empty() && !output.ends_with('\n') {
             output.push('\n');
         }
-        output.push_str(&format!("[{remark}]\n"));
+        let _ = writeln!(output, "[{remark}]");
     }
     ToolOutcome { ok: code.is_none(), code, output, truncated, exit_code: exit.code, task: None }
 }

@@ -2,6 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 
 use super::text::Lines;
 use super::walk::{Bounds, Flow, Kind, glob, walk};
@@ -107,7 +108,7 @@ fn list(workspace: &Workspace, arguments: &Arguments) -> Result<ToolOutcome, Ref
         output.push_str("[there is more; ask for a folder further down or a narrower glob]\n");
     }
     if missed.unreadable > 0 {
-        output.push_str(&format!("[{} folders could not be read]\n", missed.unreadable));
+        let _ = writeln!(output, "[{} folders could not be read]", missed.unreadable);
     }
     Ok(ToolOutcome::done(output, cut || missed.limit))
 }

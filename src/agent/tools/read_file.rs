@@ -2,6 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 
 use super::text::{self, Lines};
 use super::{
@@ -101,12 +102,12 @@ fn show(content: &Content, arguments: &Arguments) -> ToolOutcome {
     if content.size == 0 {
         output.push_str("[the file is empty]\n");
     } else if arguments.offset_line > count {
-        output.push_str(&format!("[the file has {count} lines]\n"));
+        let _ = writeln!(output, "[the file has {count} lines]");
     } else if more {
-        output.push_str(&format!("[lines {next} to {count} are not shown; go on with offset_line {next}]\n"));
+        let _ = writeln!(output, "[lines {next} to {count} are not shown; go on with offset_line {next}]");
     }
     if content.is_cut() {
-        output.push_str(&format!("[only the first {} of {} bytes were read]\n", content.bytes.len(), content.size));
+        let _ = writeln!(output, "[only the first {} of {} bytes were read]", content.bytes.len(), content.size);
     }
     ToolOutcome::done(output, more || cut_line || content.is_cut())
 }

@@ -3,6 +3,7 @@
 use futures_util::future::BoxFuture;
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 
 use super::text::{self, Lines};
 use super::walk::{Bounds, Entry, Flow, Kind, glob, walk};
@@ -174,7 +175,7 @@ fn search(workspace: &Workspace, arguments: &Arguments) -> Result<ToolOutcome, R
         output.push_str("[the search ended at a limit; there may be more matches]\n");
     }
     if search.skipped > 0 {
-        output.push_str(&format!("[{} files or folders were too large or could not be read]\n", search.skipped));
+        let _ = writeln!(output, "[{} files or folders were too large or could not be read]", search.skipped);
     }
     Ok(ToolOutcome::done(output, search.cut))
 }

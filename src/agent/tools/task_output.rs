@@ -2,6 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 
 use super::text;
 use super::{Prepared, Tool, ToolClass, ToolContext, ToolOutcome, arguments, invalid, limits, parse, prepared};
@@ -69,7 +70,7 @@ async fn show(arguments: Result<Arguments, Refusal>, context: &ToolContext) -> R
     let mut shown = format!("[{} is {state}; it wrote {} bytes]\n", arguments.task_id, view.output_bytes);
     let cut = output.bytes_before > 0;
     if cut {
-        shown.push_str(&format!("[{} kept bytes before this are not shown]\n", output.bytes_before));
+        let _ = writeln!(shown, "[{} kept bytes before this are not shown]", output.bytes_before);
     }
     shown.push_str(&text::lossy(&output.bytes));
     Ok(ToolOutcome { exit_code: view.exit_code, ..ToolOutcome::done(shown, cut) })

@@ -87,11 +87,8 @@ fn names(folder: &OwnedFd) -> Result<Vec<String>, rustix::io::Errno> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
         // A name that is not UTF-8 cannot be said in JSON, so it cannot be asked for either.
-        if let Ok(name) = entry?.file_name().to_str().map(str::to_owned) {
-            if name != "." && name != ".." {
-                names.push(name);
-            }
-        }
+        let entry = entry?;
+        names.extend(entry.file_name().to_str().ok().filter(|name| !matches!(*name, "." | "..")).map(str::to_owned));
         if names.len() as u64 > limits::WALK_ENTRIES {
             break;
         }
@@ -140,13 +137,11 @@ impl Walk<'_> {
         if flow == Flow::Enough || kind != Kind::Folder || level >= self.bounds.depth.min(limits::WALK_DEPTH) {
             return flow;
         }
-        match open_entry(folder, name).and_then(|inner| Ok((names(&inner)?, inner))) {
-            Ok((names, inner)) => self.folder(&inner, &below, names, level + 1),
-            Err(_) => {
-                self.missed.unreadable += 1;
-                Flow::On
-            }
-        }
+        let Ok((names, inner)) = open_entry(folder, name).and_then(|inner| Ok((names(&inner)?, inner))) else {
+            self.missed.unreadable += 1;
+            return Flow::On;
+        };
+        self.folder(&inner, &below, names, level + 1)
     }
 
     /// Takes up the rules of a `.gitignore`. One that cannot be read has none.
