@@ -189,6 +189,17 @@ async fn a_time_limit_ends_a_command_that_ignores_requests() {
 }
 
 #[tokio::test]
+async fn a_process_that_becomes_another_all_the_time_is_caught() {
+    for mode in modes("a process that hops") {
+        let place = Place::new();
+        let hop = "perl -MPOSIX -e '$SIG{TERM} = q(IGNORE); while (1) { exit if fork; POSIX::setsid() }' & \
+                   perl -e '$SIG{TERM} = q(IGNORE); while (1) { exit if fork }' & sleep 0.3";
+        let (_, exit) = run(&place.launcher(mode), place.shell(hop)).await;
+        assert_eq!((exit.how, exit.code, exit.survivors), (How::Exited, Some(0), 0));
+    }
+}
+
+#[tokio::test]
 async fn dropping_a_child_kills_it() {
     let place = Place::new();
     let child = place.launcher(SandboxMode::Off).start(place.shell(&format!("{DETACH} sleep 60"))).await.unwrap();

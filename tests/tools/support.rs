@@ -176,6 +176,7 @@ impl House {
         std::fs::read_to_string(self.place.work().join(path)).unwrap()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "so that a call reads as one line")]
     pub fn prepare(&self, tool: &str, arguments: serde_json::Value) -> Result<Prepared, Refusal> {
         tools::find(tool).unwrap().prepare(&arguments.to_string(), &self.context.workspace)
     }

@@ -91,12 +91,11 @@ impl Launcher {
         self.settings.confinement.require(self.settings.mode)?;
         let folder = scratch::create(&self.settings.scratch, &SystemEntropy::default())
             .map_err(|fault| unavailable(&format!("{}: {fault}", self.settings.scratch.display())))?;
-        let started = self.start_in(command, &folder).await;
-        if started.is_err() {
-            // The supervisor removes it as well, if it ever came that far.
-            let _ = scratch::remove(&folder);
-        }
-        started
+        let mut unused = Folder(Some(folder.clone()));
+        let started = self.start_in(command, &folder).await?;
+        // From here on the supervisor sees to it.
+        unused.0 = None;
+        Ok(started)
     }
 
     async fn start_in(&self, command: Command, folder: &Path) -> Result<Child, Refusal> {
@@ -210,6 +209,17 @@ fn unavailable(fault: &dyn std::fmt::Display) -> Refusal {
 
 fn refused(fault: &dyn std::fmt::Display) -> Refusal {
     Refusal::new(Reason::ToolFailed, format!("The command was not started: {fault}."))
+}
+
+/// A private folder whose command does not run yet; goes if that is given up.
+struct Folder(Option<PathBuf>);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = scratch::remove(path);
+        }
+    }
 }
 
 /// A supervisor that has not been given its plan.

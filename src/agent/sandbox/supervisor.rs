@@ -172,7 +172,7 @@ fn kill_all(clock: &dyn Clock) -> u32 {
 fn kill_all_recording(clock: &dyn Clock, mut ended: impl FnMut(Pid, WaitStatus)) -> u32 {
     let give_up_at_ms = clock.boot_ms().saturating_add(limits::KILL_MS);
     loop {
-        let left = processes::signal_descendants(Signal::KILL).unwrap_or(0);
+        let left = processes::kill_descendants().unwrap_or(0);
         loop {
             match processes::reap() {
                 Reaped::Ended(pid, status) => ended(pid, status),

@@ -144,7 +144,8 @@ pub trait Tool: Send + Sync {
     fn description(&self) -> &'static str;
     /// JSON Schema of its arguments.
     fn schema(&self) -> serde_json::Value;
-    /// Checks the arguments as the model wrote them and binds the call to what it will touch. Changes nothing.
+    /// Checks the arguments as the model wrote them and binds the call to what it will touch. Changes nothing. Reads
+    /// files, so it may block; see [`prepare`].
     fn prepare(&self, input: &str, workspace: &Workspace) -> Result<Prepared, Refusal>;
     /// Makes the call. Dropping the future ends a command in the foreground.
     fn perform<'a>(&'a self, prepared: &'a Prepared, context: &'a ToolContext) -> BoxFuture<'a, ToolOutcome>;
@@ -169,6 +170,15 @@ pub fn all() -> &'static [&'static dyn Tool] {
 pub fn find(name: &str) -> Option<&'static dyn Tool> {
     all().iter().copied().find(|tool| tool.name() == name)
 }
+
+/// Prepares a call where it may block: a digest reads whole files.
+pub async fn prepare(tool: &'static dyn Tool, input: String, workspace: Arc<Workspace>) -> Result<Prepared, Refusal> {
+    let work = move || tool.prepare(&input, &workspace);
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Refusal::new(Reason::InternalError, BROKE_OFF)))
+}
+
+/// What is said where a tool panicked.
+const BROKE_OFF: &str = "The tool broke off.";
 
 /// Parses arguments strictly. No text at all counts as no arguments.
 fn parse<T: DeserializeOwned>(input: &str) -> Result<T, Refusal> {
@@ -216,7 +226,7 @@ where
     let workspace = context.workspace.clone();
     match tokio::task::spawn_blocking(move || work(&workspace)).await {
         Ok(outcome) => outcome.into(),
-        Err(_) => ToolOutcome::failed(Refusal::new(Reason::InternalError, "The tool broke off.")),
+        Err(_) => ToolOutcome::failed(Refusal::new(Reason::InternalError, BROKE_OFF)),
     }
 }
 
