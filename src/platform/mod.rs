@@ -4,5 +4,8 @@ pub mod clock;
 pub mod disk;
 pub mod entropy;
 pub mod files;
+pub mod processes;
+pub mod scratch;
 pub mod sim_disk;
+pub mod spool;
 pub mod tasks;

@@ -379,6 +379,12 @@ reasons! {
     TimeUntrusted = "time.untrusted", http 503, [retry],
         "The machine's clock jumped, so this is not done until it is trusted again.",
         "Set the clock, then run `chancery runtime trust-clock`.";
+    ToolFailed = "tool.failed", http 422, [effect_possible],
+        "The tool could not do what it was asked.",
+        "Read `detail` for the cause.";
+    ToolFileChanged = "tool.file_changed", http 409, [],
+        "The file changed after the call was prepared, so it was left alone.",
+        "Read the file again and repeat the edit on what it holds now.";
     ToolLimitExceeded = "tool.limit_exceeded", http 422, [],
         "The tool passed one of its limits.",
         "Ask for less, or split the work.";
