@@ -19,4 +19,5 @@ pub mod runtime;
 pub mod session;
 pub mod stream;
 pub mod task;
+pub mod token;
 pub mod turn;
