@@ -1,1 +1,3 @@
 //! What the operator said: settings, state-root layout, routes file.
+
+pub mod settings;

@@ -25,6 +25,7 @@ pub mod runtime;
 pub mod session;
 pub mod stream;
 pub mod task;
+pub mod token;
 pub mod turn;
 pub mod world;
 

@@ -1,10 +1,14 @@
 //! The machine: clocks, entropy, files, tasks; each with a double. Nothing here knows what an event is.
 
 pub mod clock;
+pub mod descriptors;
 pub mod disk;
 pub mod entropy;
 pub mod files;
+pub mod keyed;
+pub mod private_file;
 pub mod processes;
+pub mod rotated_log;
 pub mod scratch;
 pub mod sim_disk;
 pub mod spool;

@@ -67,6 +67,9 @@ reasons! {
     AuthMissing = "auth.missing", http 401, [],
         "The request carries no bearer token.",
         "Send `Authorization: Bearer …`; `chancery token show` prints the token for whoever can read the state root.";
+    AuthProxyRefused = "auth.proxy_refused", http 403, [],
+        "The request came through a proxy while authentication is off.",
+        "Start the daemon with `--http-auth-mode bearer` to put a proxy in front of it.";
     AuthRateLimited = "auth.rate_limited", http 429, [retry], seed "auth_rate_limited",
         "Too many failed sign-ins from this source.",
         "Wait for the time in `retry_after_ms`; valid tokens are not limited.";
