@@ -22,6 +22,12 @@ pub const IDEMPOTENCY_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const IDEMPOTENCY_RECEIPTS: usize = 100_000;
 /// Longest idempotency key, bytes.
 pub const IDEMPOTENCY_KEY_BYTES: usize = 200;
+/// Most commands that wait in one lane of the clerk.
+pub const QUEUED_COMMANDS: usize = 8_192;
+/// Records after which a snapshot is taken.
+pub const SNAPSHOT_RECORDS: u64 = 100_000;
+/// Bytes of the newest lines that the feed keeps in memory.
+pub const FEED_BYTES: usize = 8 << 20;
 /// Largest request body, bytes.
 pub const REQUEST_BODY_BYTES: usize = 1 << 20;
 /// Longest title of a session, bytes.

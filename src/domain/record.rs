@@ -84,6 +84,8 @@ impl Draft {
 /// What all records of one decision share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Provenance {
+    /// The organisation acted in.
+    pub org: String,
     /// Who acts.
     pub actor: Actor,
     /// The chain above the actor, nearest first.
@@ -111,5 +113,12 @@ impl Record {
             reason: None,
             event,
         }
+    }
+}
+
+impl Provenance {
+    /// What the daemon does by itself, through one of its workers.
+    pub fn system(worker: &str) -> Self {
+        Self { org: DEFAULT_ORG.to_owned(), actor: Actor::system(worker), on_behalf_of: Vec::new(), request: None }
     }
 }

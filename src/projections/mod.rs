@@ -3,6 +3,7 @@
 
 pub mod approvals;
 pub mod digest;
+pub mod feed;
 pub mod page;
 pub mod questions;
 pub mod runs;

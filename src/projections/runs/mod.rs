@@ -261,6 +261,11 @@ impl Models {
         paging.take(self.runs.rows.range((Bound::Unbounded, before)).rev().map(|(id, _)| *id), keep)
     }
 
+    /// The runs of a session, oldest first; none where the organisation has no such session.
+    pub fn runs_of_session(&self, org: &str, id: SessionId) -> Vec<RunId> {
+        self.session(org, id).map_or_else(|_| Vec::new(), |facts| facts.runs_before(self, Bound::Unbounded).to_vec())
+    }
+
     /// Queued runs whose turn has come: the first of each session in which no other run works or waits.
     pub fn startable(&self) -> impl Iterator<Item = Facts> {
         let mut seen = BTreeSet::new();
