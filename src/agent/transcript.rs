@@ -114,14 +114,21 @@ struct CallWords {
     result: Option<(bool, String)>,
 }
 
-/// A session's words so far.
-#[derive(Debug, Clone, Default)]
+/// A session's words so far, as far as a conversation within the bounds may need them.
+#[derive(Debug, Clone)]
 pub struct Transcript {
+    bounds: Bounds,
     runs: BTreeMap<RunId, RunWords>,
     begun: Vec<RunId>,
+    forgotten: usize,
 }
 
 impl Transcript {
+    /// No words yet.
+    pub fn within(bounds: Bounds) -> Self {
+        Self { bounds, runs: BTreeMap::new(), begun: Vec::new(), forgotten: 0 }
+    }
+
     /// Folds one record of the session or its runs; other records change nothing.
     pub fn apply(&mut self, record: &Record, words: &Words<'_>) {
         let Some(id) = record.stream.run() else { return };
@@ -134,7 +141,10 @@ impl Transcript {
                 let input = texts.collect::<Vec<_>>().join("\n\n");
                 self.runs.insert(id, RunWords { input, ..RunWords::default() });
             }
-            Event::RunStarted(_) if self.runs.contains_key(&id) && !self.begun.contains(&id) => self.begun.push(id),
+            Event::RunStarted(_) if self.runs.contains_key(&id) && !self.begun.contains(&id) => {
+                self.forget();
+                self.begun.push(id);
+            }
             Event::TurnAnswered(body) => {
                 let call = |asked: &turn::ToolCall| CallWords {
                     id: asked.call_id,
@@ -181,26 +191,44 @@ impl Transcript {
 
     /// The conversation up to and with a run. Earlier runs that do not fit are left out whole, the oldest first; then
     /// the run's own results are shortened, the oldest first, so that every call keeps its result.
-    pub fn conversation(&self, run: RunId, bounds: Bounds) -> Conversation {
-        let own = self.runs.get(&run).map(RunWords::messages).unwrap_or_default();
-        let before = self.begun.iter().take_while(|id| **id != run);
-        let earlier: Vec<Vec<Message>> = before.filter_map(|id| self.runs.get(id)).map(RunWords::messages).collect();
-        let (mut bytes, mut count) = (own.iter().map(Message::bytes).sum::<usize>(), own.len());
-        let mut first_kept = earlier.len();
-        for messages in earlier.iter().rev() {
-            bytes = bytes.saturating_add(messages.iter().map(Message::bytes).sum());
+    pub fn conversation(&self, run: RunId) -> Conversation {
+        let mut own = self.runs.get(&run).map(RunWords::messages).unwrap_or_default();
+        let place = self.begun.iter().position(|id| *id == run).unwrap_or(self.begun.len());
+        let first_kept = self.first_that_fits(place, bytes_of(&own), own.len());
+        let results_shortened = shorten(&mut own, self.bounds.bytes);
+        let kept = self.begun.iter().take(place).skip(first_kept);
+        let mut messages: Vec<Message> = kept.filter_map(|id| self.runs.get(id)).flat_map(RunWords::messages).collect();
+        messages.extend(own);
+        Conversation { messages, runs_left_out: self.forgotten + first_kept, results_shortened }
+    }
+
+    /// The first of the runs before `place` from which on all fit beside so much that is taken already.
+    fn first_that_fits(&self, place: usize, mut bytes: usize, mut count: usize) -> usize {
+        let mut first = place;
+        for id in self.begun.iter().take(place).rev() {
+            let messages = self.runs.get(id).map(RunWords::messages).unwrap_or_default();
+            bytes = bytes.saturating_add(bytes_of(&messages));
             count = count.saturating_add(messages.len());
-            if bytes > bounds.bytes || count > bounds.messages {
+            if bytes > self.bounds.bytes || count > self.bounds.messages {
                 break;
             }
-            first_kept -= 1;
+            first -= 1;
         }
-        let mut own = own;
-        let results_shortened = shorten(&mut own, bounds.bytes);
-        let mut messages: Vec<Message> = earlier.into_iter().skip(first_kept).flatten().collect();
-        messages.extend(own);
-        Conversation { messages, runs_left_out: first_kept, results_shortened }
+        first
     }
+
+    /// Forgets runs that no later conversation has room for.
+    fn forget(&mut self) {
+        let first = self.first_that_fits(self.begun.len(), 0, 0);
+        for id in self.begun.drain(..first) {
+            self.runs.remove(&id);
+            self.forgotten += 1;
+        }
+    }
+}
+
+fn bytes_of(messages: &[Message]) -> usize {
+    messages.iter().map(Message::bytes).sum()
 }
 
 impl RunWords {
@@ -224,7 +252,7 @@ impl RunWords {
 
 /// Shortens results, the oldest first, until the words fit. Says how many.
 fn shorten(messages: &mut [Message], limit: usize) -> usize {
-    let mut bytes: usize = messages.iter().map(Message::bytes).sum();
+    let mut bytes = bytes_of(messages);
     let mut shortened = 0;
     for message in messages {
         if bytes <= limit {

@@ -1,6 +1,7 @@
 //! Runtime configuration and the control plane's tokens.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::command::{Answer, Decided, invalid};
 use super::permission::{Mode, Rule, RuleScope, check_rules};
@@ -146,6 +147,16 @@ impl World {
 }
 
 impl Configuration {
+    /// Digest of the permission policy in force, hex: SHA-256 over the JSON of mode and rules.
+    pub fn policy_sha256(&self) -> String {
+        let policy = serde_json::json!({
+            "permission_mode": self.permission_mode,
+            "project_rules": self.project_rules,
+            "user_rules": self.user_rules,
+        });
+        data_encoding::HEXLOWER.encode(&Sha256::digest(policy.to_string().as_bytes()))
+    }
+
     /// Folds `runtime.permission_mode_set`.
     pub fn apply_mode(&mut self, body: &PermissionModeSet) {
         self.revision = body.revision;

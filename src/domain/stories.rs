@@ -330,6 +330,30 @@ fn another_revision_than_the_expected_one_is_a_conflict() {
 }
 
 #[test]
+fn the_digest_of_the_policy_changes_with_the_policy_and_not_with_its_revision() {
+    let mut house = House::new();
+    let set =
+        |mode| Command::SetPermissionMode(runtime::SetMode { org: DEFAULT_ORG.into(), mode, expected_revision: None });
+    let before = house.world.runtime.policy_sha256();
+    house.act(set(Mode::Plan)).unwrap();
+    assert_ne!(house.world.runtime.policy_sha256(), before);
+    house.act(set(Mode::Default)).unwrap();
+    assert_eq!((house.world.runtime.policy_sha256(), house.world.runtime.revision), (before, 2));
+}
+
+#[test]
+fn a_drain_lets_go_of_working_runs_only() {
+    let mut house = House::new();
+    let (one, two) = (house.session(), house.session());
+    let (waiting, _, _) = house.waiting(one);
+    let queued = house.queued(two);
+    for run_id in [waiting, queued] {
+        let ask = run::Confirm { run_id, why: Confirmed::Shutdown };
+        assert_eq!(code(house.act(Command::StopRun(ask))), "run.step_out_of_order");
+    }
+}
+
+#[test]
 fn nothing_lapses_while_the_clock_is_not_trusted() {
     let mut house = House::new();
     let session = house.session();

@@ -6,35 +6,18 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
+use super::desk::{Committed, Lane, WritePath};
 use super::published::Published;
 use super::scribe::Scribe;
-use crate::domain::command::{Answer, Command};
+use crate::domain::command::Command;
 use crate::domain::limits;
+use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Provenance;
 use crate::journal::writer::Journal;
-
-/// Which queue a command waits in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Cancels, revocations, decisions, answers and outcomes: taken first, up to three quarters of a batch.
-    Reserved,
-    /// Everything else.
-    Ordinary,
-}
-
-/// A decision that is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Committed {
-    /// The object concerned.
-    pub answer: Answer,
-    /// Sequence number of its first record; `None` where nothing changed.
-    pub seq: Option<u64>,
-    /// Whether this repeats a request that was done before.
-    pub replayed: bool,
-}
 
 /// A command on its way.
 pub(super) struct Job {
@@ -84,28 +67,22 @@ impl Clerk {
         Ok((clerk.clone(), ClerkThread { clerk, thread }))
     }
 
-    /// Has a command decided and, where it changes something, made durable. Returns after the sync and publication, so
-    /// that a read behind it sees what it did.
-    pub async fn submit(&self, command: Command, provenance: Provenance, lane: Lane) -> Result<Committed, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        let queued_boot_ms = self.desk.published.clock().boot_ms();
-        let job = Job { command, provenance, reply, queued_boot_ms };
-        {
-            let mut queues = self.desk.lock();
-            if queues.closing {
-                return Err(Refusal::new(Reason::RequestOverloaded, "The daemon is stopping.").retry_after_ms(5_000));
-            }
-            let queue = match lane {
-                Lane::Reserved => &mut queues.reserved,
-                Lane::Ordinary => &mut queues.ordinary,
-            };
-            if queue.len() >= limits::QUEUED_COMMANDS {
-                return Err(Refusal::from(Reason::RequestOverloaded).retry_after_ms(1_000));
-            }
-            queue.push_back(job);
+    fn enqueue(&self, job: Job, lane: Lane) -> Result<(), Refusal> {
+        let mut queues = self.desk.lock();
+        if queues.closing {
+            return Err(Refusal::new(Reason::RequestOverloaded, "The daemon is stopping.").retry_after_ms(5_000));
         }
+        let queue = match lane {
+            Lane::Reserved => &mut queues.reserved,
+            Lane::Ordinary => &mut queues.ordinary,
+        };
+        if queue.len() >= limits::QUEUED_COMMANDS {
+            return Err(Refusal::from(Reason::RequestOverloaded).retry_after_ms(1_000));
+        }
+        queue.push_back(job);
+        drop(queues);
         self.desk.wake.notify_one();
-        answer.await.unwrap_or_else(|_| Err(Reason::StorageJournalUnavailable.into()))
+        Ok(())
     }
 
     /// Lets the clerk's thread do something between two batches.
@@ -122,6 +99,27 @@ impl Clerk {
         let now = self.desk.published.clock().boot_ms();
         let waiting = queues.reserved.len() + queues.ordinary.len();
         (waiting, oldest.map_or(0, |at| now.saturating_sub(at)))
+    }
+}
+
+impl WritePath for Clerk {
+    fn submit(
+        &self,
+        command: Command,
+        provenance: Provenance,
+        lane: Lane,
+    ) -> BoxFuture<'_, Result<Committed, Refusal>> {
+        let (reply, answer) = oneshot::channel();
+        let queued_boot_ms = self.desk.published.clock().boot_ms();
+        let queued = self.enqueue(Job { command, provenance, reply, queued_boot_ms }, lane);
+        Box::pin(async move {
+            queued?;
+            answer.await.unwrap_or_else(|_| Err(Reason::StorageJournalUnavailable.into()))
+        })
+    }
+
+    fn keep(&self, text: String) -> BoxFuture<'_, Result<Personal, Refusal>> {
+        Box::pin(self.desk.published.blobs().keep(text))
     }
 }
 

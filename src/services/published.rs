@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::blobs::Blobs;
+use super::desk::ReadSide;
 use crate::domain::ids::{RunId, SessionId};
 use crate::domain::personal::Personal;
 use crate::domain::record::Record;
@@ -182,6 +183,16 @@ fn may_concern(filter: &Filter, runs: &Option<BTreeSet<String>>, bytes: &[u8]) -
         (Some(("run", id)), _) => runs.contains(id),
         (Some(("session", id)), Scope::Session(session)) => id == session.to_string(),
         (Some(_) | None, _) => false,
+    }
+}
+
+impl ReadSide for Published {
+    fn models(&self) -> RwLockReadGuard<'_, Models> {
+        Published::models(self)
+    }
+
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.feed.changes()
     }
 }
 

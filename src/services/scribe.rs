@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::clerk::{Committed, Job};
+use super::clerk::Job;
+use super::desk::Committed;
 use super::published::Published;
 use crate::domain::command::{Context, Decided, decide};
 use crate::domain::ids::{BootId, IdSource};

@@ -12,8 +12,8 @@ fn clear(part: &Personal) -> Option<String> {
     part.clear().map(str::to_owned)
 }
 
-fn transcript(house: &House) -> Transcript {
-    let mut transcript = Transcript::default();
+fn transcript(house: &House, bounds: Bounds) -> Transcript {
+    let mut transcript = Transcript::within(bounds);
     for record in &house.records {
         transcript.apply(record, &clear);
     }
@@ -56,7 +56,7 @@ fn earlier_runs_come_first_and_every_call_has_its_result() {
     let body = crate::domain::call::Refused { call_id: call, code: Reason::PermissionDenied, detail: "No.".into() };
     let refuse = crate::domain::call::Refuse { run_id: run, body };
     house.act(crate::domain::command::Command::RefuseCall(refuse)).unwrap();
-    let conversation = transcript(&house).conversation(run, WIDE);
+    let conversation = transcript(&house, WIDE).conversation(run);
     let denied = format!("Not done: {} No.", Reason::PermissionDenied.title());
     let expected = vec![
         user(),
@@ -69,7 +69,7 @@ fn earlier_runs_come_first_and_every_call_has_its_result() {
     ];
     assert_eq!(conversation, Conversation { messages: expected, runs_left_out: 0, results_shortened: 0 });
     house.cancel(never_begun).unwrap();
-    assert_eq!(transcript(&house).begun.len(), 2);
+    assert_eq!(transcript(&house, WIDE).begun.len(), 2);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_call_whose_run_ended_before_it_was_made_says_so() {
     let (run, _, _) = house.waiting(session);
     house.cancel(run).unwrap();
     let next = house.started(session);
-    let messages = transcript(&house).conversation(next, WIDE).messages;
+    let messages = transcript(&house, WIDE).conversation(next).messages;
     assert_eq!(messages[2], result("bash", false, "Not done: the run ended before."));
     assert_eq!(messages[3], user());
 }
@@ -92,15 +92,17 @@ fn the_oldest_runs_are_left_out_first_and_whole() {
         finished_run(&mut house, session);
     }
     let run = house.started(session);
-    let transcript = transcript(&house);
-    let of_one: usize = transcript.conversation(transcript.begun[0], WIDE).messages.iter().map(Message::bytes).sum();
+    let wide = transcript(&house, WIDE);
+    let of_one = bytes_of(&wide.conversation(wide.begun[0]).messages);
     let own = user().bytes();
     for kept in 0..5 {
         let bounds = Bounds { bytes: own + of_one * kept + of_one / 2, ..WIDE };
-        let conversation = transcript.conversation(run, bounds);
+        let narrow = transcript(&house, bounds);
+        let conversation = narrow.conversation(run);
         assert_eq!((conversation.runs_left_out, conversation.messages.len()), (5 - kept, kept * 4 + 1));
+        assert!(narrow.runs.len() <= kept + 2, "what no conversation has room for is forgotten");
         let bounds = Bounds { messages: kept * 4 + 1, ..WIDE };
-        assert_eq!(transcript.conversation(run, bounds).runs_left_out, 5 - kept);
+        assert_eq!(transcript(&house, bounds).conversation(run).runs_left_out, 5 - kept);
     }
 }
 
@@ -119,11 +121,11 @@ fn words_that_cannot_be_read_are_named_as_such() {
     let mut house = House::new();
     let session = house.session();
     let run = house.started(session);
-    let mut transcript = Transcript::default();
+    let mut transcript = Transcript::within(WIDE);
     for record in &house.records {
         transcript.apply(record, &|_| None);
     }
-    let messages = transcript.conversation(run, WIDE).messages;
+    let messages = transcript.conversation(run).messages;
     assert_eq!(messages, [Message::User { text: UNAVAILABLE.into() }]);
 }
 

@@ -138,6 +138,9 @@ pub(in crate::domain) fn cancel(world: &World, ask_for: &Cancel) -> Result<Decid
 
 pub(in crate::domain) fn confirm(world: &World, ask: &Confirm) -> Result<Decided, Refusal> {
     let run = live(world, ask.run_id)?;
+    if run.status != Status::Running {
+        return Err(out_of_order("Only a run that works has a worker that could let go of it."));
+    }
     let end = match (&run.stop, ask.why) {
         (Some(stop), Confirmed::Requested | Confirmed::Shutdown) => stopped(stop),
         (None, Confirmed::Shutdown) => Interrupted { cause: InterruptCause::Shutdown, note: None }.into(),
