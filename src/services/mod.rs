@@ -5,12 +5,14 @@ pub mod authority;
 pub mod blobs;
 pub mod clerk;
 pub mod desk;
+pub mod opening;
 pub mod published;
 pub mod questions;
 pub mod runs;
 pub mod runtime;
 pub mod scribe;
 pub mod sessions;
+pub mod snapshots;
 pub mod tasks;
 pub mod tokens;
 

@@ -6,6 +6,7 @@ use super::clerk::Job;
 use super::desk::Committed;
 use super::published::Published;
 use crate::domain::command::{Context, Decided, decide};
+use crate::domain::context;
 use crate::domain::ids::{BootId, IdSource};
 use crate::domain::limits;
 use crate::domain::reason::{Reason, Refusal};
@@ -160,6 +161,12 @@ impl Scribe {
         let lines = build.batch.lines();
         let before = std::time::Duration::from_millis(self.published.clock().boot_ms());
         self.journal.commit(build.batch)?;
+        let runtime = &self.world.runtime;
+        if self.journal.context().config_revision != runtime.revision {
+            let context = self.journal.context().clone();
+            let (config_revision, policy_sha256) = (runtime.revision, runtime.policy_digest());
+            self.journal.set_context(context::Set { config_revision, policy_sha256, ..context });
+        }
         let after = std::time::Duration::from_millis(self.published.clock().boot_ms());
         self.published.publish(&build.records, &lines, after.saturating_sub(before));
         Ok(())
