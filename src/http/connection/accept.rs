@@ -79,10 +79,13 @@ struct Slots {
     per_peer: usize,
 }
 
+/// How many connections each peer has.
+type ByPeer = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 /// A connection's place; free again when dropped.
 struct Slot {
     _permit: OwnedSemaphorePermit,
-    peer: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+    peer: Option<(IpAddr, ByPeer)>,
 }
 
 impl Drop for Slot {
