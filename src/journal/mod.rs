@@ -1,1 +1,23 @@
 //! Where facts are kept: lines, seals, segments, one writer, readers, recovery, verification and receipts.
+//!
+//! A journal is read first ([`recovery::read`]), then opened for writing ([`open::open`]); [`create::create`] makes a
+//! new one. [`writer::Journal`] belongs to one thread; [`reader::Reader`] is for everyone.
+
+pub mod acked;
+mod acker;
+pub mod batch;
+pub mod create;
+pub mod error;
+pub mod keys;
+pub mod layout;
+pub mod line;
+pub mod merkle;
+pub mod note;
+pub mod open;
+pub mod reader;
+pub mod recovery;
+pub mod segments;
+mod space;
+pub mod tail;
+pub mod walk;
+pub mod writer;

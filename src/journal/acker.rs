@@ -1,0 +1,120 @@
+//! Keeps `acked` close behind the journal without standing in its way: a thread of its own writes the newest note,
+//! at most 50 ms late, and brings it into both slots when nothing new comes.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::acked::Acked;
+use super::note::Note;
+use crate::domain::limits;
+
+struct State {
+    newest: Note,
+    stop: bool,
+    failure: Option<String>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    file: Mutex<Acked>,
+}
+
+/// The writer of `acked`.
+pub(super) struct Acker {
+    shared: Arc<Shared>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Acker {
+    /// Takes over `acked`, whose newest note is `newest`; with a thread, or written only when told.
+    pub(super) fn new(file: Acked, newest: Note, background: bool) -> io::Result<Self> {
+        let state = State { newest, stop: false, failure: None };
+        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new(), file: Mutex::new(file) });
+        let thread = if background {
+            let shared = Arc::clone(&shared);
+            Some(std::thread::Builder::new().name("journal-acked".to_owned()).spawn(move || shared.run())?)
+        } else {
+            None
+        };
+        Ok(Self { shared, thread })
+    }
+
+    /// A batch with this note is on disk.
+    pub(super) fn offer(&self, note: &Note) {
+        lock(&self.shared.state).newest = note.clone();
+        if self.thread.is_some() {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// What went wrong on the thread, if something did.
+    pub(super) fn failure(&self) -> Option<String> {
+        lock(&self.shared.state).failure.clone()
+    }
+
+    /// Writes the newest note into the older slot now.
+    pub(super) fn write(&self) -> io::Result<()> {
+        let note = lock(&self.shared.state).newest.clone();
+        lock(&self.shared.file).write(&note)
+    }
+
+    /// Brings the newest note into both slots now.
+    pub(super) fn settle(&self) -> io::Result<()> {
+        let note = lock(&self.shared.state).newest.clone();
+        lock(&self.shared.file).settle(&note)
+    }
+}
+
+impl Drop for Acker {
+    fn drop(&mut self) {
+        lock(&self.shared.state).stop = true;
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let pause = Duration::from_millis(limits::ACKED_DELAY_MS / 2);
+        let mut written = lock(&self.state).newest.size;
+        let mut settled = false;
+        loop {
+            let state = lock(&self.state);
+            let (state, _) = if settled {
+                (self.wake.wait_while(state, |s| !s.stop && s.newest.size == written), false)
+            } else {
+                // A short pause between writes leaves the disk to the batches.
+                match self.wake.wait_timeout_while(state, pause, |s| !s.stop) {
+                    Ok((state, _)) => (Ok(state), true),
+                    Err(poisoned) => (Ok(poisoned.into_inner().0), true),
+                }
+            };
+            let state = state.unwrap_or_else(PoisonError::into_inner);
+            if state.stop {
+                return;
+            }
+            let note = state.newest.clone();
+            drop(state);
+            let result = if note.size == written {
+                settled = true;
+                lock(&self.file).settle(&note)
+            } else {
+                settled = false;
+                written = note.size;
+                lock(&self.file).write(&note)
+            };
+            if let Err(error) = result {
+                lock(&self.state).failure = Some(format!("a write of {} failed: {error}", super::acked::PATH));
+                return;
+            }
+        }
+    }
+}

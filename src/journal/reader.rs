@@ -1,0 +1,292 @@
+//! Reads lines by sequence number and hashes of ranges of the tree, from published bytes only. Clones share what they
+//! know; readers never wait for the writer.
+
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::merkle::{self, Frontier, Hash, RangeHashes, leaf_hash};
+use super::note::Note;
+use crate::domain::limits;
+use crate::platform::disk::DiskFile;
+
+/// Every so many lines, the offset of a line is kept in memory.
+const STRIDE: u64 = 64;
+/// Leaves under one kept hash of the tree: 256.
+pub(super) const TILE_HEIGHT: u32 = 8;
+const TILE: u64 = 1 << TILE_HEIGHT;
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A perfect subtree of 256 leaves: its index and its root.
+pub type Tile = (u64, Hash);
+
+/// What is known of one segment.
+struct Segment {
+    first_seq: u64,
+    file: Arc<dyn DiskFile>,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// Offset of each 64th line, from the first.
+    offsets: Vec<u64>,
+    /// Lines whose offsets are covered.
+    lines: u64,
+    /// Offset behind the last covered line.
+    end: u64,
+}
+
+/// The newest published state.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Sequence number of the next line.
+    pub next_seq: u64,
+    /// The newest seal's note.
+    pub note: Note,
+}
+
+struct Shared {
+    segments: RwLock<Vec<Arc<Segment>>>,
+    head: RwLock<Head>,
+    tiles: RwLock<Vec<Option<Hash>>>,
+}
+
+/// Access to what the journal has published.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Known {
+    fn add(&mut self, offset: u64) {
+        if self.lines % STRIDE == 0 {
+            self.offsets.push(offset);
+        }
+        self.lines += 1;
+    }
+}
+
+impl Segment {
+    /// Learns the offsets of a segment that was not walked at start, up to `lines`.
+    fn learn(&self, lines: u64) -> io::Result<()> {
+        if read(&self.known).lines >= lines {
+            return Ok(());
+        }
+        let mut known = write(&self.known);
+        if known.lines >= lines {
+            return Ok(());
+        }
+        let mut cursor = LineCursor::new(Arc::clone(&self.file), known.end);
+        if known.lines == 0 && known.end == 0 {
+            cursor.skip()?; // the header
+        }
+        while known.lines < lines {
+            known.add(cursor.offset);
+            cursor.skip()?;
+        }
+        known.end = cursor.offset;
+        Ok(())
+    }
+}
+
+/// Reads lines one after the other from an offset.
+struct LineCursor {
+    file: Arc<dyn DiskFile>,
+    buffer: Vec<u8>,
+    start: usize,
+    offset: u64,
+}
+
+impl LineCursor {
+    fn new(file: Arc<dyn DiskFile>, offset: u64) -> Self {
+        Self { file, buffer: Vec::new(), start: 0, offset }
+    }
+
+    /// Length of the next line without its newline; the line then begins at `self.start` in the buffer.
+    fn peek(&mut self) -> io::Result<usize> {
+        let mut searched = 0;
+        loop {
+            let unread = self.buffer.get(self.start..).unwrap_or_default();
+            if let Some(found) = unread.get(searched..).and_then(|rest| memchr::memchr(b'\n', rest)) {
+                return Ok(searched + found);
+            }
+            searched = unread.len();
+            if searched > limits::RECORD_BYTES + CHUNK_BYTES {
+                return Err(io::Error::other("a line is longer than the limit"));
+            }
+            self.buffer.drain(..self.start);
+            self.start = 0;
+            let held = self.buffer.len();
+            self.buffer.resize(held + CHUNK_BYTES, 0);
+            let n = self.file.read_at(self.offset + held as u64, self.buffer.get_mut(held..).unwrap_or_default())?;
+            self.buffer.truncate(held + n);
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    fn next(&mut self) -> io::Result<&[u8]> {
+        let length = self.peek()?;
+        let start = self.start;
+        self.start += length + 1;
+        self.offset += length as u64 + 1;
+        Ok(self.buffer.get(start..start + length).unwrap_or_default())
+    }
+
+    fn skip(&mut self) -> io::Result<()> {
+        self.next().map(drop)
+    }
+}
+
+impl Reader {
+    /// A reader of a journal whose newest state is this.
+    pub(super) fn new(head: Head) -> Self {
+        let shared = Shared { segments: RwLock::default(), head: RwLock::new(head), tiles: RwLock::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// A segment exists whose lines begin at `data_start`.
+    pub(super) fn began_segment(&self, first_seq: u64, file: Arc<dyn DiskFile>, data_start: u64) {
+        let known = RwLock::new(Known { end: data_start, ..Known::default() });
+        write(&self.shared.segments).push(Arc::new(Segment { first_seq, file, known }));
+    }
+
+    /// A batch is on disk: offsets of its lines relative to `offset`, and where it ends.
+    pub(super) fn published(&self, first_seq: u64, starts: &[usize], offset: u64, end: u64, note: &Note) {
+        if let Some(segment) = self.segment(first_seq) {
+            let mut known = write(&segment.known);
+            // A segment that was skipped at start is learned from its beginning when it is first read.
+            if known.lines == first_seq - segment.first_seq {
+                starts.iter().for_each(|start| known.add(offset + *start as u64));
+                known.end = end;
+            }
+        }
+        *write(&self.shared.head) = Head { next_seq: first_seq + starts.len() as u64, note: note.clone() };
+    }
+
+    /// Perfect subtrees became known.
+    pub(super) fn add_tiles(&self, tiles: &[Tile]) {
+        let mut known = write(&self.shared.tiles);
+        for (index, hash) in tiles {
+            let index = usize::try_from(*index).unwrap_or(usize::MAX);
+            if known.len() <= index {
+                known.resize(index + 1, None);
+            }
+            if let Some(slot) = known.get_mut(index) {
+                *slot = Some(*hash);
+            }
+        }
+    }
+
+    /// The newest published state.
+    pub fn head(&self) -> Head {
+        read(&self.shared.head).clone()
+    }
+
+    /// First sequence number of each segment.
+    pub fn segments(&self) -> Vec<u64> {
+        read(&self.shared.segments).iter().map(|segment| segment.first_seq).collect()
+    }
+
+    fn segment(&self, seq: u64) -> Option<Arc<Segment>> {
+        let segments = read(&self.shared.segments);
+        let index = segments.partition_point(|segment| segment.first_seq <= seq).checked_sub(1)?;
+        segments.get(index).map(Arc::clone)
+    }
+
+    fn cursor(&self, seq: u64) -> io::Result<LineCursor> {
+        let segment = self.segment(seq).ok_or(io::ErrorKind::NotFound)?;
+        let line = seq - segment.first_seq;
+        segment.learn(line + 1)?;
+        let index = usize::try_from(line / STRIDE).unwrap_or(usize::MAX);
+        let offset = read(&segment.known).offsets.get(index).copied().ok_or(io::ErrorKind::NotFound)?;
+        let mut cursor = LineCursor::new(Arc::clone(&segment.file), offset);
+        for _ in 0..line % STRIDE {
+            cursor.skip()?;
+        }
+        Ok(cursor)
+    }
+
+    /// The line with this sequence number, without its newline; `None` where nothing is published.
+    pub fn line(&self, seq: u64) -> io::Result<Option<Vec<u8>>> {
+        if seq >= self.head().next_seq {
+            return Ok(None);
+        }
+        Ok(Some(self.cursor(seq)?.next()?.to_vec()))
+    }
+
+    /// Visits published lines from `from` on, until `to`, the newest, or until the visitor returns false.
+    pub fn scan(&self, from: u64, to: u64, mut visit: impl FnMut(u64, &[u8]) -> bool) -> io::Result<()> {
+        let to = to.min(self.head().next_seq);
+        let mut seq = from;
+        while seq < to {
+            let mut cursor = self.cursor(seq)?;
+            let segments = read(&self.shared.segments);
+            let next = segments.partition_point(|segment| segment.first_seq <= seq);
+            let until = segments.get(next).map_or(to, |segment| segment.first_seq.min(to));
+            drop(segments);
+            while seq < until {
+                if !visit(seq, cursor.next()?) {
+                    return Ok(());
+                }
+                seq += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn small_range(&self, from: u64, to: u64) -> io::Result<Hash> {
+        let mut tree = Frontier::default();
+        self.scan(from, to, |_, line| {
+            tree.push(leaf_hash(line));
+            true
+        })?;
+        if tree.size() == to - from { Ok(tree.root()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn tile(&self, index: u64) -> io::Result<Hash> {
+        let slot = usize::try_from(index).unwrap_or(usize::MAX);
+        if let Some(Some(hash)) = read(&self.shared.tiles).get(slot) {
+            return Ok(*hash);
+        }
+        let hash = self.small_range(index * TILE, (index + 1) * TILE)?;
+        self.add_tiles(&[(index, hash)]);
+        Ok(hash)
+    }
+
+    /// Inclusion proof of a line in the tree of `size` leaves, `seq < size`, all published.
+    pub fn inclusion(&self, seq: u64, size: u64) -> io::Result<Vec<Hash>> {
+        merkle::inclusion_proof(&mut self.clone(), seq, size)
+    }
+
+    /// Consistency proof between two sizes, `0 < old <= new`, all published.
+    pub fn consistency(&self, old: u64, new: u64) -> io::Result<Vec<Hash>> {
+        merkle::consistency_proof(&mut self.clone(), old, new)
+    }
+}
+
+impl RangeHashes for Reader {
+    type Error = io::Error;
+
+    fn range_hash(&mut self, from: u64, to: u64) -> io::Result<Hash> {
+        let leaves = to - from;
+        if leaves == TILE && from % TILE == 0 {
+            return self.tile(from / TILE);
+        }
+        if leaves < TILE {
+            return self.small_range(from, to);
+        }
+        let middle = from + merkle::split(leaves);
+        Ok(merkle::node_hash(&self.range_hash(from, middle)?, &self.range_hash(middle, to)?))
+    }
+}

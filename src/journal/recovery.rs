@@ -1,0 +1,372 @@
+//! Reading a journal at start, without writing: everything up to the newest `acked` note must be right, what a crash
+//! left behind it is told apart from rot, and every record goes to the fold.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use ed25519_dalek::SigningKey;
+
+use super::acked::Slots;
+use super::create;
+use super::error::OpenError;
+use super::keys::{KeyRing, StateRoot};
+use super::layout;
+use super::line::{self, Header, LineError};
+use super::merkle::Frontier;
+use super::note::Note;
+use super::reader::{Head, Reader};
+use super::segments::{self, SegmentFile};
+use super::tail::{self, Tail};
+use super::walk::{self, Broken, SealedBatch, Step};
+use crate::domain::event::DecodeError;
+use crate::domain::record::Record;
+use crate::platform::disk::{Disk, DiskFile, Open, read_bounded};
+
+/// Batches that may wait for the fold.
+const WAITING_BATCHES: usize = 256;
+
+/// What a crash left behind the last good batch.
+#[derive(Debug, Clone)]
+pub(super) struct Leavings {
+    pub(super) offset: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// All that reading found out; [`super::open`] turns it into a writer.
+pub struct Recovered {
+    pub(super) root: StateRoot,
+    pub(super) key: SigningKey,
+    /// Whether `key` still lies in the file of the next key.
+    pub(super) finish_handover: bool,
+    /// A next key whose handover is sealed in the journal.
+    pub(super) handover: Option<Note>,
+    pub(super) slots: Slots,
+    pub(super) reader: Reader,
+    pub(super) first_seq: u64,
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) data_end: u64,
+    /// Offset in the active segment behind which nothing was acknowledged for sure.
+    pub(super) acked_end: u64,
+    pub(super) tree: Frontier,
+    pub(super) sealed: Frontier,
+    pub(super) note: Note,
+    pub(super) leavings: Option<Leavings>,
+}
+
+impl Recovered {
+    /// Sequence number of the next line.
+    pub fn next_seq(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// The newest note.
+    pub fn note(&self) -> &Note {
+        &self.note
+    }
+}
+
+/// Reads `state-root.json` and walks its keys.
+pub fn read_root(disk: &dyn Disk) -> Result<(StateRoot, KeyRing), OpenError> {
+    let bytes = read_bounded(disk, layout::STATE_ROOT, 1 << 20).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => OpenError::Absent("state-root.json is missing".to_owned()),
+        _ => OpenError::io(layout::STATE_ROOT)(error),
+    })?;
+    let fault = |error: super::keys::KeysError| match error {
+        super::keys::KeysError::TooNew(_) => OpenError::TooNew(error.to_string()),
+        super::keys::KeysError::Shape(_) | super::keys::KeysError::Chain(_) => OpenError::Keys(error.to_string()),
+    };
+    let root = StateRoot::parse(&bytes).map_err(fault)?;
+    let ring = root.ring().map_err(fault)?;
+    Ok((root, ring))
+}
+
+/// Reads the journal. Records behind `base`, the last sequence number that a trusted snapshot holds, go to `fold` in
+/// order, on a thread of their own.
+pub fn read(disk: &dyn Disk, base: Option<u64>, fold: &mut (dyn FnMut(Record) + Send)) -> Result<Recovered, OpenError> {
+    let (root, ring) = read_root(disk)?;
+    let slots = Slots::read(disk, &ring).map_err(OpenError::io(super::acked::PATH))?;
+    let slots =
+        slots.ok_or_else(|| OpenError::file(super::acked::PATH, "the file is missing or has another length"))?;
+    let Some(acked) = slots.newest().cloned() else {
+        return Err(OpenError::file(super::acked::PATH, "neither slot holds a valid note"));
+    };
+    let key = SigningKey::from_bytes(&create::read_key(disk, layout::SIGNING_KEY)?);
+    let next_key = create::read_key(disk, layout::SIGNING_KEY_NEXT).ok().map(|seed| SigningKey::from_bytes(&seed));
+    let files = segments::list(disk)?;
+    // The walk must pass the acknowledged note, wherever the snapshot is.
+    let from = base.unwrap_or(0).min(acked.size);
+    let start = files.partition_point(|file| file.first_seq <= from).saturating_sub(1);
+    segments::check_skipped(disk, &files, start, &root)?;
+    let folded_to = base.map_or(0, |seq| seq + 1);
+    let (sender, receiver) = sync_channel::<SealedBatch>(WAITING_BATCHES);
+    let (walked, folded) = std::thread::scope(|scope| {
+        let folding = scope.spawn(move || {
+            for batch in receiver {
+                for text in batch.record_lines() {
+                    match line::parse_record(text) {
+                        Ok(record) if record.seq >= folded_to => fold(record),
+                        Ok(_) => {}
+                        Err(error) => return Err((batch.first_seq, batch.offset, error)),
+                    }
+                }
+            }
+            Ok(())
+        });
+        let walk = Walk {
+            disk,
+            root: &root,
+            ring,
+            next_key: next_key.clone(),
+            acked: &acked,
+            sender,
+            reached: None,
+            handover: None,
+        };
+        let walked = walk.run(&files, start);
+        (walked, folding.join())
+    });
+    match folded {
+        Ok(Ok(())) => {}
+        Ok(Err((seq, offset, error))) => return Err(unreadable(seq, offset, &error)),
+        Err(_) => return Err(OpenError::file(layout::FOLDER, "folding the records failed")),
+    }
+    let walked = walked?;
+    let newest = walked.ring.newest().map(|(_, key)| key);
+    let is_newest = |key: &SigningKey| newest == Some(key.verifying_key());
+    let next_key = next_key.filter(|next| walked.handover.is_some() || is_newest(next));
+    if !is_newest(&key) && next_key.is_none() {
+        return Err(OpenError::Keys(format!("{} is not the key that state-root.json names", layout::SIGNING_KEY)));
+    }
+    Ok(Recovered {
+        root,
+        key: next_key.clone().unwrap_or(key),
+        finish_handover: next_key.is_some(),
+        handover: walked.handover,
+        slots,
+        reader: walked.reader,
+        first_seq: walked.first_seq,
+        file: walked.file,
+        data_end: walked.data_end,
+        acked_end: walked.acked_end,
+        tree: walked.tree,
+        sealed: walked.sealed,
+        note: walked.note,
+        leavings: walked.leavings,
+    })
+}
+
+/// A record that is sealed but can't be read: of a newer program, or not in the format.
+fn unreadable(seq: u64, offset: u64, error: &LineError) -> OpenError {
+    match error {
+        LineError::Event(DecodeError::UnknownKind(_) | DecodeError::UnknownVersion { .. }) => {
+            OpenError::TooNew(format!("a record behind sequence number {seq}: {error}"))
+        }
+        LineError::Event(_) | LineError::Shape(_) | LineError::Spelling | LineError::TooNew(_) => OpenError::Corrupt {
+            file: layout::FOLDER.to_owned(),
+            from: offset,
+            to: offset,
+            seq,
+            why: error.to_string(),
+        },
+    }
+}
+
+struct Walk<'a> {
+    disk: &'a dyn Disk,
+    root: &'a StateRoot,
+    ring: KeyRing,
+    next_key: Option<SigningKey>,
+    acked: &'a Note,
+    sender: SyncSender<SealedBatch>,
+    /// Where the acknowledged note was met: first sequence number of the segment, and offset behind it.
+    reached: Option<(u64, u64)>,
+    handover: Option<Note>,
+}
+
+struct Walked {
+    ring: KeyRing,
+    handover: Option<Note>,
+    reader: Reader,
+    first_seq: u64,
+    file: Arc<dyn DiskFile>,
+    data_end: u64,
+    acked_end: u64,
+    tree: Frontier,
+    sealed: Frontier,
+    note: Note,
+    leavings: Option<Leavings>,
+}
+
+impl Walk<'_> {
+    fn run(mut self, files: &[SegmentFile], start: usize) -> Result<Walked, OpenError> {
+        let reader = Reader::new(Head { next_seq: 0, note: self.acked.clone() });
+        for file in files.get(..start).unwrap_or_default() {
+            let opened = self.disk.open(&file.path, Open::Read).map_err(OpenError::io(file.path.clone()))?;
+            reader.began_segment(file.first_seq, opened, 0);
+        }
+        let mut last: Option<(Note, Frontier)> = None;
+        let mut rest = files.get(start..).unwrap_or_default().iter().peekable();
+        while let Some(file) = rest.next() {
+            let is_last = rest.peek().is_none();
+            let how = if is_last { Open::Write } else { Open::Read };
+            let opened = self.disk.open(&file.path, how).map_err(OpenError::io(file.path.clone()))?;
+            let found = walk::open(Arc::clone(&opened)).map_err(OpenError::io(file.path.clone()))?;
+            let (header, mut walker) = found.map_err(|error| segments::header_fault(&file.path, &error))?;
+            self.check_header(file, &header, last.as_ref().map(|(note, _)| note))?;
+            if last.is_none() {
+                last = header.checkpoint.clone().map(|note| (note, header.frontier.clone()));
+            }
+            self.note_reached(header.checkpoint.as_ref(), file.first_seq, walker.offset());
+            reader.began_segment(file.first_seq, Arc::clone(&opened), walker.offset());
+            let stopped = self.walk_segment(file, &mut walker, &reader, &mut last)?;
+            let leavings = self.judge_end(file, &opened, &walker, stopped, is_last)?;
+            if is_last {
+                let (note, sealed) = last.unwrap_or_else(|| (self.acked.clone(), Frontier::default()));
+                let acked_end = self.reached.filter(|(seq, _)| *seq == file.first_seq).map(|(_, offset)| offset);
+                return Ok(Walked {
+                    ring: self.ring,
+                    handover: self.handover,
+                    first_seq: file.first_seq,
+                    data_end: walker.offset(),
+                    acked_end: acked_end.unwrap_or(0),
+                    tree: walker.tree().clone(),
+                    file: opened,
+                    reader,
+                    sealed,
+                    note,
+                    leavings,
+                });
+            }
+        }
+        Err(OpenError::file(layout::FOLDER, "there is no segment"))
+    }
+
+    fn check_header(&self, file: &SegmentFile, header: &Header, before: Option<&Note>) -> Result<(), OpenError> {
+        let fault = |why: &str| Err(OpenError::file(&file.path, why));
+        if header.first_seq != file.first_seq {
+            return fault("the header's first sequence number is not the one in the file's name");
+        }
+        if header.root_id != self.root.id || Some(header.epoch) != self.ring.epoch_at(header.first_seq) {
+            return fault("the segment belongs to another state root or epoch");
+        }
+        match (before, &header.checkpoint) {
+            (Some(before), Some(note)) if before == note => Ok(()),
+            (Some(before), Some(note)) if note.size > before.size => Err(OpenError::Rollback {
+                file: file.path.clone(),
+                from_seq: before.size + 1,
+                to_seq: note.size,
+                why: "a segment before this one is missing or was cut".to_owned(),
+            }),
+            (Some(_), _) => fault("the header's checkpoint is not the seal that ended the segment before"),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Remembers where the acknowledged note was met.
+    fn note_reached(&mut self, note: Option<&Note>, first_seq: u64, offset: u64) {
+        let met = match note {
+            Some(note) => note == self.acked,
+            None => self.acked.size == 0,
+        };
+        if met && self.reached.is_none() {
+            self.reached = Some((first_seq, offset));
+        }
+    }
+
+    /// Walks batches to the end of the data; says what stopped it, if not the end.
+    fn walk_segment(
+        &mut self,
+        file: &SegmentFile,
+        walker: &mut walk::Walker,
+        reader: &Reader,
+        last: &mut Option<(Note, Frontier)>,
+    ) -> Result<Option<Broken>, OpenError> {
+        loop {
+            let before = walker.offset();
+            match walker.step().map_err(OpenError::io(file.path.clone()))? {
+                Step::End => return Ok(None),
+                Step::Broken(broken) => return Ok(Some(broken)),
+                Step::Batch(batch) => {
+                    if batch.note.size == self.acked.size && batch.note != *self.acked {
+                        return Ok(Some(Broken {
+                            offset: before,
+                            seq: batch.first_seq,
+                            why: "the seal is not the one that was acknowledged",
+                        }));
+                    }
+                    if self.reached.is_some() && !self.accepts(&batch.note) {
+                        let why = "the seal's signature is not valid";
+                        return Ok(Some(Broken { offset: before, seq: batch.first_seq, why }));
+                    }
+                    self.note_reached(Some(&batch.note), file.first_seq, batch.end());
+                    reader.published(batch.first_seq, &batch.starts(), batch.offset, batch.end(), &batch.note);
+                    reader.add_tiles(&batch.tiles);
+                    *last = Some((batch.note.clone(), batch.sealed_tree.clone()));
+                    // A fold that failed has hung up; its error is reported after the walk.
+                    let _ = self.sender.send(batch);
+                }
+            }
+        }
+    }
+
+    /// Whether a seal behind the acknowledged one is signed as it must be; an unfinished handover counts.
+    fn accepts(&mut self, note: &Note) -> bool {
+        if self.ring.accepts(note) {
+            return true;
+        }
+        let (Some(next), Some((origin, old))) = (&self.next_key, self.ring.newest()) else { return false };
+        let signed = note.origin == origin
+            && note.signatures.len() == 2
+            && note.signed_by(&old)
+            && note.signed_by(&next.verifying_key());
+        if signed && self.handover.is_none() {
+            self.handover = Some(note.clone());
+            return true;
+        }
+        self.handover.is_some() && note.signatures.len() == 1 && note.signed_by(&next.verifying_key())
+    }
+
+    /// Judges what stands behind the last batch of a segment.
+    fn judge_end(
+        &self,
+        file: &SegmentFile,
+        opened: &Arc<dyn DiskFile>,
+        walker: &walk::Walker,
+        stopped: Option<Broken>,
+        is_last: bool,
+    ) -> Result<Option<Leavings>, OpenError> {
+        let rest = segments::rest(opened.as_ref(), walker.offset()).map_err(OpenError::io(file.path.clone()))?;
+        let corrupt = |from: u64, seq: u64, why: String| OpenError::Corrupt {
+            file: file.path.clone(),
+            from,
+            to: walker.offset() + rest.len() as u64,
+            seq,
+            why,
+        };
+        if is_last && self.reached.is_none() {
+            let from_seq = walker.tree().size();
+            let empty = rest.iter().all(|byte| *byte == b'\n' || *byte == 0);
+            return Err(match stopped {
+                Some(broken) if !empty => corrupt(broken.offset, broken.seq, broken.why.to_owned()),
+                _ if !empty => corrupt(walker.offset(), from_seq, "padding holds other bytes than newlines".to_owned()),
+                _ => OpenError::Rollback {
+                    file: file.path.clone(),
+                    from_seq,
+                    to_seq: self.acked.size,
+                    why: "the journal ends before what was acknowledged".to_owned(),
+                },
+            });
+        }
+        match tail::judge(&rest, walker.offset(), walker.tree().size()) {
+            Tail::Padding => Ok(None),
+            Tail::Crash { bytes, .. } if is_last => {
+                Ok(Some(Leavings { offset: walker.offset(), bytes: rest.get(..bytes).unwrap_or_default().to_vec() }))
+            }
+            Tail::Rot { at, seq, why } if is_last => Err(corrupt(walker.offset() + at as u64, seq, why.to_owned())),
+            Tail::Crash { .. } | Tail::Rot { .. } => {
+                let why = stopped.as_ref().map_or("padding holds other bytes than newlines", |broken| broken.why);
+                Err(corrupt(walker.offset(), walker.tree().size(), why.to_owned()))
+            }
+        }
+    }
+}

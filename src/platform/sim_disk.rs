@@ -1,0 +1,431 @@
+//! A disk in memory on which power can be lost: what was not synced survives in part, in any order, torn at sectors.
+//!
+//! Model: each file has durable content and a list of unsynced sector writes; names have a durable map and a list of
+//! unsynced changes. A power cut keeps, for each unsynced sector, the old or the new bytes by chance; a prefix of
+//! unsynced name changes; and of an unsynced length either the old, or the new with zeros where no sector survived.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::disk::{Disk, DiskFile, Entry, Open};
+
+/// What is written or lost as one piece.
+pub const SECTOR: usize = 512;
+
+/// What goes wrong, and when. Operations that change the disk are counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Power is lost in the operation with this number; a write may be half done.
+    PowerCut(u64),
+    /// The sync with this number (counted among syncs) fails, and the pages it should have written are lost.
+    SyncError(u64),
+    /// The write with this number (counted among writes) fails with EIO after half of its bytes.
+    WriteError(u64),
+    /// No more than this many bytes fit.
+    Full(usize),
+}
+
+#[derive(Debug, Clone, Default)]
+struct File {
+    durable: Vec<u8>,
+    current: Vec<u8>,
+    /// Sectors written since the last sync, failed ones included: a failed sync leaves pages marked clean.
+    dirty: BTreeSet<usize>,
+}
+
+impl File {
+    /// Writes the dirty sectors and the length through.
+    fn flush(&mut self) {
+        self.durable.resize(self.current.len(), 0);
+        for sector in std::mem::take(&mut self.dirty) {
+            self.flush_sector(sector);
+        }
+    }
+
+    fn flush_sector(&mut self, sector: usize) {
+        let end = ((sector + 1) * SECTOR).min(self.durable.len()).min(self.current.len());
+        let start = (sector * SECTOR).min(end);
+        self.durable[start..end].copy_from_slice(&self.current[start..end]);
+    }
+}
+
+#[derive(Debug, Clone)]
+enum NameChange {
+    Link(String, usize),
+    Unlink(String),
+    Rename(String, String, usize),
+}
+
+#[derive(Debug)]
+struct State {
+    files: Vec<File>,
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    unsynced_names: Vec<NameChange>,
+    folders: Vec<String>,
+    fault: Fault,
+    operations: u64,
+    syncs: u64,
+    writes: u64,
+    dead: bool,
+    chance: u64,
+}
+
+/// The disk. Clones share it.
+#[derive(Debug, Clone)]
+pub struct SimDisk(Arc<Mutex<State>>);
+
+fn cut() -> io::Error {
+    io::Error::other("power is off")
+}
+
+impl State {
+    fn draw(&mut self) -> u64 {
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        self.chance
+    }
+
+    /// Counts an operation; an error if power is off. `true` if power goes off within it.
+    fn step(&mut self) -> io::Result<bool> {
+        if self.dead {
+            return Err(cut());
+        }
+        self.operations += 1;
+        self.dead = self.fault == Fault::PowerCut(self.operations);
+        Ok(self.dead)
+    }
+
+    fn change_name(&mut self, change: NameChange) -> io::Result<()> {
+        if self.step()? {
+            return Err(cut());
+        }
+        apply_name(&mut self.names, &change);
+        self.unsynced_names.push(change);
+        Ok(())
+    }
+
+    fn used(&self) -> usize {
+        self.names.values().map(|file| self.files[*file].current.len()).sum()
+    }
+
+    /// What a power cut leaves of one file.
+    fn survivor(&mut self, index: usize) -> Vec<u8> {
+        let mut file = self.files[index].clone();
+        let resized = file.current.len() != file.durable.len() && self.draw() % 2 == 0;
+        if resized {
+            file.durable.resize(file.current.len(), 0);
+        }
+        let all_or_none = self.draw() % 8;
+        for sector in std::mem::take(&mut file.dirty) {
+            let keep = match all_or_none {
+                0 => true,
+                1 => false,
+                _ => self.draw() % 2 == 0,
+            };
+            if keep {
+                file.flush_sector(sector);
+            }
+        }
+        file.durable
+    }
+}
+
+fn apply_name(names: &mut BTreeMap<String, usize>, change: &NameChange) {
+    match change {
+        NameChange::Link(name, file) => {
+            names.insert(name.clone(), *file);
+        }
+        NameChange::Unlink(name) => {
+            names.remove(name);
+        }
+        NameChange::Rename(from, to, file) => {
+            names.remove(from);
+            names.insert(to.clone(), *file);
+        }
+    }
+}
+
+impl SimDisk {
+    /// An empty disk; `seed` decides what a power cut leaves.
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            files: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            unsynced_names: Vec::new(),
+            folders: vec![String::new()],
+            fault: Fault::None,
+            operations: 0,
+            syncs: 0,
+            writes: 0,
+            dead: false,
+            chance: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Decides what goes wrong from here on; counting begins anew.
+    pub fn set_fault(&self, fault: Fault) {
+        let mut state = self.state();
+        (state.fault, state.operations, state.syncs, state.writes) = (fault, 0, 0, 0);
+    }
+
+    /// Operations, syncs and writes since the fault was set.
+    pub fn counts(&self) -> (u64, u64, u64) {
+        let state = self.state();
+        (state.operations, state.syncs, state.writes)
+    }
+
+    /// Whether the planned power cut has happened.
+    pub fn is_dead(&self) -> bool {
+        self.state().dead
+    }
+
+    /// The disk as the next boot finds it after a power cut now.
+    pub fn after_power_cut(&self) -> SimDisk {
+        let mut state = self.state();
+        let mut names = state.durable_names.clone();
+        let pending = state.unsynced_names.clone();
+        let kept = usize::try_from(state.draw()).unwrap_or(0) % (pending.len() + 1);
+        pending.iter().take(kept).for_each(|change| apply_name(&mut names, change));
+        let files: Vec<File> = (0..state.files.len())
+            .map(|index| {
+                let durable = state.survivor(index);
+                File { current: durable.clone(), durable, dirty: BTreeSet::new() }
+            })
+            .collect();
+        let chance = state.draw();
+        let next = SimDisk::new(chance);
+        let mut fresh = next.state();
+        (fresh.files, fresh.names, fresh.durable_names) = (files, names.clone(), names);
+        fresh.folders.clone_from(&state.folders);
+        drop(fresh);
+        next
+    }
+
+    /// The disk as the next process finds it after a kill: nothing is lost, unsynced pages stay in the cache.
+    pub fn after_kill(&self) -> SimDisk {
+        let mut state = self.state();
+        let chance = state.draw();
+        let next = SimDisk::new(chance);
+        let mut fresh = next.state();
+        fresh.files.clone_from(&state.files);
+        fresh.names.clone_from(&state.names);
+        fresh.durable_names.clone_from(&state.durable_names);
+        fresh.unsynced_names.clone_from(&state.unsynced_names);
+        fresh.folders.clone_from(&state.folders);
+        drop(fresh);
+        next
+    }
+
+    /// The content of a file now.
+    pub fn content(&self, path: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        state.names.get(path).map(|file| state.files[*file].current.clone())
+    }
+
+    /// Changes a file behind everyone's back, durably: rot, or an attacker.
+    pub fn tamper(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        if let Some(index) = state.names.get(path).copied() {
+            let file = &mut state.files[index];
+            change(&mut file.current);
+            file.durable.clone_from(&file.current);
+        }
+    }
+
+    /// Removes or renames files behind everyone's back.
+    pub fn tamper_names(&self, change: impl FnOnce(&mut BTreeMap<String, usize>)) {
+        let mut state = self.state();
+        change(&mut state.names);
+        state.durable_names = state.names.clone();
+        state.unsynced_names.clear();
+    }
+
+    /// An independent copy of the disk as it is.
+    pub fn copy(&self) -> SimDisk {
+        let state = self.state();
+        let next = SimDisk::new(state.chance);
+        let mut fresh = next.state();
+        fresh.files.clone_from(&state.files);
+        fresh.names.clone_from(&state.names);
+        fresh.durable_names.clone_from(&state.names);
+        fresh.folders.clone_from(&state.folders);
+        drop(fresh);
+        next
+    }
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &str, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state();
+        if state.dead {
+            return Err(cut());
+        }
+        let index = match (state.names.get(path).copied(), how) {
+            (None, Open::Read | Open::Write) => return Err(io::ErrorKind::NotFound.into()),
+            (Some(_), Open::Create) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Some(index), Open::Replace) => {
+                if state.step()? {
+                    return Err(cut());
+                }
+                state.files[index].current.clear();
+                state.files[index].dirty.clear();
+                index
+            }
+            (Some(index), Open::Read | Open::Write) => index,
+            (None, Open::Create | Open::Replace) => {
+                let index = state.files.len();
+                state.files.push(File::default());
+                state.change_name(NameChange::Link(path.to_owned(), index))?;
+                index
+            }
+        };
+        Ok(Arc::new(SimFile { disk: self.clone(), index }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let file = state.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
+        state.change_name(NameChange::Rename(from.to_owned(), to.to_owned(), file))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.names.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change_name(NameChange::Unlink(path.to_owned()))
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.folders.iter().any(|known| known == path) {
+            state.folders.push(path.to_owned());
+        }
+        Ok(())
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<Entry>> {
+        let state = self.state();
+        let inside = |name: &str| -> Option<String> {
+            let rest = if path.is_empty() { name } else { name.strip_prefix(path)?.strip_prefix('/')? };
+            (!rest.is_empty() && !rest.contains('/')).then(|| rest.to_owned())
+        };
+        let files = state.names.iter().filter_map(|(name, file)| {
+            let bytes = state.files[*file].current.len() as u64;
+            Some(Entry { name: inside(name)?, plain: true, folder: false, bytes })
+        });
+        let folders = state
+            .folders
+            .iter()
+            .filter_map(|name| Some(Entry { name: inside(name)?, plain: false, folder: true, bytes: 0 }));
+        let mut entries: Vec<Entry> = files.chain(folders).collect();
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        if state.step()? {
+            return Err(cut());
+        }
+        let within = |name: &str| name.rsplit_once('/').map_or("", |(folder, _)| folder) == path;
+        let pending = std::mem::take(&mut state.unsynced_names);
+        for change in pending {
+            let here = match &change {
+                NameChange::Link(name, _) | NameChange::Unlink(name) | NameChange::Rename(name, _, _) => within(name),
+            };
+            if here {
+                apply_name(&mut state.durable_names, &change);
+            } else {
+                state.unsynced_names.push(change);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file of the simulated disk.
+struct SimFile {
+    disk: SimDisk,
+    index: usize,
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        let state = self.disk.state();
+        let content = &state.files[self.index].current;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+        let n = out.len().min(content.len() - start);
+        out[..n].copy_from_slice(&content[start..start + n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let dying = state.step()?;
+        state.writes += 1;
+        let failing = state.fault == Fault::WriteError(state.writes);
+        let mut room = bytes.len();
+        if let Fault::Full(capacity) = state.fault {
+            let end = usize::try_from(offset).unwrap_or(usize::MAX).saturating_add(bytes.len());
+            let growth = end.saturating_sub(state.files[self.index].current.len());
+            let free = capacity.saturating_sub(state.used());
+            room = bytes.len() - growth.saturating_sub(free).min(bytes.len());
+        }
+        if dying || failing {
+            room = bytes.len() / 2;
+        }
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        if room > 0 {
+            let File { current, dirty, .. } = &mut state.files[self.index];
+            if current.len() < start + room {
+                current.resize(start + room, 0);
+            }
+            current[start..start + room].copy_from_slice(&bytes[..room]);
+            dirty.extend(start / SECTOR..=(start + room - 1) / SECTOR);
+        }
+        match (dying, failing) {
+            (true, _) => Err(cut()),
+            (false, true) => Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())),
+            (false, false) if room < bytes.len() => Err(io::ErrorKind::StorageFull.into()),
+            (false, false) => Ok(()),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        if state.step()? {
+            return Err(cut());
+        }
+        state.syncs += 1;
+        if state.fault == Fault::SyncError(state.syncs) {
+            state.files[self.index].dirty.clear();
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()));
+        }
+        state.files[self.index].flush();
+        Ok(())
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        if state.step()? {
+            return Err(cut());
+        }
+        state.files[self.index].current.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
+        Ok(())
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.disk.state().files[self.index].current.len() as u64)
+    }
+}
