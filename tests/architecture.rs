@@ -93,7 +93,11 @@ fn nobody_asserts_nothing_with_a_bare_matches() {
     for (path, text) in sources() {
         for line in text.lines() {
             let line = line.trim();
-            assert!(!(line.starts_with("matches!(") && line.ends_with(");") && !line.contains(") ||")), "{}: {line}", path.display());
+            assert!(
+                !(line.starts_with("matches!(") && line.ends_with(");") && !line.contains(") ||")),
+                "{}: {line}",
+                path.display()
+            );
         }
     }
 }

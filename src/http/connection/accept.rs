@@ -82,9 +82,6 @@ struct Slots {
     per_peer: usize,
 }
 
-/// How many connections each peer has.
-type ByPeer = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
 /// A connection's place; free again when dropped.
 struct Slot {
     _permit: OwnedSemaphorePermit,
