@@ -1,5 +1,6 @@
 //! The door: routes, authentication, extraction, replies, problems and streams.
 
+pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod canonical;
@@ -9,6 +10,7 @@ pub mod cursor;
 pub mod edge;
 pub mod extract;
 mod guard;
+pub mod handlers;
 pub mod health;
 pub mod idempotency;
 pub mod json;

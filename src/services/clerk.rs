@@ -42,6 +42,8 @@ struct Desk {
     queues: Mutex<Queues>,
     wake: Condvar,
     published: Published,
+    /// Why the last batch could not be written.
+    trouble: Mutex<Option<Refusal>>,
 }
 
 /// A handle to the clerk's thread. Clones reach the same clerk.
@@ -60,7 +62,8 @@ impl Clerk {
     /// Starts the clerk on a thread of its own.
     pub(super) fn start(scribe: Scribe) -> std::io::Result<(Self, ClerkThread)> {
         let published = scribe.published().clone();
-        let desk = Arc::new(Desk { queues: Mutex::default(), wake: Condvar::new(), published });
+        let desk =
+            Arc::new(Desk { queues: Mutex::default(), wake: Condvar::new(), published, trouble: Mutex::default() });
         let clerk = Self { desk: Arc::clone(&desk) };
         let run = move || desk.run(scribe);
         let thread = std::thread::Builder::new().name("clerk".to_owned()).spawn(run)?;
@@ -89,6 +92,11 @@ impl Clerk {
     pub(super) fn errand(&self, errand: Errand) {
         self.desk.lock().errands.push_back(errand);
         self.desk.wake.notify_one();
+    }
+
+    /// Why nothing can be written now, as far as the last attempt told.
+    pub fn trouble(&self) -> Option<Refusal> {
+        self.desk.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Commands that wait, and the age of the oldest in milliseconds.
@@ -153,7 +161,8 @@ impl Desk {
                 errand(&mut scribe);
             }
             if !jobs.is_empty() {
-                scribe.write(jobs);
+                let trouble = scribe.write(jobs);
+                *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
             }
         }
     }

@@ -15,6 +15,7 @@ pub mod sessions;
 pub mod snapshots;
 pub mod snapshotter;
 pub mod state_root;
+pub mod status;
 pub mod tasks;
 pub mod tokens;
 

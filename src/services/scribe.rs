@@ -81,7 +81,9 @@ impl Scribe {
     }
 
     /// Decides, writes, syncs and publishes these commands in as few batches as they fit, and answers each.
-    pub(super) fn write(&mut self, jobs: Vec<Job>) {
+    /// Gives why a batch could not be written, if one could not.
+    pub(super) fn write(&mut self, jobs: Vec<Job>) -> Option<Refusal> {
+        let mut trouble = None;
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
             let mut build = match self.begin() {
@@ -89,7 +91,7 @@ impl Scribe {
                 Err(error) => {
                     let refusal = Refusal::from(error);
                     jobs.for_each(|job| drop(job.reply.send(Err(refusal.clone()))));
-                    return;
+                    return Some(refusal);
                 }
             };
             let mut decisions: Vec<(Job, Result<Committed, Refusal>)> = Vec::new();
@@ -102,12 +104,14 @@ impl Scribe {
                 decisions.extend(jobs.next().map(|job| (job, outcome)));
             }
             let outcome = if build.applied > 0 { self.commit(build) } else { Ok(()) };
+            trouble = outcome.as_ref().err().cloned().map(Refusal::from);
             for (job, decided) in decisions {
                 let answer = outcome.clone().map_err(Refusal::from).and(decided);
                 // Whoever asked may have gone; what was decided stands.
                 let _ = job.reply.send(answer);
             }
         }
+        trouble
     }
 
     fn begin(&mut self) -> Result<Build, WriteError> {

@@ -1,1 +1,32 @@
-//! One file of handlers a noun.
+//! One file of handlers a noun, and the list of all routes.
+
+mod events;
+mod journal;
+mod sessions;
+mod status;
+
+use super::app::App;
+use super::routes::Route;
+
+/// Every route of the interface but those that each daemon has by itself.
+pub fn routes() -> Vec<Route<App>> {
+    let mut routes = sessions::routes();
+    routes.extend(journal::routes());
+    routes.extend(events::routes());
+    routes.extend(status::routes());
+    routes
+}
+
+/// A page that a query asks for.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+impl From<PageQuery> for crate::projections::Paging {
+    fn from(query: PageQuery) -> Self {
+        Self { limit: query.limit, cursor: query.cursor }
+    }
+}

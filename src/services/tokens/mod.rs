@@ -57,6 +57,18 @@ pub enum TokenFileFault {
     Ambiguous,
 }
 
+impl TokenFileFault {
+    /// The reason that a start refuses with.
+    pub fn reason(&self) -> crate::domain::reason::Reason {
+        use crate::domain::reason::Reason;
+        match self {
+            Self::File(PrivateFileFault::Loose(_)) => Reason::StateRootInsecurePermissions,
+            Self::Ambiguous => Reason::AuthTokensAmbiguous,
+            Self::File(_) | Self::Contents { .. } | Self::SamePath(_) => Reason::ConfigInvalid,
+        }
+    }
+}
+
 /// Something wrong with the token files of a running daemon, for `doctor` and `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenProblem {

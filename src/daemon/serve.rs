@@ -1,0 +1,274 @@
+//! A daemon from start to drain: take the state root, recover, start the clerk and the workers, open the door, and on a
+//! signal close everything in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use ulid::Ulid;
+
+use crate::config::settings::{AuthMode, Bind, ServeSettings};
+use crate::domain::command::Command;
+use crate::domain::context::{DaemonStarted, DaemonStopped};
+use crate::domain::event::Event;
+use crate::domain::ids::BootId;
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::record::{DEFAULT_ORG, Draft, Provenance};
+use crate::domain::runtime::{TokenChanged, TokenRole};
+use crate::domain::stream::Stream;
+use crate::http::app::App;
+use crate::http::audit;
+use crate::http::auth::{Authentication, ProxySecret};
+use crate::http::canonical::Hosts;
+use crate::http::connection::accept::{Listener, serve as accept};
+use crate::http::edge::{Edge, EdgeParts};
+use crate::http::limits::Limits;
+use crate::http::metrics::{self, EdgeMetrics};
+use crate::http::{handlers, health, sse};
+use crate::journal::writer::Options;
+use crate::platform::clock::{Clock, SystemClock};
+use crate::platform::disk::{Disk, replace_atomically};
+use crate::platform::entropy::{Entropy, SystemEntropy};
+use crate::platform::keyed::FingerprintKey;
+use crate::platform::private_file;
+use crate::platform::tasks::Tasks;
+use crate::services::authority::Role;
+use crate::services::clerk::Clerk;
+use crate::services::desk::{Desk, Lane, WritePath};
+use crate::services::opening::{Found, Opened, Opening, open};
+use crate::services::snapshotter::Snapshotter;
+use crate::services::state_root::{self, StateRoot};
+use crate::services::status::{ControlPlane, StatusSource};
+use crate::services::tokens::{TokenChange, TokenFileFault, TokenFiles, Tokens, create_missing};
+
+/// File that says where the daemon listens.
+const DAEMON_FILE: &str = "daemon.json";
+/// How long a drain may take, milliseconds.
+const DRAIN_MS: u64 = 10_000;
+/// Records since the last snapshot from which a drain takes one.
+const DRAIN_SNAPSHOT_RECORDS: u64 = 1_000;
+/// Most bytes of a proxy's secret file.
+const SECRET_BYTES: usize = 4_096;
+
+/// A state root that is taken and open, before the door.
+struct House {
+    root: StateRoot,
+    opened: Opened,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    boot_id: BootId,
+}
+
+/// Serves until a signal. Everything is checked before anything is bound.
+pub async fn serve(settings: ServeSettings) -> Result<(), Refusal> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+    let boot_id = BootId::from_ulid(Ulid::from_parts(clock.wall_ms(), entropy.u128()));
+    let (paths, parts) = (settings.clone(), (Arc::clone(&clock), Arc::clone(&entropy)));
+    let house = tokio::task::spawn_blocking(move || take(&paths, parts, boot_id)).await;
+    let house = house.map_err(|_| Refusal::from(Reason::InternalError))??;
+    run(settings, house).await
+}
+
+fn take(
+    settings: &ServeSettings,
+    (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+    boot_id: BootId,
+) -> Result<House, Refusal> {
+    let root = state_root::take(&settings.state_root, &settings.workspace_root, boot_id)?;
+    // A file of an earlier daemon names an address that is not ours.
+    let _ = root.folder.remove(DAEMON_FILE);
+    let opened = open(Opening {
+        disk: root.folder.clone(),
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        options: Options::default(),
+        boot_id,
+        build: concat!(env!("CARGO_PKG_VERSION"), "+source").to_owned(),
+        encode: |seq, kind, line| sse::encode(Some(seq), kind, line),
+        observe: Arc::new(|_, _| {}),
+    })?;
+    root.make_folders()?;
+    Ok(House { root, opened, clock, entropy, boot_id })
+}
+
+async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
+    let House { root, opened, clock, entropy, boot_id } = house;
+    let Opened { clerk, thread, published, found } = opened;
+    let tasks = Tasks::new();
+    let key = FingerprintKey::new(&root.fingerprint_key()?);
+    let tokens = tokens(&settings, &key, entropy.as_ref())?;
+    let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
+    let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
+    let (sink, log) =
+        audit::start(&settings.state_root.join("control-plane-auth/audit.jsonl"), Arc::clone(&clock), None)
+            .map_err(|error| Refusal::new(Reason::StorageAuditUnavailable, error.to_string()))?;
+    let control_plane = ControlPlane {
+        bind: bound.to_string(),
+        loopback: bound.is_loopback(),
+        auth_mode: if tokens.is_some() { "bearer" } else { "none" },
+    };
+    let status = Arc::new(StatusSource {
+        clerk: clerk.clone(),
+        published: published.clone(),
+        tokens: tokens.clone(),
+        folder: root.folder.clone(),
+        control_plane,
+    });
+    announce(&clerk, &found, boot_id, clock.wall_ms()).await?;
+    let mut registry = metrics::registry();
+    let edge_metrics = EdgeMetrics::register(&mut registry);
+    let parts = EdgeParts {
+        limits: Limits::default(),
+        authentication: authentication(tokens.as_ref(), &bound),
+        hosts: hosts(&bound, &settings.http_hosts),
+        proxy_secret: proxy_secret(settings.trusted_proxy_secret_file.as_deref())?,
+        cors_origins: settings.cors_origins.clone(),
+        fingerprint: key,
+        metrics: edge_metrics,
+        audit: sink,
+        clock: Arc::clone(&clock),
+        entropy,
+        tasks: tasks.clone(),
+    };
+    let ready = Arc::clone(&status);
+    let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
+    routes.extend(handlers::routes());
+    let desk = Desk::new(Arc::new(clerk.clone()), Arc::new(published.clone()), Arc::default());
+    let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status));
+    let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone());
+    let begun = found.snapshot_seq.unwrap_or(0);
+    snapshots.clone().follow(&tasks, begun);
+    if let Some(tokens) = &tokens {
+        follow_tokens(tokens, &tasks, clerk.clone());
+    }
+    tasks.spawn(accept(listener, edge));
+    write_daemon_file(&root, &bound, boot_id)?;
+    tracing::info!(address = %bound, %boot_id, "serving");
+    signalled().await;
+    tracing::info!("draining");
+    let _ = root.folder.remove(DAEMON_FILE);
+    tasks.stop();
+    if !tasks.drained(Duration::from_millis(DRAIN_MS)).await {
+        tracing::warn!("some tasks did not end in time");
+    }
+    if published.head().next_seq.saturating_sub(begun) > DRAIN_SNAPSHOT_RECORDS
+        && let Err(refusal) = snapshots.take().await
+    {
+        tracing::warn!(code = refusal.reason.code(), detail = refusal.detail, "no snapshot was taken");
+    }
+    note(&clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await?;
+    let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
+    let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
+    drop(log);
+    drop(root);
+    match closed {
+        Some(Ok(())) => Ok(()),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(Reason::InternalError.into()),
+    }
+}
+
+fn unbound(bind: &Bind, error: &std::io::Error) -> Refusal {
+    Refusal::new(Reason::ConfigInvalid, format!("--bind {bind}: {error}"))
+}
+
+fn tokens(
+    settings: &ServeSettings,
+    key: &FingerprintKey,
+    entropy: &dyn Entropy,
+) -> Result<Option<Arc<Tokens>>, Refusal> {
+    if settings.auth_mode == AuthMode::None {
+        return Ok(None);
+    }
+    let files = TokenFiles { admin: settings.admin_token_file.clone(), readonly: settings.readonly_token_file.clone() };
+    create_missing(&files, entropy).map_err(|fault| token_refusal(&fault))?;
+    let via = if matches!(settings.bind, Bind::Unix(_)) { "unix" } else { "http" };
+    Tokens::open(files, key.clone(), via).map(Some).map_err(|fault| token_refusal(&fault))
+}
+
+fn token_refusal(fault: &TokenFileFault) -> Refusal {
+    Refusal::new(fault.reason(), fault.to_string())
+}
+
+fn authentication(tokens: Option<&Arc<Tokens>>, bound: &Bind) -> Authentication {
+    match tokens {
+        Some(tokens) => Authentication::Bearer(Arc::clone(tokens)),
+        None => Authentication::none(if matches!(bound, Bind::Unix(_)) { "unix" } else { "http" }),
+    }
+}
+
+fn hosts(bound: &Bind, further: &[String]) -> Hosts {
+    match bound {
+        Bind::Tcp(address) => Hosts::of_tcp(*address, further),
+        Bind::Unix(_) => Hosts::of_unix(further),
+    }
+}
+
+fn proxy_secret(path: Option<&Path>) -> Result<Option<ProxySecret>, Refusal> {
+    let Some(path) = path else { return Ok(None) };
+    let refuse = |why: String| Refusal::new(Reason::ConfigInvalid, format!("{}: {why}", path.display()));
+    let bytes = private_file::read(path, SECRET_BYTES).map_err(|error| refuse(error.to_string()))?;
+    ProxySecret::parse(&bytes).map(Some).map_err(|why| refuse(why.to_owned()))
+}
+
+async fn note(clerk: &Clerk, stream: Stream, event: Event) -> Result<(), Refusal> {
+    let draft = Draft::new(DEFAULT_ORG, stream, event);
+    clerk.submit(Command::Note(draft), Provenance::system("daemon"), Lane::Reserved).await.map(drop)
+}
+
+/// Records the start, and settles what an earlier one left half done.
+async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now_ms: u64) -> Result<(), Refusal> {
+    let started = DaemonStarted {
+        boot_id,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        clean: found.clean || found.last_at_ms.is_none(),
+        down_ms: found.last_at_ms.map(|at| now_ms.saturating_sub(at)),
+    };
+    note(clerk, Stream::Daemon, started.into()).await?;
+    loop {
+        let settled = clerk.submit(Command::SettleBoot, Provenance::system("recovery"), Lane::Reserved).await?;
+        if settled.seq.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Follows the token files and records each change.
+fn follow_tokens(tokens: &Arc<Tokens>, tasks: &Tasks, clerk: Clerk) {
+    let (sender, mut changes) = mpsc::channel::<TokenChange>(16);
+    tokens.follow(tasks, sender);
+    tasks.spawn(async move {
+        while let Some(change) = changes.recv().await {
+            let role = if change.role == Role::Admin { TokenRole::Admin } else { TokenRole::ReadOnly };
+            let event = TokenChanged { role, fp: change.credential.fp };
+            if let Err(refusal) = note(&clerk, Stream::ControlPlane, event.into()).await {
+                tracing::error!(code = refusal.reason.code(), "a token's change could not be recorded");
+            }
+        }
+    });
+}
+
+fn write_daemon_file(root: &StateRoot, bound: &Bind, boot_id: BootId) -> Result<(), Refusal> {
+    let text = serde_json::json!({
+        "address": bound.to_string(),
+        "pid": std::process::id(),
+        "boot_id": boot_id,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    let written = replace_atomically(root.folder.as_ref(), "", DAEMON_FILE, format!("{text}\n").as_bytes());
+    written.map_err(|error| Refusal::new(Reason::StorageFull, error.to_string()))
+}
+
+/// Waits for a signal to end.
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}

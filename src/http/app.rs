@@ -1,0 +1,48 @@
+//! What handlers share: the use cases and the read side.
+
+use std::sync::Arc;
+
+use crate::domain::reason::Refusal;
+use crate::domain::record::{Provenance, RequestFacts};
+use crate::http::edge::Gate;
+use crate::services::authority::{Action, Authorized};
+use crate::services::desk::{By, Desk};
+use crate::services::published::Published;
+use crate::services::sessions::Sessions;
+use crate::services::status::StatusSource;
+
+/// The state of all handlers. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// Use cases of sessions.
+    pub sessions: Sessions,
+    /// The read side.
+    pub published: Published,
+    /// What `status` shows.
+    pub status: Arc<StatusSource>,
+}
+
+impl App {
+    /// Handlers' state over a desk.
+    pub fn new(desk: Desk, published: Published, status: Arc<StatusSource>) -> Self {
+        Self { sessions: Sessions::new(desk), published, status }
+    }
+
+    /// On whose behalf a mutation is made. The right must be for this action.
+    pub fn by(right: &Authorized, action: Action, request: RequestFacts) -> Result<By, Refusal> {
+        let caller = right.demand(action)?;
+        let org = caller.organisation().to_owned();
+        let provenance = Provenance {
+            org: org.clone(),
+            actor: caller.actor().clone(),
+            on_behalf_of: Vec::new(),
+            request: Some(request),
+        };
+        Ok(By { org, provenance })
+    }
+}
+
+/// The door's shared state, out of a request.
+pub fn gate_of(passage: &crate::http::passage::Passage) -> Arc<Gate> {
+    Arc::clone(passage.gate())
+}

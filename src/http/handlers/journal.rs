@@ -1,0 +1,129 @@
+//! The journal as strangers read it: its newest note, its lines, receipts and consistency proofs.
+
+use axum::extract::State;
+use hyper::StatusCode;
+
+use crate::domain::reason::{Reason, Refusal};
+use crate::http::app::App;
+use crate::http::extract::{Query, Right};
+use crate::http::reply::{Reply, ok, raw};
+use crate::http::routes::Route;
+use crate::journal::proof::{Consistency, ProofError, Receipt};
+use crate::services::authority::Action;
+
+/// Most bytes of lines in one answer.
+const RECORDS_BYTES: usize = 4 << 20;
+/// Most lines in one answer.
+const RECORDS_LINES: u64 = 10_000;
+
+pub(super) fn routes() -> Vec<Route<App>> {
+    vec![
+        Route::get("/v1/journal/head", Action::JournalHeadRead, "The newest sealed tree.", head).gives::<HeadView>(200),
+        Route::get("/v1/journal/checkpoint", Action::JournalHeadRead, "The newest note, as text.", checkpoint),
+        Route::get("/v1/journal/records", Action::JournalRead, "Stored lines, seals included.", records),
+        Route::get("/v1/journal/proof", Action::ReceiptRead, "A receipt, or a consistency proof.", proof)
+            .gives::<Receipt>(200),
+    ]
+}
+
+/// The newest sealed tree.
+#[derive(serde::Serialize, schemars::JsonSchema)]
+struct HeadView {
+    /// Sequence number of the newest seal.
+    seq: u64,
+    /// Leaves in the tree that it signs.
+    size: u64,
+    /// Root of that tree, base64.
+    root: String,
+    /// C2SP id of the key that signed, hex.
+    key_id: String,
+    /// The epoch.
+    epoch: String,
+    /// The signed note.
+    note: String,
+}
+
+async fn head(State(app): State<App>, Right(right): Right) -> Reply {
+    right.demand(Action::JournalHeadRead)?;
+    let note = app.published.head().note;
+    let key_id = note.signatures.last().map(|signature| data_encoding::HEXLOWER.encode(&signature.key_id));
+    ok(&HeadView {
+        seq: note.size,
+        size: note.size,
+        root: data_encoding::BASE64.encode(&note.root),
+        key_id: key_id.unwrap_or_default(),
+        epoch: note.origin.epoch.to_string(),
+        note: note.render(),
+    })
+}
+
+async fn checkpoint(State(app): State<App>, Right(right): Right) -> Reply {
+    right.demand(Action::JournalHeadRead)?;
+    Ok(raw(StatusCode::OK, "text/plain; charset=utf-8", app.published.head().note.render()))
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordsQuery {
+    from: Option<u64>,
+    limit: Option<u64>,
+}
+
+async fn records(State(app): State<App>, Right(right): Right, Query(query): Query<RecordsQuery>) -> Reply {
+    right.demand(Action::JournalRead)?;
+    let from = query.from.unwrap_or(0);
+    let to = from.saturating_add(query.limit.unwrap_or(RECORDS_LINES).min(RECORDS_LINES));
+    let reader = app.published.reader().clone();
+    let read = move || {
+        let mut out = Vec::new();
+        let scanned = reader.scan(from, to, |_, line| {
+            out.extend_from_slice(line);
+            out.push(b'\n');
+            out.len() < RECORDS_BYTES
+        });
+        scanned.map(|()| out)
+    };
+    let lines = blocking(read).await?.map_err(|error| unreadable(&error))?;
+    Ok(raw(StatusCode::OK, "application/x-ndjson", lines))
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProofQuery {
+    seq: Option<u64>,
+    size: Option<u64>,
+    old: Option<u64>,
+    new: Option<u64>,
+}
+
+async fn proof(State(app): State<App>, Right(right): Right, Query(query): Query<ProofQuery>) -> Reply {
+    right.demand(Action::ReceiptRead)?;
+    let reader = app.published.reader().clone();
+    match query {
+        ProofQuery { seq: Some(seq), size, old: None, new: None } => {
+            ok(&blocking(move || Receipt::make(&reader, seq, size)).await?.map_err(|error| refused(&error))?)
+        }
+        ProofQuery { seq: None, size: None, old: Some(old), new } => {
+            ok(&blocking(move || Consistency::make(&reader, old, new)).await?.map_err(|error| refused(&error))?)
+        }
+        ProofQuery { .. } => {
+            Err(Refusal::new(Reason::RequestMalformed, "Ask with seq, or seq and size, or old and new.").into())
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Reason::InternalError.into())
+}
+
+fn unreadable(error: &std::io::Error) -> Refusal {
+    Refusal::new(Reason::StorageJournalUnavailable, error.to_string())
+}
+
+fn refused(error: &ProofError) -> Refusal {
+    match error {
+        ProofError::NoLine(_) => Refusal::new(Reason::ReceiptNotFound, error.to_string()),
+        ProofError::NotSealed(_) => Refusal::new(Reason::RequestInvalid, error.to_string()),
+        ProofError::Unreadable(error) => unreadable(error),
+    }
+}

@@ -1,0 +1,251 @@
+//! The built binary as a stranger meets it: it starts from nothing, acknowledges only what is sealed, survives kill -9
+//! under load, keeps others out, and what it wrote verifies offline until one byte is changed.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_chancery");
+
+struct Daemon {
+    child: Child,
+    address: String,
+    token: String,
+}
+
+struct House {
+    folder: tempfile::TempDir,
+}
+
+impl House {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("work")).unwrap();
+        Self { folder }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(["serve", "--bind", "127.0.0.1:0", "--state-root"]).arg(self.state());
+        command.arg("--workspace-root").arg(self.folder.path().join("work"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    fn start(&self) -> Daemon {
+        let mut child = self.command().stderr(Stdio::null()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            assert!(child.try_wait().unwrap().is_none(), "the daemon ended instead of serving");
+            assert!(Instant::now() < deadline, "the daemon does not serve");
+            let file = std::fs::read_to_string(self.state().join("daemon.json")).unwrap_or_default();
+            let said: serde_json::Value = serde_json::from_str(&file).unwrap_or_default();
+            if said["pid"] == child.id() {
+                let token = std::fs::read_to_string(self.state().join("tokens/admin.token")).unwrap();
+                let address = said["address"].as_str().unwrap().to_owned();
+                return Daemon { child, address, token: token.trim().to_owned() };
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn verify(&self, root: &Path) -> (i32, String) {
+        let out = Command::new(BINARY).arg("verify").arg(root).output().unwrap();
+        (out.status.code().unwrap(), String::from_utf8(out.stdout).unwrap())
+    }
+}
+
+impl Daemon {
+    fn request(&self, token: &str, method: &str, path: &str, headers: &str, body: &str) -> Option<(u16, String)> {
+        let mut socket = TcpStream::connect(&self.address).ok()?;
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let content = if body.is_empty() {
+            String::new()
+        } else {
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
+        };
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n{content}{headers}\r\n",
+            self.address
+        );
+        socket.write_all(format!("{head}{body}").as_bytes()).ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).ok()?;
+        let status = answer.split(' ').nth(1)?.parse().ok()?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        Some((status, body.to_owned()))
+    }
+
+    fn post(&self, path: &str, body: &str) -> Option<(u16, serde_json::Value)> {
+        let (status, body) = self.request(&self.token, "POST", path, "", body)?;
+        Some((status, serde_json::from_str(&body).ok()?))
+    }
+
+    fn get(&self, path: &str) -> (u16, serde_json::Value) {
+        let (status, body) = self.request(&self.token, "GET", path, "", "").unwrap();
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    fn create(&self) -> Option<String> {
+        let (status, view) = self.post("/v1/sessions", r#"{"title":"a session"}"#)?;
+        assert_eq!(status, 201, "{view}");
+        Some(view["session_id"].as_str()?.to_owned())
+    }
+
+    fn stop(mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_session_is_there_at_once_after_a_restart_and_after_its_end() {
+    let house = House::new();
+    let daemon = house.start();
+    let id = daemon.create().unwrap();
+    let path = format!("/v1/sessions/{id}");
+    assert_eq!(daemon.get(&path).0, 200);
+    let began = Instant::now();
+    assert!(daemon.stop().success());
+    assert!(began.elapsed() < Duration::from_secs(5), "a drain with nothing to do is quick");
+    let daemon = house.start();
+    assert_eq!(daemon.get(&path).1["title"], "a session");
+    assert_eq!(daemon.post(&format!("{path}/end"), "{}").unwrap().0, 200);
+    daemon.kill();
+    let daemon = house.start();
+    let (status, view) = daemon.get(&path);
+    assert_eq!((status, &view["status"]), (200, &serde_json::json!("ended")));
+    assert_eq!(daemon.get("/v1/status").1["health"]["ok"], true);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn after_kills_under_load_every_acknowledged_session_is_there_and_the_journal_verifies() {
+    let house = House::new();
+    let mut acknowledged = Vec::new();
+    for round in 0..8 {
+        let daemon = house.start();
+        let made = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while let Some(id) = daemon.create() {
+                        made.lock().unwrap().push(id);
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(60 + 17 * round));
+            let pid = rustix::process::Pid::from_child(&daemon.child);
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        });
+        daemon.kill();
+        let made = made.into_inner().unwrap();
+        assert!(!made.is_empty(), "round {round} acknowledged nothing");
+        acknowledged.extend(made);
+    }
+    let daemon = house.start();
+    for id in &acknowledged {
+        assert_eq!(daemon.get(&format!("/v1/sessions/{id}")).0, 200, "{id} was acknowledged and is gone");
+    }
+    assert_eq!(daemon.get("/v1/sessions/session_01ARZ3NDEKTSV4RRFFQ69G5FAV").0, 404, "the control must be absent");
+    assert!(daemon.stop().success());
+    let (code, out) = house.verify(&house.state());
+    assert_eq!(code, 0, "{out}");
+}
+
+#[test]
+fn a_receipt_and_a_state_root_verify_and_one_changed_byte_is_named() {
+    let house = House::new();
+    let daemon = house.start();
+    daemon.create().unwrap();
+    let (_, head) = daemon.get("/v1/journal/head");
+    let (_, events) = daemon.request(&daemon.token, "GET", "/v1/journal/records", "", "").unwrap();
+    let line = events.lines().find(|line| line.contains("session.created")).expect("the record").to_owned();
+    let record: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let (status, receipt) = daemon.get(&format!("/v1/journal/proof?seq={}", record["seq"]));
+    assert_eq!((status, receipt["line"].as_str()), (200, Some(line.as_str())));
+    assert_eq!(receipt["note"], head["note"]);
+    assert_eq!(house.verify(&house.state()).0, 0, "a running state root is judged up to its newest seal");
+    assert!(daemon.stop().success());
+    let (code, out) = house.verify(&house.state());
+    assert_eq!(code, 0, "{out}");
+    let key = out.lines().find_map(|line| line.strip_prefix("pinned key: ")).unwrap().to_owned();
+    let file = house.folder.path().join("receipt.json");
+    let judge = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        Command::new(BINARY).args(["verify", "--key", &key]).arg(&file).output().unwrap().status.code()
+    };
+    assert_eq!(judge(&receipt.to_string()), Some(0));
+    assert_eq!(judge(&receipt.to_string().replace("a session", "b session")), Some(1));
+    let segment = house.state().join("journal/00000000000000000000.jsonl");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(9).position(|window| window == b"a session").unwrap();
+    bytes[at] = b'b';
+    std::fs::write(&segment, bytes).unwrap();
+    let (code, out) = house.verify(&house.state());
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("00000000000000000000.jsonl"), "{out}");
+    let refused = house.command().output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("state_root.journal_corrupt"));
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_root_is_refused_quickly() {
+    let house = House::new();
+    let daemon = house.start();
+    let began = Instant::now();
+    let second = house.command().output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("state_root.locked"));
+    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(daemon.create().is_some());
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn strangers_readers_and_repeats_get_what_the_interface_says() {
+    let house = House::new();
+    let daemon = house.start();
+    let readonly = std::fs::read_to_string(house.state().join("tokens/readonly.token")).unwrap();
+    let readonly = readonly.trim();
+    let size = || daemon.get("/v1/journal/head").1["size"].as_u64().unwrap();
+    let before = size();
+    let ask = |token: &str, headers: &str, body: &str| {
+        let (status, body) = daemon.request(token, "POST", "/v1/sessions", headers, body).unwrap();
+        (status, serde_json::from_str::<serde_json::Value>(&body).unwrap())
+    };
+    for (token, status, code) in [("chy_nobody", 401, "auth.invalid"), (readonly, 403, "auth.read_only")] {
+        let (found, problem) = ask(token, "", "{}");
+        assert_eq!((found, problem["code"].as_str()), (status, Some(code)), "{problem}");
+        assert!(problem["next"].is_string() && problem["surely_no_effect"] == true);
+    }
+    let (status, problem) = ask(&daemon.token, "", r#"{"colour":"red"}"#);
+    assert_eq!((status, problem["code"].as_str()), (400, Some("request.malformed")));
+    assert_eq!(ask(&daemon.token, "", "{").1["code"], "request.bad_json");
+    assert_eq!(size(), before, "refusals leave no record");
+    let key = "Idempotency-Key: one\r\n";
+    let (first, again) = (ask(&daemon.token, key, "{}"), ask(&daemon.token, key, "{}"));
+    assert_eq!((first.0, again.0), (201, 201));
+    assert_eq!(first.1["session_id"], again.1["session_id"]);
+    let (status, problem) = ask(&daemon.token, key, r#"{"title":"other"}"#);
+    assert_eq!((status, problem["code"].as_str()), (409, Some("request.idempotency_mismatch")));
+    daemon.kill();
+    let daemon = house.start();
+    let (status, body) = daemon.request(&daemon.token, "POST", "/v1/sessions", key, "{}").unwrap();
+    assert_eq!(status, 201);
+    assert!(body.contains(first.1["session_id"].as_str().unwrap()), "the repeat is known after a restart");
+    assert!(daemon.stop().success());
+}
