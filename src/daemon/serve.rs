@@ -26,6 +26,7 @@ use crate::http::edge::{Edge, EdgeParts};
 use crate::http::limits::Limits;
 use crate::http::metrics::{self, EdgeMetrics};
 use crate::http::{handlers, health, sse};
+use crate::journal::error::WriteError;
 use crate::journal::writer::Options;
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::disk::{Disk, replace_atomically};
@@ -104,21 +105,15 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let (sink, log) =
         audit::start(&settings.state_root.join("control-plane-auth/audit.jsonl"), Arc::clone(&clock), None)
             .map_err(|error| Refusal::new(Reason::StorageAuditUnavailable, error.to_string()))?;
-    let control_plane = ControlPlane {
-        bind: bound.to_string(),
-        loopback: bound.is_loopback(),
-        auth_mode: if tokens.is_some() { "bearer" } else { "none" },
-    };
     let status = Arc::new(StatusSource {
         clerk: clerk.clone(),
         published: published.clone(),
+        control_plane: posture(&bound, tokens.is_some()),
         tokens: tokens.clone(),
         folder: root.folder.clone(),
-        control_plane,
     });
     announce(&clerk, &found, boot_id, clock.wall_ms()).await?;
     let mut registry = metrics::registry();
-    let edge_metrics = EdgeMetrics::register(&mut registry);
     let parts = EdgeParts {
         limits: Limits::default(),
         authentication: authentication(tokens.as_ref(), &bound),
@@ -126,7 +121,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         proxy_secret: proxy_secret(settings.trusted_proxy_secret_file.as_deref())?,
         cors_origins: settings.cors_origins.clone(),
         fingerprint: key,
-        metrics: edge_metrics,
+        metrics: EdgeMetrics::register(&mut registry),
         audit: sink,
         clock: Arc::clone(&clock),
         entropy,
@@ -147,26 +142,35 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
     signalled().await;
+    drain(&tasks, &root, &snapshots, begun).await;
+    note(&clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await?;
+    let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
+    let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
+    drop((log, root));
+    closed.unwrap_or_else(|| Err(WriteError::Poisoned("the clerk's thread did not end well".to_owned())))?;
+    Ok(())
+}
+
+/// Ends the tasks within the deadline and takes a snapshot where it pays.
+async fn drain(tasks: &Tasks, root: &StateRoot, snapshots: &Snapshotter, begun: u64) {
     tracing::info!("draining");
     let _ = root.folder.remove(DAEMON_FILE);
     tasks.stop();
     if !tasks.drained(Duration::from_millis(DRAIN_MS)).await {
         tracing::warn!("some tasks did not end in time");
     }
-    if published.head().next_seq.saturating_sub(begun) > DRAIN_SNAPSHOT_RECORDS
+    if snapshots.behind(begun) > DRAIN_SNAPSHOT_RECORDS
         && let Err(refusal) = snapshots.take().await
     {
         tracing::warn!(code = refusal.reason.code(), detail = refusal.detail, "no snapshot was taken");
     }
-    note(&clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await?;
-    let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
-    let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
-    drop(log);
-    drop(root);
-    match closed {
-        Some(Ok(())) => Ok(()),
-        Some(Err(error)) => Err(error.into()),
-        None => Err(Reason::InternalError.into()),
+}
+
+fn posture(bound: &Bind, bearer: bool) -> ControlPlane {
+    ControlPlane {
+        bind: bound.to_string(),
+        loopback: bound.is_loopback(),
+        auth_mode: if bearer { "bearer" } else { "none" },
     }
 }
 

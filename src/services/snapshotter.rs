@@ -56,6 +56,11 @@ impl Snapshotter {
         });
     }
 
+    /// Lines that a snapshot taken at `from` does not hold.
+    pub fn behind(&self, from: u64) -> u64 {
+        self.published.feed().next_seq().saturating_sub(from)
+    }
+
     /// Takes a snapshot now and has the journal name it. Gives its sequence number.
     pub async fn take(&self) -> Result<u64, Refusal> {
         let (sender, copied) = oneshot::channel();
