@@ -1,6 +1,18 @@
 //! The real journal on a simulated disk: power is lost at every operation, syncs and writes fail, the disk fills, and
 //! every byte of a small journal is changed in turn. What was acknowledged is all there, or the damage is named.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::too_many_lines,
+    clippy::cast_possible_truncation,
+    clippy::range_plus_one,
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::unused_self,
+    reason = "a test may fail loudly and looks at the machine directly"
+)]
+
 use std::sync::Arc;
 
 use chancery::domain::context;
