@@ -35,7 +35,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::io::Write::write_all(
-            &mut std::fs::OpenOptions::new().write(true).create(true).open(&path).unwrap(),
+            &mut std::fs::OpenOptions::new().write(true).create_new(true).open(&path).unwrap(),
             b"12345",
         )
         .unwrap();
