@@ -3,4 +3,5 @@
 pub mod base_url;
 pub mod routes;
 mod routes_file;
+pub mod settings;
 pub mod strict_toml;

@@ -2,7 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::command::{Answer, Context, Decided};
+use super::event::Event;
 use super::ids::BootId;
+use super::reason::{Reason, Refusal};
+use super::record::{DEFAULT_ORG, Draft};
+use super::stream::Stream;
+use super::world::World;
 
 /// `context.set`: the first record of each segment, and again whenever one of its facts changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -70,4 +76,59 @@ pub struct TimeTrusted {
     pub wall_ms: u64,
     /// Whether an operator said so.
     pub by_operator: bool,
+}
+
+/// Whether the machine's clock is trusted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockTrust {
+    /// It is.
+    #[default]
+    Trusted,
+    /// It jumped; ten quiet minutes mend that.
+    Jumped,
+    /// It was implausible at start; an operator must say that it is right.
+    ImplausibleAtStart,
+}
+
+/// An operator trusts the clock again; nothing happens where it is trusted.
+pub(super) fn trust_clock(world: &World, context: &Context<'_>) -> Decided {
+    if world.clock == ClockTrust::Trusted {
+        return Decided::nothing(Answer::Nothing);
+    }
+    let event = TimeTrusted { wall_ms: context.now_ms, by_operator: true };
+    Decided::one(Draft::new(DEFAULT_ORG, Stream::Daemon, event.into()), Answer::Nothing)
+}
+
+/// Takes a fact of the daemon, the journal or the control plane; facts of nouns come about by their own commands.
+pub(super) fn note(world: &World, draft: &Draft) -> Result<Decided, Refusal> {
+    let own = match draft.stream {
+        Stream::Journal | Stream::Daemon | Stream::ControlPlane => true,
+        Stream::Runtime | Stream::Session(_) | Stream::Run(_) => false,
+    };
+    if !own || !draft.event.belongs_on(&draft.stream) {
+        let detail = format!("{} cannot be noted on {}.", draft.event.kind(), draft.stream);
+        return Err(Refusal::new(Reason::InternalError, detail));
+    }
+    if let Event::TimeTrusted(body) = &draft.event
+        && !body.by_operator
+        && world.clock == ClockTrust::ImplausibleAtStart
+    {
+        return Err(Refusal::new(
+            Reason::TimeUntrusted,
+            "After an implausible start only an operator trusts the clock.",
+        ));
+    }
+    Ok(Decided::one(draft.clone(), Answer::Nothing))
+}
+
+impl World {
+    pub(super) fn fold_time_untrusted(&mut self, body: &TimeUntrusted) {
+        let implausible = body.at_start || self.clock == ClockTrust::ImplausibleAtStart;
+        self.clock = if implausible { ClockTrust::ImplausibleAtStart } else { ClockTrust::Jumped };
+    }
+
+    pub(super) fn fold_time_trusted(&mut self) {
+        self.clock = ClockTrust::Trusted;
+    }
 }

@@ -22,6 +22,12 @@ pub const IDEMPOTENCY_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const IDEMPOTENCY_RECEIPTS: usize = 100_000;
 /// Longest idempotency key, bytes.
 pub const IDEMPOTENCY_KEY_BYTES: usize = 200;
+/// Most commands that wait in one lane of the clerk.
+pub const QUEUED_COMMANDS: usize = 8_192;
+/// Records after which a snapshot is taken.
+pub const SNAPSHOT_RECORDS: u64 = 100_000;
+/// Bytes of the newest lines that the feed keeps in memory.
+pub const FEED_BYTES: usize = 8 << 20;
 /// Largest request body, bytes.
 pub const REQUEST_BODY_BYTES: usize = 1 << 20;
 /// Longest title of a session, bytes.
@@ -50,3 +56,15 @@ pub const QUESTION_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const PERMISSION_RULES: usize = 500;
 /// Longest note of an operator, bytes.
 pub const NOTE_BYTES: usize = 2_000;
+/// Longest route id, model name or tool name, bytes.
+pub const NAME_BYTES: usize = 200;
+/// Longest free-text answer to a question, bytes.
+pub const ANSWER_BYTES: usize = 64 << 10;
+/// Most options of a question.
+pub const QUESTION_OPTIONS: usize = 32;
+/// Longest text of a question, of its header, or of an option's label or description, bytes.
+pub const QUESTION_TEXT_BYTES: usize = 8 << 10;
+/// Largest canonical call or card, bytes; a call beyond it cannot be shown whole and is refused.
+pub const CARD_BYTES: usize = 256 << 10;
+/// Most lapses or half-done things settled in one decision; the sweep is repeated until nothing is left.
+pub const SWEEP_ITEMS: usize = 256;

@@ -3,20 +3,35 @@
 
 pub mod actor;
 pub mod approval;
+pub mod boot;
 pub mod call;
+pub mod canonical;
+pub mod card;
+pub mod command;
 pub mod context;
 pub mod event;
 pub mod ids;
 pub mod journal;
 pub mod limits;
+pub mod names;
 pub mod permission;
 pub mod personal;
 pub mod question;
 pub mod reason;
+pub mod receipts;
 pub mod record;
 pub mod run;
 pub mod runtime;
 pub mod session;
 pub mod stream;
 pub mod task;
+pub mod token;
 pub mod turn;
+pub mod world;
+
+#[cfg(test)]
+pub(crate) mod laws;
+#[cfg(test)]
+mod stories;
+#[cfg(test)]
+pub(crate) mod testing;

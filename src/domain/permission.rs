@@ -2,7 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::CallId;
+use super::call::{self, Stage};
+use super::command::{Answer, Context, Decided as Outcome, invalid};
+use super::ids::{CallId, RunId};
+use super::limits::{NAME_BYTES, PERMISSION_RULES};
+use super::reason::Refusal;
+use super::record::{Draft, Record};
+use super::run::{self, out_of_order};
+use super::stream::Stream;
+use super::world::World;
 
 /// The five modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -83,4 +91,278 @@ pub struct Decided {
     /// The rule that decided, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<MatchedRule>,
+}
+
+/// What kind of effect a tool has; its name alone decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Runs commands.
+    Shell,
+    /// Changes files of the workspace.
+    Edit,
+    /// Calls a tool of an MCP server.
+    McpCall,
+    /// Lists or reads what an MCP server offers.
+    McpResource,
+    /// Reads files of the workspace or the output of a task.
+    Read,
+    /// Talks to the person it works for.
+    Coordination,
+    /// Leaves the mode `plan`.
+    PlanExit,
+    /// Anything else.
+    Other,
+}
+
+impl Class {
+    /// The class of the tool with this name.
+    pub fn of(tool: &str) -> Self {
+        match tool {
+            "bash" => Self::Shell,
+            "write_file" | "edit_file" | "apply_patch" => Self::Edit,
+            "list_mcp_resources" | "list_mcp_resource_templates" | "read_mcp_resource" => Self::McpResource,
+            "read_file" | "list_files" | "search_files" | "task_output" => Self::Read,
+            "ask_user_question" => Self::Coordination,
+            "exit_plan_mode" => Self::PlanExit,
+            mcp if mcp.starts_with("mcp__") => Self::McpCall,
+            _ => Self::Other,
+        }
+    }
+
+    /// What holds where no rule matches, before the mode.
+    fn base(self) -> Behavior {
+        match self {
+            Self::Shell | Self::Edit | Self::McpCall | Self::McpResource | Self::PlanExit => Behavior::Ask,
+            Self::Read | Self::Coordination | Self::Other => Behavior::Allow,
+        }
+    }
+
+    /// Whether it may change something, so that `plan` denies it whatever the rules say.
+    fn may_change(self) -> bool {
+        match self {
+            Self::Shell | Self::Edit | Self::McpCall | Self::Other => true,
+            Self::McpResource | Self::Read | Self::Coordination | Self::PlanExit => false,
+        }
+    }
+}
+
+impl Mode {
+    /// What the mode makes of what rules or the tool's class say. A denial stays one.
+    fn apply(self, class: Class, base: Behavior) -> Behavior {
+        match base {
+            Behavior::Deny => Behavior::Deny,
+            Behavior::Allow | Behavior::Ask if self == Self::Plan && class.may_change() => Behavior::Deny,
+            Behavior::Allow => Behavior::Allow,
+            Behavior::Ask => match self {
+                Self::BypassPermissions => Behavior::Allow,
+                Self::AcceptEdits if class == Class::Edit => Behavior::Allow,
+                Self::DontAsk => Behavior::Deny,
+                Self::Default | Self::AcceptEdits | Self::Plan => Behavior::Ask,
+            },
+        }
+    }
+}
+
+impl Rule {
+    /// How closely the rule fits a tool: `None` where it does not, else more is closer.
+    fn fit(&self, tool: &str) -> Option<usize> {
+        match self.tool.strip_suffix('*') {
+            Some(prefix) if tool.starts_with(prefix) => Some(prefix.len()),
+            None if self.tool == tool => Some(usize::MAX),
+            Some(_) | None => None,
+        }
+    }
+}
+
+/// The rules in force for a session, by scope.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The session's.
+    pub session: &'a [Rule],
+    /// The workspace's.
+    pub project: &'a [Rule],
+    /// The operator's.
+    pub user: &'a [Rule],
+}
+
+impl Rules<'_> {
+    /// The rule that decides about a tool: the nearest scope that has one that fits, in it the closest, of equals the first.
+    fn matching(&self, tool: &str) -> Option<MatchedRule> {
+        let scopes =
+            [(RuleScope::Session, self.session), (RuleScope::Project, self.project), (RuleScope::User, self.user)];
+        scopes.into_iter().find_map(|(scope, rules)| {
+            let mut best: Option<(usize, &Rule)> = None;
+            for rule in rules {
+                if let Some(fit) = rule.fit(tool)
+                    && best.is_none_or(|(closest, _)| fit > closest)
+                {
+                    best = Some((fit, rule));
+                }
+            }
+            best.map(|(_, rule)| MatchedRule { scope, tool: rule.tool.clone(), behavior: rule.behavior })
+        })
+    }
+}
+
+/// What mode and rules say about a tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// What rules or the tool's class say before the mode.
+    pub base: Behavior,
+    /// What holds.
+    pub decision: Behavior,
+    /// The rule that decided, if one did.
+    pub rule: Option<MatchedRule>,
+}
+
+/// Judges a tool.
+pub fn assess(tool: &str, mode: Mode, rules: Rules<'_>) -> Judgement {
+    let class = Class::of(tool);
+    let rule = rules.matching(tool);
+    let base = rule.as_ref().map_or(class.base(), |rule| rule.behavior);
+    Judgement { base, decision: mode.apply(class, base), rule }
+}
+
+/// Checks rules before they are taken.
+pub(super) fn check_rules(pointer: &str, rules: &[Rule]) -> Result<(), Refusal> {
+    if rules.len() > PERMISSION_RULES {
+        return Err(invalid(pointer, format!("A scope has at most {PERMISSION_RULES} rules.")));
+    }
+    for (at, rule) in rules.iter().enumerate() {
+        let name = rule.tool.strip_suffix('*').unwrap_or(&rule.tool);
+        let odd = |letter: char| !(letter.is_ascii_alphanumeric() || "_-.:/".contains(letter));
+        if rule.tool.is_empty() || rule.tool.len() > NAME_BYTES || name.contains(odd) {
+            let detail = "A rule names a tool, a prefix that ends in `*`, or `*`.";
+            return Err(invalid(format!("{pointer}/{at}/tool"), detail));
+        }
+    }
+    Ok(())
+}
+
+/// A worker has a call judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judge {
+    /// The run.
+    pub run_id: RunId,
+    /// The call.
+    pub call_id: CallId,
+}
+
+pub(super) fn judge(world: &World, ask: &Judge, context: &Context<'_>) -> Result<Outcome, Refusal> {
+    let run = run::working(world, ask.run_id, context)?;
+    let call = call::of_run(run, ask.call_id)?;
+    if call.stage != Stage::Asked {
+        return Err(out_of_order("The call was judged before."));
+    }
+    let claim = run.claim.as_ref().ok_or_else(|| out_of_order("The run is not claimed."))?;
+    let session = world.sessions.get(&run.session);
+    let rules = Rules {
+        session: session.map_or(&[], |session| &session.permission_rules),
+        project: &world.runtime.project_rules,
+        user: &world.runtime.user_rules,
+    };
+    let judgement = assess(&call.tool, claim.permission_mode, rules);
+    let event = Decided {
+        call_id: ask.call_id,
+        tool: call.tool.clone(),
+        mode: claim.permission_mode,
+        base: judgement.base,
+        decision: judgement.decision,
+        rule: judgement.rule,
+    };
+    let draft = Draft::new(world.names.text(run.org), Stream::Run(ask.run_id), event.into());
+    Ok(Outcome::one(draft, Answer::Run(ask.run_id)))
+}
+
+impl World {
+    pub(super) fn fold_permission_decided(&mut self, record: &Record, body: &Decided) {
+        self.set_stage(record, body.call_id, Stage::Judged(body.decision));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Rules<'static> = Rules { session: &[], project: &[], user: &[] };
+    const MODES: [Mode; 5] = [Mode::Default, Mode::AcceptEdits, Mode::BypassPermissions, Mode::Plan, Mode::DontAsk];
+
+    fn rule(tool: &str, behavior: Behavior) -> Rule {
+        Rule { tool: tool.to_owned(), behavior }
+    }
+
+    #[test]
+    fn each_mode_decides_about_each_tool_as_the_matrix_says() {
+        use Behavior::{Allow, Ask, Deny};
+        let matrix: [(&[&str], [Behavior; 5]); 7] = [
+            (&["bash"], [Ask, Ask, Allow, Deny, Deny]),
+            (&["write_file", "edit_file", "apply_patch"], [Ask, Allow, Allow, Deny, Deny]),
+            (&["mcp__linear__create", "mcp__x"], [Ask, Ask, Allow, Deny, Deny]),
+            (&["list_mcp_resources", "list_mcp_resource_templates", "read_mcp_resource"], [Ask, Ask, Allow, Ask, Deny]),
+            (&["read_file", "list_files", "search_files", "task_output", "ask_user_question"], [Allow; 5]),
+            (&["exit_plan_mode"], [Ask, Ask, Allow, Ask, Deny]),
+            (&["task_stop", "generate_image", "bash2", ""], [Allow, Allow, Allow, Deny, Allow]),
+        ];
+        let denied = [rule("*", Deny)];
+        for (tools, decisions) in matrix {
+            for tool in tools {
+                for (mode, decision) in MODES.into_iter().zip(decisions) {
+                    assert_eq!(assess(tool, mode, NONE).decision, decision, "{tool} in {mode:?}");
+                    let judged = assess(tool, mode, Rules { user: &denied, ..NONE });
+                    assert_eq!(judged.decision, Deny, "{tool} in {mode:?}, denied by a rule");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn modes_are_applied_to_what_rules_say() {
+        use Behavior::{Allow, Ask, Deny};
+        let cases = [
+            ("bash", Allow, [Allow, Allow, Allow, Deny, Allow]),
+            ("bash", Ask, [Ask, Ask, Allow, Deny, Deny]),
+            ("edit_file", Ask, [Ask, Allow, Allow, Deny, Deny]),
+            ("read_file", Ask, [Ask, Ask, Allow, Ask, Deny]),
+            ("generate_image", Allow, [Allow, Allow, Allow, Deny, Allow]),
+        ];
+        for (tool, behavior, decisions) in cases {
+            let rules = [rule(tool, behavior)];
+            for (mode, decision) in MODES.into_iter().zip(decisions) {
+                let judged = assess(tool, mode, Rules { session: &rules, ..NONE });
+                assert_eq!((judged.base, judged.decision), (behavior, decision), "{tool} {behavior:?} in {mode:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_scope_and_in_it_the_closest_and_first_rule_decides() {
+        use Behavior::{Allow, Ask, Deny};
+        let user = [rule("mcp__linear__get", Deny)];
+        let project =
+            [rule("*", Ask), rule("mcp__*", Deny), rule("mcp__linear__*", Allow), rule("mcp__linear__*", Deny)];
+        let session = [rule("bash", Allow)];
+        let rules = Rules { session: &session, project: &project, user: &user };
+        let of =
+            |tool: &str| assess(tool, Mode::Default, rules).rule.map(|rule| (rule.scope, rule.tool, rule.behavior));
+        assert_eq!(of("bash"), Some((RuleScope::Session, "bash".into(), Allow)));
+        assert_eq!(of("mcp__linear__get"), Some((RuleScope::Project, "mcp__linear__*".into(), Allow)));
+        assert_eq!(of("mcp__other"), Some((RuleScope::Project, "mcp__*".into(), Deny)));
+        assert_eq!(of("read_file"), Some((RuleScope::Project, "*".into(), Ask)));
+        let user_only = Rules { session: &session, project: &[], user: &user };
+        assert_eq!(assess("mcp__linear__get2", Mode::Default, user_only).rule, None);
+        let exact = [rule("bash*", Allow), rule("bash", Deny)];
+        assert_eq!(assess("bash", Mode::Default, Rules { user: &exact, ..NONE }).decision, Deny);
+    }
+
+    #[test]
+    fn a_rule_names_a_tool_a_prefix_or_everything() {
+        for good in ["bash", "mcp__*", "*", "mcp__a-b.c/d:e"] {
+            assert_eq!(check_rules("/rules", &[rule(good, Behavior::Allow)]), Ok(()));
+        }
+        for bad in ["", "a*b", "**", "two words", "b\u{0}"] {
+            let refusal =
+                check_rules("/rules", &[rule("bash", Behavior::Ask), rule(bad, Behavior::Allow)]).unwrap_err();
+            assert_eq!(refusal.pointer.as_deref(), Some("/rules/1/tool"), "{bad:?}");
+        }
+    }
 }

@@ -51,6 +51,15 @@ impl Personal {
             Self::Sealed { .. } | Self::Blob { .. } => None,
         }
     }
+
+    /// Length of the words where they stand in the record, else of what is stored for them.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Clear(text) => text.len(),
+            Self::Sealed { sealed } => sealed.ct.len(),
+            Self::Blob { blob } => usize::try_from(blob.bytes).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 impl From<String> for Personal {

@@ -7,6 +7,9 @@ use super::actor::Actor;
 use super::event::Event;
 use super::stream::Stream;
 
+/// The organisation of everything that has no other.
+pub const DEFAULT_ORG: &str = "default";
+
 /// The request that a record belongs to; stands on the first record of a request only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +84,8 @@ impl Draft {
 /// What all records of one decision share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Provenance {
+    /// The organisation acted in.
+    pub org: String,
     /// Who acts.
     pub actor: Actor,
     /// The chain above the actor, nearest first.
@@ -108,5 +113,12 @@ impl Record {
             reason: None,
             event,
         }
+    }
+}
+
+impl Provenance {
+    /// What the daemon does by itself, through one of its workers.
+    pub fn system(worker: &str) -> Self {
+        Self { org: DEFAULT_ORG.to_owned(), actor: Actor::system(worker), on_behalf_of: Vec::new(), request: None }
     }
 }

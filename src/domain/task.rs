@@ -2,8 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{CallId, SessionId, TaskId};
+use super::call::{self, Stage};
+use super::command::{Answer, Context, Decided, check_note};
+use super::ids::{BootId, CallId, RunId, SessionId, TaskId};
+use super::names::Name;
 use super::personal::Personal;
+use super::reason::{Reason, Refusal};
+use super::record::{Draft, Record};
+use super::run::{self, out_of_order};
+use super::stream::Stream;
+use super::world::World;
 
 /// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -80,4 +88,120 @@ pub struct Finished {
     pub output_sha256: Option<String>,
     /// How often its output was rotated.
     pub rotations: u32,
+}
+
+/// A background task that works, as far as rules need it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Live {
+    /// Organisation.
+    pub org: Name,
+    /// Its run.
+    pub run: RunId,
+    /// Its session.
+    pub session: SessionId,
+    /// The start of the daemon that it works under.
+    pub boot_id: BootId,
+    /// Whether it was asked to stop.
+    pub stop_requested: bool,
+}
+
+/// A call started a background task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The task; its id is made before its command is started.
+    pub task_id: TaskId,
+    /// The run.
+    pub run_id: RunId,
+    /// The call.
+    pub call_id: CallId,
+    /// The command.
+    pub command: Personal,
+}
+
+/// Asks for a task to stop. Repeating it changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// The caller's organisation.
+    pub org: String,
+    /// The task.
+    pub task_id: TaskId,
+    /// The caller's words.
+    pub note: Option<String>,
+}
+
+/// A worker reports a task's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finish {
+    /// The end.
+    pub body: Finished,
+}
+
+pub(super) fn start(world: &World, ask: &Start, context: &Context<'_>) -> Result<Decided, Refusal> {
+    let run = run::claimed(world, ask.run_id, context)?;
+    if call::of_run(run, ask.call_id)?.stage != Stage::Dispatched {
+        return Err(out_of_order("The call was not made."));
+    }
+    let id = ask.task_id;
+    if world.tasks.contains_key(&id) || world.tasks_ended.contains_key(&id) {
+        return Err(out_of_order("There is a task with this id."));
+    }
+    let event = Started { task_id: id, session_id: run.session, call_id: ask.call_id, command: ask.command.clone() };
+    Ok(Decided::one(Draft::new(world.names.text(run.org), Stream::Run(ask.run_id), event.into()), Answer::Task(id)))
+}
+
+/// The request to stop a task.
+pub(super) fn stop_draft(world: &World, id: TaskId, task: &Live, note: Option<&str>) -> Draft {
+    let event = StopRequested { task_id: id, note: note.map(str::to_owned) };
+    Draft::new(world.names.text(task.org), Stream::Run(task.run), event.into())
+}
+
+pub(super) fn stop(world: &World, ask: &Stop) -> Result<Decided, Refusal> {
+    check_note("/reason", ask.note.as_deref())?;
+    if world.tasks_ended.get(&ask.task_id).is_some_and(|org| world.names.is(*org, &ask.org)) {
+        return Err(Reason::TaskTerminal.into());
+    }
+    let task = world.tasks.get(&ask.task_id).filter(|task| world.names.is(task.org, &ask.org));
+    let task = task.ok_or(Reason::TaskNotFound)?;
+    let answer = Answer::Task(ask.task_id);
+    if task.stop_requested {
+        return Ok(Decided::nothing(answer));
+    }
+    Ok(Decided::one(stop_draft(world, ask.task_id, task, ask.note.as_deref()), answer))
+}
+
+pub(super) fn finish(world: &World, ask: &Finish) -> Result<Decided, Refusal> {
+    let id = ask.body.task_id;
+    if world.tasks_ended.contains_key(&id) {
+        return Err(Reason::TaskTerminal.into());
+    }
+    let task = world.tasks.get(&id).ok_or(Reason::TaskNotFound)?;
+    if ask.body.status == Status::InProgress {
+        return Err(out_of_order("A task does not end in progress."));
+    }
+    let draft = Draft::new(world.names.text(task.org), Stream::Run(task.run), ask.body.clone().into());
+    Ok(Decided::one(draft, Answer::Task(id)))
+}
+
+impl World {
+    pub(super) fn fold_task_started(&mut self, record: &Record, body: &Started) {
+        let Some(run_id) = record.stream.run() else { return };
+        let Some(run) = self.runs.get(&run_id) else { return };
+        let Some(claim) = &run.claim else { return };
+        let task =
+            Live { org: run.org, run: run_id, session: body.session_id, boot_id: claim.boot_id, stop_requested: false };
+        self.tasks.insert(body.task_id, task);
+    }
+
+    pub(super) fn fold_task_stop_requested(&mut self, body: &StopRequested) {
+        if let Some(task) = self.tasks.get_mut(&body.task_id) {
+            task.stop_requested = true;
+        }
+    }
+
+    pub(super) fn fold_task_finished(&mut self, body: &Finished) {
+        if let Some(task) = self.tasks.remove(&body.task_id) {
+            self.tasks_ended.insert(body.task_id, task.org);
+        }
+    }
 }

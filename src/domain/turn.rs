@@ -2,9 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::CallId;
+use super::call;
+use super::command::{self, Context, Decided};
+use super::ids::{CallId, RunId};
+use super::limits::CALLS_PER_TURN;
 use super::personal::Personal;
-use super::reason::Reason;
+use super::reason::{Reason, Refusal};
+use super::record::{Draft, Record};
+use super::run::{self, TurnStage, out_of_order};
+use super::stream::Stream;
+use super::world::World;
 
 /// `turn.requested`: the intent, sealed before the provider is called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -113,4 +120,140 @@ pub struct Failed {
     pub partial: Option<Personal>,
     /// Milliseconds from request to end.
     pub duration_ms: u64,
+}
+
+/// A worker is about to call the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The run.
+    pub run_id: RunId,
+    /// Which turn and attempt, and of what.
+    pub body: Requested,
+}
+
+/// A call that the model asks for, before it has an id of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The provider's name for it.
+    pub provider_id: String,
+    /// Name of the tool.
+    pub tool: String,
+    /// Arguments as the model wrote them.
+    pub input: Personal,
+}
+
+/// A worker reports the model's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The run.
+    pub run_id: RunId,
+    /// The turn.
+    pub turn: u32,
+    /// What it said.
+    pub text: Option<Personal>,
+    /// What it thought aloud.
+    pub reasoning: Option<Personal>,
+    /// What it wants called, in order.
+    pub calls: Vec<Wanted>,
+    /// Why it stopped.
+    pub stop: StopReason,
+    /// What it took.
+    pub usage: Option<Usage>,
+    /// Milliseconds from request to end.
+    pub duration_ms: u64,
+}
+
+/// A worker reports that the model's call broke off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fail {
+    /// The run.
+    pub run_id: RunId,
+    /// Which turn, and why.
+    pub body: Failed,
+}
+
+fn decided(world: &World, run: &run::Live, id: RunId, event: super::event::Event) -> Decided {
+    Decided::one(Draft::new(world.names.text(run.org), Stream::Run(id), event), command::Answer::Run(id))
+}
+
+pub(super) fn request(world: &World, ask: &Request, context: &Context<'_>) -> Result<Decided, Refusal> {
+    let run = run::working(world, ask.run_id, context)?;
+    let (turn, attempt) = match run.turn_stage {
+        TurnStage::None | TurnStage::Answered => (run.turn.saturating_add(1), 1),
+        TurnStage::Requested | TurnStage::Failed => (run.turn, run.attempt.saturating_add(1)),
+    };
+    if (ask.body.turn, ask.body.attempt) != (turn, attempt) {
+        return Err(out_of_order(format!("Turn {turn}, attempt {attempt} comes next.")));
+    }
+    if !run.calls_settled() {
+        return Err(out_of_order("A call of the turn has no result yet."));
+    }
+    if turn > run.max_turns {
+        return Err(Refusal::new(Reason::RunTurnLimit, format!("The run has at most {} turns.", run.max_turns)));
+    }
+    Ok(decided(world, run, ask.run_id, ask.body.clone().into()))
+}
+
+fn check_open(run: &run::Live, turn: u32) -> Result<(), Refusal> {
+    if run.turn == turn && run.turn_stage == TurnStage::Requested {
+        return Ok(());
+    }
+    Err(out_of_order(format!("The model was not asked for turn {turn}.")))
+}
+
+pub(super) fn answer(world: &World, ask: &Answer, context: &mut Context<'_>) -> Result<Decided, Refusal> {
+    let run = run::claimed(world, ask.run_id, context)?;
+    check_open(run, ask.turn)?;
+    if ask.calls.len() > CALLS_PER_TURN {
+        let detail = format!("A turn has at most {CALLS_PER_TURN} calls, not {}.", ask.calls.len());
+        return Err(Refusal::new(Reason::ToolLimitExceeded, detail));
+    }
+    let numbered = |wanted: &Wanted| ToolCall {
+        call_id: CallId::from_ulid(context.ulid()),
+        provider_id: wanted.provider_id.clone(),
+        tool: wanted.tool.clone(),
+        input: wanted.input.clone(),
+    };
+    let event = Answered {
+        turn: ask.turn,
+        text: ask.text.clone(),
+        reasoning: ask.reasoning.clone(),
+        tool_calls: ask.calls.iter().map(numbered).collect(),
+        stop: ask.stop,
+        usage: ask.usage.clone(),
+        duration_ms: ask.duration_ms,
+    };
+    Ok(decided(world, run, ask.run_id, event.into()))
+}
+
+pub(super) fn fail(world: &World, ask: &Fail, context: &Context<'_>) -> Result<Decided, Refusal> {
+    let run = run::claimed(world, ask.run_id, context)?;
+    check_open(run, ask.body.turn)?;
+    Ok(decided(world, run, ask.run_id, ask.body.clone().into()))
+}
+
+impl World {
+    pub(super) fn fold_turn_requested(&mut self, record: &Record, body: &Requested) {
+        if let Some(run) = self.run_of(record) {
+            run.turn = body.turn;
+            run.attempt = body.attempt;
+            run.turn_stage = TurnStage::Requested;
+            run.calls.clear();
+        }
+    }
+
+    pub(super) fn fold_turn_answered(&mut self, record: &Record, body: &Answered) {
+        if let Some(run) = self.run_of(record) {
+            run.turn_stage = TurnStage::Answered;
+            let asked =
+                |call: &ToolCall| (call.call_id, call::Live { tool: call.tool.clone(), stage: call::Stage::Asked });
+            run.calls = body.tool_calls.iter().map(asked).collect();
+        }
+    }
+
+    pub(super) fn fold_turn_failed(&mut self, record: &Record) {
+        if let Some(run) = self.run_of(record) {
+            run.turn_stage = TurnStage::Failed;
+        }
+    }
 }

@@ -1,1 +1,23 @@
 //! The door: routes, authentication, extraction, replies, problems and streams.
+
+pub mod audit;
+pub mod auth;
+pub mod canonical;
+pub mod connection;
+pub mod cors;
+pub mod cursor;
+pub mod edge;
+pub mod extract;
+mod guard;
+pub mod health;
+pub mod idempotency;
+pub mod json;
+pub mod limits;
+pub mod metrics;
+pub mod openapi;
+pub mod passage;
+pub mod problem;
+pub mod reply;
+pub mod routes;
+pub mod sources;
+pub mod sse;

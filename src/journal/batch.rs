@@ -67,6 +67,13 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// The records' lines with their newlines, as shared slices of one buffer.
+    pub fn lines(&self) -> Vec<bytes::Bytes> {
+        let all = bytes::Bytes::copy_from_slice(&self.bytes);
+        let ends = self.starts.iter().skip(1).copied().chain(std::iter::once(all.len()));
+        self.starts.iter().zip(ends).map(|(start, end)| all.slice(*start..end)).collect()
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()

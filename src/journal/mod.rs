@@ -14,6 +14,7 @@ pub mod line;
 pub mod merkle;
 pub mod note;
 pub mod open;
+pub mod proof;
 pub mod reader;
 pub mod recovery;
 pub mod segments;

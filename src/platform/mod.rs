@@ -2,8 +2,15 @@
 
 pub mod bounded_read;
 pub mod clock;
+pub mod descriptors;
 pub mod disk;
 pub mod entropy;
 pub mod files;
+pub mod keyed;
+pub mod private_file;
+pub mod processes;
+pub mod rotated_log;
+pub mod scratch;
 pub mod sim_disk;
+pub mod spool;
 pub mod tasks;

@@ -1,1 +1,140 @@
-//! Read models, snapshots, the index and the feed.
+//! Read models: what people ask for, folded from the records. They hold places and states, never words: a view reads
+//! the words of its object from the records named by their sequence numbers, after the models have been let go.
+
+pub mod approvals;
+pub mod digest;
+pub mod feed;
+pub mod page;
+pub mod questions;
+pub mod runs;
+pub mod runtime;
+pub mod sessions;
+pub mod status;
+pub mod tasks;
+pub mod topics;
+pub mod waits;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::event::Event;
+use crate::domain::names::{Name, Names};
+use crate::domain::personal::Personal;
+use crate::domain::record::Record;
+use crate::domain::run::Status;
+
+pub use page::{Page, Paging};
+pub use topics::Topics;
+
+/// Where views find the words: records by sequence number, and large parts kept beside the journal.
+pub trait Bodies {
+    /// The record with this sequence number, if it is kept.
+    fn record(&self, seq: u64) -> Option<Record>;
+
+    /// The words of a part; `None` where they are sealed or no longer kept.
+    fn text(&self, part: &Personal) -> Option<String> {
+        part.clear().map(str::to_owned)
+    }
+}
+
+/// All read models.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Models {
+    /// Organisations.
+    pub names: Names,
+    /// Sessions.
+    pub sessions: sessions::Sessions,
+    /// Runs.
+    pub runs: runs::Runs,
+    /// Approvals.
+    pub approvals: approvals::Approvals,
+    /// Questions.
+    pub questions: questions::Questions,
+    /// Background tasks.
+    pub tasks: tasks::Tasks,
+    /// Runtime configuration.
+    pub runtime: runtime::Runtime,
+    /// The last record folded.
+    pub last_seq: Option<u64>,
+    /// Its time, Unix milliseconds.
+    pub last_at_ms: u64,
+}
+
+impl Models {
+    /// Folds one record. Total: never fails, and the same records always give the same models.
+    pub fn apply(&mut self, record: &Record) {
+        let org = self.names.intern(&record.org);
+        self.last_seq = Some(record.seq);
+        self.last_at_ms = record.at_ms;
+        self.runs.touch(record);
+        self.fold(record, org);
+        if let Some(session) = self.topics(record).session {
+            self.sessions.touch(session, record.at_ms);
+        }
+    }
+
+    fn fold(&mut self, record: &Record, org: Name) {
+        match &record.event {
+            Event::ContextSet(_)
+            | Event::DaemonStarted(_)
+            | Event::DaemonStopped(_)
+            | Event::TimeUntrusted(_)
+            | Event::TimeTrusted(_)
+            | Event::JournalCreated(_)
+            | Event::JournalTailQuarantined(_)
+            | Event::JournalAckedRewritten(_)
+            | Event::JournalKeyChanged(_)
+            | Event::JournalSnapshotTaken(_)
+            | Event::JournalRepaired(_)
+            | Event::IndexRebuilt(_)
+            | Event::AccessLogClosed(_)
+            | Event::TokenChanged(_)
+            | Event::SessionInterrupted(_)
+            | Event::TurnFailed(_)
+            | Event::PermissionDecided(_)
+            | Event::CallDispatched(_)
+            | Event::CallFinished(_)
+            | Event::CallRefused(_)
+            | Event::CallOutcomeUnknown(_) => {}
+            Event::PermissionModeSet(body) => self.runtime.mode_set(record, body),
+            Event::PermissionRulesSet(body) => self.runtime.rules_set(record, body),
+            Event::SessionCreated(_) => self.sessions.created(record, org),
+            Event::SessionEnded(_) => self.sessions.ended(record),
+            Event::RunQueued(body) => {
+                self.runs.queued(record, org, body);
+                self.sessions.queued(record, body);
+            }
+            Event::RunStarted(body) => {
+                self.runs.started(record, body);
+                self.sessions.started(record, &self.runs);
+            }
+            Event::RunStopRequested(body) => self.runs.stop_requested(record, body),
+            Event::RunCompleted(_) => self.run_ended(record, Status::Completed),
+            Event::RunFailed(_) => self.run_ended(record, Status::Failed),
+            Event::RunInterrupted(_) => self.run_ended(record, Status::Interrupted),
+            Event::RunCancelled(_) => self.run_ended(record, Status::Cancelled),
+            Event::TurnRequested(body) => self.runs.turn_requested(record, body),
+            Event::TurnAnswered(body) => self.runs.turn_answered(record, body),
+            Event::ApprovalRequested(_)
+            | Event::ApprovalDecided(_)
+            | Event::ApprovalExpired(_)
+            | Event::ApprovalWithdrawn(_) => self.fold_approval(record, org),
+            Event::QuestionAsked(_)
+            | Event::QuestionAnswered(_)
+            | Event::QuestionDeclined(_)
+            | Event::QuestionExpired(_)
+            | Event::QuestionWithdrawn(_) => self.fold_question(record, org),
+            Event::TaskStarted(body) => self.tasks.started(record, org, body),
+            Event::TaskStopRequested(body) => self.tasks.stop_requested(record, body),
+            Event::TaskFinished(body) => self.tasks.finished(record, body),
+        }
+    }
+
+    fn run_ended(&mut self, record: &Record, status: Status) {
+        self.sessions.run_ended(record, &self.runs);
+        self.runs.ended(record, status);
+    }
+}
+
+#[cfg(test)]
+mod laws;

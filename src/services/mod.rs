@@ -1,1 +1,20 @@
 //! What one can ask: the clerk, authority, one file of use cases a noun, and the workers.
+
+pub mod approvals;
+pub mod authority;
+pub mod blobs;
+pub mod clerk;
+pub mod desk;
+pub mod opening;
+pub mod published;
+pub mod questions;
+pub mod runs;
+pub mod runtime;
+pub mod scribe;
+pub mod sessions;
+pub mod snapshots;
+pub mod tasks;
+pub mod tokens;
+
+#[cfg(test)]
+mod stories;

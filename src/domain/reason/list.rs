@@ -67,6 +67,9 @@ reasons! {
     AuthMissing = "auth.missing", http 401, [],
         "The request carries no bearer token.",
         "Send `Authorization: Bearer …`; `chancery token show` prints the token for whoever can read the state root.";
+    AuthProxyRefused = "auth.proxy_refused", http 403, [],
+        "The request came through a proxy while authentication is off.",
+        "Start the daemon with `--http-auth-mode bearer` to put a proxy in front of it.";
     AuthRateLimited = "auth.rate_limited", http 429, [retry], seed "auth_rate_limited",
         "Too many failed sign-ins from this source.",
         "Wait for the time in `retry_after_ms`; valid tokens are not limited.";
@@ -304,6 +307,12 @@ reasons! {
     RunOutcomeUnknown = "run.outcome_unknown", http 409, [effect_possible],
         "It cannot be known whether the call took effect.",
         "Look at the workspace and decide by hand; the call is never repeated silently.";
+    RunStepOutOfOrder = "run.step_out_of_order", http 409, [],
+        "The step does not fit where the run stands.",
+        "Read the run again; the daemon's own worker does so by itself.";
+    RunStopping = "run.stopping", http 409, [],
+        "The run was asked to stop.",
+        "Wait for its end; start a new run if the work is still wanted.";
     RunTerminal = "run.terminal", http 409, [],
         "The run has already ended.",
         "Start a new run in the session.";
@@ -373,6 +382,12 @@ reasons! {
     TimeUntrusted = "time.untrusted", http 503, [retry],
         "The machine's clock jumped, so this is not done until it is trusted again.",
         "Set the clock, then run `chancery runtime trust-clock`.";
+    ToolFailed = "tool.failed", http 422, [effect_possible],
+        "The tool could not do what it was asked.",
+        "Read `detail` for the cause.";
+    ToolFileChanged = "tool.file_changed", http 409, [],
+        "The file changed after the call was prepared, so it was left alone.",
+        "Read the file again and repeat the edit on what it holds now.";
     ToolLimitExceeded = "tool.limit_exceeded", http 422, [],
         "The tool passed one of its limits.",
         "Ask for less, or split the work.";
@@ -385,6 +400,9 @@ reasons! {
     ToolTimeout = "tool.timeout", http 422, [],
         "The tool ran out of time.",
         "Give it a longer limit or less work.";
+    ToolUnknown = "tool.unknown", http 422, [],
+        "There is no such tool.",
+        "Use one of the tools that were offered.";
     VaultLeaseRevoked = "vault.lease_revoked", http 403, [],
         "The lease was revoked.",
         "Ask for a new lease.";

@@ -1,0 +1,18 @@
+//! Limits of confined processes, each with its unit in the name.
+
+/// Largest plan that the hidden verb reads, bytes.
+pub const PLAN_BYTES: u64 = 1 << 20;
+/// How long a command has between the request to end and the kill, milliseconds.
+pub const GRACE_MS: u64 = 2_000;
+/// How long the supervisor goes on killing what does not die, milliseconds.
+pub const KILL_MS: u64 = 10_000;
+/// How long a command may take to be started, milliseconds.
+pub const START_MS: u64 = 10_000;
+/// How often the supervisor looks for orphans to reap, milliseconds.
+pub const REAP_EVERY_MS: u64 = 250;
+/// Largest file a command may write, bytes.
+pub const FILE_BYTES: u64 = 4 << 30;
+/// Most processes of the same user while the command runs.
+pub const PROCESSES: u64 = 4_096;
+/// Most open files of one process.
+pub const OPEN_FILES: u64 = 4_096;

@@ -1,0 +1,149 @@
+//! Conversations told from records.
+
+use super::*;
+use crate::domain::approval::Decision;
+use crate::domain::ids::SessionId;
+use crate::domain::question::{Answered, Asked, Choice, Declined};
+use crate::domain::testing::House;
+
+const WIDE: Bounds = Bounds { bytes: 1 << 20, messages: 1_000 };
+
+fn clear(part: &Personal) -> Option<String> {
+    part.clear().map(str::to_owned)
+}
+
+fn transcript(house: &House, bounds: Bounds) -> Transcript {
+    let mut transcript = Transcript::within(bounds);
+    for record in &house.records {
+        transcript.apply(record, &clear);
+    }
+    transcript
+}
+
+fn user() -> Message {
+    Message::User { text: "Do it.".into() }
+}
+
+fn said(tools: &[&str]) -> Message {
+    let call = |tool: &&str| CallText { provider_id: "c".into(), tool: (*tool).into(), input: "{}".into() };
+    Message::Assistant { text: Some("words".into()), calls: tools.iter().map(call).collect() }
+}
+
+fn result(tool: &str, ok: bool, text: &str) -> Message {
+    Message::Result { provider_id: "c".into(), tool: tool.into(), ok, text: text.into() }
+}
+
+/// A run that reads a file and ends.
+fn finished_run(house: &mut House, session: SessionId) -> RunId {
+    let run = house.started(session);
+    let (call, _) = house.judged(run, "read_file");
+    house.dispatch(run, call, "call").unwrap();
+    house.finish_call(run, call).unwrap();
+    house.ask_model(run).unwrap();
+    house.model_answers(run, &[]).unwrap();
+    house.complete(run).unwrap();
+    run
+}
+
+#[test]
+fn earlier_runs_come_first_and_every_call_has_its_result() {
+    let mut house = House::new();
+    let session = house.session();
+    finished_run(&mut house, session);
+    let (run, call, id) = house.waiting(session);
+    let never_begun = house.queued(session);
+    house.decide_approval(id, Decision::Deny).unwrap();
+    let body = crate::domain::call::Refused { call_id: call, code: Reason::PermissionDenied, detail: "No.".into() };
+    let refuse = crate::domain::call::Refuse { run_id: run, body };
+    house.act(crate::domain::command::Command::RefuseCall(refuse)).unwrap();
+    let conversation = transcript(&house, WIDE).conversation(run);
+    let denied = format!("Not done: {} No.", Reason::PermissionDenied.title());
+    let expected = vec![
+        user(),
+        said(&["read_file"]),
+        result("read_file", true, "done"),
+        said(&[]),
+        user(),
+        said(&["bash"]),
+        result("bash", false, &denied),
+    ];
+    assert_eq!(conversation, Conversation { messages: expected, runs_left_out: 0, results_shortened: 0 });
+    house.cancel(never_begun).unwrap();
+    assert_eq!(transcript(&house, WIDE).begun.len(), 2);
+}
+
+#[test]
+fn a_call_whose_run_ended_before_it_was_made_says_so() {
+    let mut house = House::new();
+    let session = house.session();
+    let (run, _, _) = house.waiting(session);
+    house.cancel(run).unwrap();
+    let next = house.started(session);
+    let messages = transcript(&house, WIDE).conversation(next).messages;
+    assert_eq!(messages[2], result("bash", false, "Not done: the run ended before."));
+    assert_eq!(messages[3], user());
+}
+
+#[test]
+fn the_oldest_runs_are_left_out_first_and_whole() {
+    let mut house = House::new();
+    let session = house.session();
+    for _ in 0..5 {
+        finished_run(&mut house, session);
+    }
+    let run = house.started(session);
+    let wide = transcript(&house, WIDE);
+    let of_one = bytes_of(&wide.conversation(wide.begun[0]).messages);
+    let own = user().bytes();
+    for kept in 0..5 {
+        let bounds = Bounds { bytes: own + of_one * kept + of_one / 2, ..WIDE };
+        let narrow = transcript(&house, bounds);
+        let conversation = narrow.conversation(run);
+        assert_eq!((conversation.runs_left_out, conversation.messages.len()), (5 - kept, kept * 4 + 1));
+        assert!(narrow.runs.len() <= kept + 2, "what no conversation has room for is forgotten");
+        let bounds = Bounds { messages: kept * 4 + 1, ..WIDE };
+        assert_eq!(transcript(&house, bounds).conversation(run).runs_left_out, 5 - kept);
+    }
+}
+
+#[test]
+fn results_of_the_run_itself_are_shortened_from_the_oldest() {
+    let long = "é".repeat(1_000);
+    let mut messages = vec![user(), result("bash", true, &long), result("bash", true, &long)];
+    assert_eq!(shorten(&mut messages.clone(), 10_000), 0);
+    assert_eq!(shorten(&mut messages, 3_000), 1);
+    let short = format!("{}\n{LEFT_OUT}", "é".repeat(100));
+    assert_eq!(messages, [user(), result("bash", true, &short), result("bash", true, &long)]);
+}
+
+#[test]
+fn words_that_cannot_be_read_are_named_as_such() {
+    let mut house = House::new();
+    let session = house.session();
+    let run = house.started(session);
+    let mut transcript = Transcript::within(WIDE);
+    for record in &house.records {
+        transcript.apply(record, &|_| None);
+    }
+    let messages = transcript.conversation(run).messages;
+    assert_eq!(messages, [Message::User { text: UNAVAILABLE.into() }]);
+}
+
+#[test]
+fn the_model_is_told_the_answer_with_its_label_or_that_there_is_none() {
+    let question_id = QuestionId::from_ulid(ulid::Ulid(1));
+    let asked = Asked {
+        question_id,
+        call_id: CallId::from_ulid(ulid::Ulid(2)),
+        header: None,
+        question: "Which?".into(),
+        options: vec![Choice { id: "a".into(), label: "The first".into(), description: None }],
+        multi_select: false,
+        freeform: true,
+        expires_at_ms: 0,
+    };
+    let answered = Answered { question_id, selected: vec!["a".into()], freeform: Some("soon".into()) };
+    assert_eq!(answer_text(&asked, &answered.into(), &clear), "Chosen: a: The first\nAnswer: soon");
+    let declined = Declined { question_id, note: Some("Not now.".into()) };
+    assert_eq!(answer_text(&asked, &declined.into(), &clear), "The person declined to answer. Not now.");
+}

@@ -1,0 +1,430 @@
+//! What the operator says to `serve`: flags and their `CHANCERY_…` variables, checked as a whole. Every problem is named
+//! at once; a secret is never the value of a flag.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+/// Whether and how callers prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AuthMode {
+    /// A bearer token on every request; the token files are made where they are absent.
+    Auto,
+    /// A bearer token on every request.
+    Bearer,
+    /// None at all: loopback only, and never behind a proxy.
+    None,
+}
+
+/// A setting that is on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+/// The arguments of `serve`, as given.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Where to listen: ADDRESS:PORT, or unix:PATH
+    #[arg(
+        long,
+        env = "CHANCERY_BIND",
+        hide_env_values = true,
+        default_value = "127.0.0.1:4000",
+        value_name = "ADDRESS"
+    )]
+    pub bind: String,
+    /// Where everything is kept [default: $XDG_STATE_HOME/chancery]
+    #[arg(long, env = "CHANCERY_STATE_ROOT", hide_env_values = true, value_name = "DIR")]
+    pub state_root: Option<PathBuf>,
+    /// The directory that agents work in (required)
+    #[arg(long, env = "CHANCERY_WORKSPACE_ROOT", hide_env_values = true, value_name = "DIR")]
+    pub workspace_root: Option<PathBuf>,
+    /// Model routes; without it runs follow rehearsal scripts
+    #[arg(long, env = "CHANCERY_ROUTES_FILE", hide_env_values = true, value_name = "FILE")]
+    pub routes_file: Option<PathBuf>,
+    /// The route of runs that name none
+    #[arg(long, env = "CHANCERY_DEFAULT_ROUTE", hide_env_values = true, value_name = "ROUTE")]
+    pub default_route: Option<String>,
+    /// How callers prove who they are
+    #[arg(long, env = "CHANCERY_HTTP_AUTH_MODE", hide_env_values = true, value_enum, default_value = "auto")]
+    pub http_auth_mode: AuthMode,
+    /// File with the admin token [default: STATE_ROOT/tokens/admin.token]
+    #[arg(long, env = "CHANCERY_HTTP_ADMIN_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
+    pub http_admin_token_file: Option<PathBuf>,
+    /// File with the read-only token [default: STATE_ROOT/tokens/readonly.token]
+    #[arg(long, env = "CHANCERY_HTTP_READONLY_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
+    pub http_readonly_token_file: Option<PathBuf>,
+    /// A further name under which clients reach the daemon; may repeat
+    #[arg(long, env = "CHANCERY_HTTP_HOST", hide_env_values = true, value_delimiter = ',', value_name = "NAME")]
+    pub http_host: Vec<String>,
+    /// File with the secret by which a reverse proxy proves itself
+    #[arg(long, env = "CHANCERY_TRUSTED_PROXY_SECRET_FILE", hide_env_values = true, value_name = "FILE")]
+    pub trusted_proxy_secret_file: Option<PathBuf>,
+    /// A loopback origin whose pages may call the daemon; may repeat
+    #[arg(
+        long,
+        env = "CHANCERY_HTTP_CORS_ALLOW_ORIGIN",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
+    pub http_cors_allow_origin: Vec<String>,
+    /// An internal HOST:PORT that outgoing calls may reach; may repeat
+    #[arg(
+        long,
+        env = "CHANCERY_OUTBOUND_ALLOW",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "HOST:PORT"
+    )]
+    pub outbound_allow: Vec<String>,
+    /// Whether commands run confined
+    #[arg(long, env = "CHANCERY_TOOL_SANDBOX", hide_env_values = true, value_enum, default_value = "on")]
+    pub tool_sandbox: Switch,
+    /// Whether confined commands may use the network
+    #[arg(long, env = "CHANCERY_TOOL_NETWORK", hide_env_values = true, value_enum, default_value = "off")]
+    pub tool_network: Switch,
+}
+
+/// Where the daemon listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bind {
+    /// A TCP address; port 0 lets the machine choose.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl Bind {
+    /// Whether only this machine can connect.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Bind::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Bind::Unix(_) => true,
+        }
+    }
+}
+
+impl std::fmt::Display for Bind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Bind::Tcp(address) => write!(f, "{address}"),
+            Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A host and a port, as the operator named them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// Name or address, lower case, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// The settings of `serve`, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServeSettings {
+    /// Where to listen.
+    pub bind: Bind,
+    /// The state root.
+    pub state_root: PathBuf,
+    /// The workspace root.
+    pub workspace_root: PathBuf,
+    /// The routes file, if there is one.
+    pub routes_file: Option<PathBuf>,
+    /// The default route, where the command line names one.
+    pub default_route: Option<String>,
+    /// How callers prove who they are.
+    pub auth_mode: AuthMode,
+    /// The admin token's file.
+    pub admin_token_file: PathBuf,
+    /// The read-only token's file.
+    pub readonly_token_file: PathBuf,
+    /// Further Hosts, lower case, with or without a port.
+    pub http_hosts: Vec<String>,
+    /// The file of the proxy's secret.
+    pub trusted_proxy_secret_file: Option<PathBuf>,
+    /// Allowed origins, lower case.
+    pub cors_origins: Vec<String>,
+    /// Allowed internal destinations.
+    pub outbound_allow: Vec<HostPort>,
+    /// Whether commands run confined.
+    pub tool_sandbox: bool,
+    /// Whether confined commands may use the network.
+    pub tool_network: bool,
+}
+
+/// One thing wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{flag}: {detail}")]
+pub struct SettingProblem {
+    /// The flag.
+    pub flag: &'static str,
+    /// What is wrong, without a secret.
+    pub detail: String,
+}
+
+/// What the settings need from the environment: the folders of the user.
+#[derive(Debug, Clone, Default)]
+pub struct Folders {
+    /// `$XDG_STATE_HOME`.
+    pub xdg_state_home: Option<PathBuf>,
+    /// `$HOME`.
+    pub home: Option<PathBuf>,
+}
+
+impl Folders {
+    /// Reads the two variables.
+    pub fn from_environment() -> Self {
+        let read = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        Self { xdg_state_home: read("XDG_STATE_HOME"), home: read("HOME") }
+    }
+
+    /// The state root where nobody names one.
+    pub fn default_state_root(&self) -> Option<PathBuf> {
+        let base = self.xdg_state_home.clone().or_else(|| self.home.as_ref().map(|home| home.join(".local/state")));
+        base.map(|base| base.join("chancery"))
+    }
+}
+
+/// Collects problems, so that all are named at once.
+#[derive(Default)]
+struct Problems(Vec<SettingProblem>);
+
+impl Problems {
+    fn add(&mut self, flag: &'static str, detail: impl Into<String>) {
+        self.0.push(SettingProblem { flag, detail: detail.into() });
+    }
+
+    fn each<T>(&mut self, flag: &'static str, given: &[String], parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let mut good = Vec::new();
+        for text in given {
+            match parse(text) {
+                Ok(value) => good.push(value),
+                Err(detail) => self.add(flag, format!("{text:?} {detail}")),
+            }
+        }
+        good
+    }
+}
+
+impl ServeArgs {
+    /// Checks everything; names every problem. A caller exits 2 with them.
+    pub fn settings(&self, folders: &Folders) -> Result<ServeSettings, Vec<SettingProblem>> {
+        let mut problems = Problems::default();
+        let bind = parse_bind(&self.bind).unwrap_or_else(|detail| {
+            problems.add("--bind", detail);
+            Bind::Unix(PathBuf::new())
+        });
+        let state_root = self.state_root.clone().or_else(|| folders.default_state_root()).unwrap_or_else(|| {
+            problems.add("--state-root", "is needed, as neither XDG_STATE_HOME nor HOME is set");
+            PathBuf::new()
+        });
+        let workspace_root = self.workspace_root.clone().unwrap_or_else(|| {
+            problems.add("--workspace-root", "is required: the directory that agents may work in");
+            PathBuf::new()
+        });
+        let below = |name: &str| state_root.join("tokens").join(name);
+        let settings = ServeSettings {
+            admin_token_file: self.http_admin_token_file.clone().unwrap_or_else(|| below("admin.token")),
+            readonly_token_file: self.http_readonly_token_file.clone().unwrap_or_else(|| below("readonly.token")),
+            http_hosts: problems.each("--http-host", &self.http_host, parse_host),
+            cors_origins: problems.each("--http-cors-allow-origin", &self.http_cors_allow_origin, parse_origin),
+            outbound_allow: problems.each("--outbound-allow", &self.outbound_allow, parse_host_port),
+            bind,
+            state_root,
+            workspace_root,
+            routes_file: self.routes_file.clone(),
+            default_route: self.default_route.clone(),
+            auth_mode: self.http_auth_mode,
+            trusted_proxy_secret_file: self.trusted_proxy_secret_file.clone(),
+            tool_sandbox: self.tool_sandbox == Switch::On,
+            tool_network: self.tool_network == Switch::On,
+        };
+        check_together(&settings, &mut problems);
+        if problems.0.is_empty() { Ok(settings) } else { Err(problems.0) }
+    }
+}
+
+/// The rules that concern more than one setting.
+fn check_together(settings: &ServeSettings, problems: &mut Problems) {
+    if settings.auth_mode == AuthMode::None {
+        if !settings.bind.is_loopback() {
+            problems.add("--http-auth-mode", "none needs a loopback --bind");
+        }
+        if settings.tool_network {
+            problems.add("--tool-network", "on needs authentication: a command could reach the daemon itself");
+        }
+        if settings.trusted_proxy_secret_file.is_some() {
+            problems.add("--trusted-proxy-secret-file", "a proxy needs authentication behind it");
+        }
+    }
+    if settings.admin_token_file == settings.readonly_token_file {
+        problems.add("--http-readonly-token-file", "must be another file than the admin token's");
+    }
+    let (state, workspace) = (&settings.state_root, &settings.workspace_root);
+    let named = !state.as_os_str().is_empty() && !workspace.as_os_str().is_empty();
+    if named && (state.starts_with(workspace) || workspace.starts_with(state)) {
+        problems.add("--workspace-root", "and the state root must not contain one another");
+    }
+    if settings.routes_file.is_none() && settings.default_route.is_some() {
+        problems.add("--default-route", "needs a --routes-file that holds the route");
+    }
+}
+
+fn parse_bind(text: &str) -> Result<Bind, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return match path.len() {
+            0 => Err("unix: needs a path".to_owned()),
+            // The kernel's limit for the address of a unix socket.
+            1..=107 => Ok(Bind::Unix(Path::new(path).to_owned())),
+            _ => Err("the path of a unix socket has at most 107 bytes".to_owned()),
+        };
+    }
+    let spelled = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let address = spelled.as_deref().unwrap_or(text);
+    address.parse().map(Bind::Tcp).map_err(|_| "is neither ADDRESS:PORT nor unix:PATH".to_owned())
+}
+
+fn parse_host(text: &str) -> Result<String, String> {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, Some(port)),
+        _ => (text, None),
+    };
+    let bracketed = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let good_name = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => is_host_name(name),
+    };
+    if good_name && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0)) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("is not a host name, with or without a port".to_owned())
+    }
+}
+
+fn is_host_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                && !label.starts_with('-')
+        })
+}
+
+fn parse_origin(text: &str) -> Result<String, String> {
+    let lower = text.to_ascii_lowercase();
+    let rest = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));
+    let Some(host) = rest.filter(|rest| parse_host(rest).is_ok()) else {
+        return Err("is not an origin such as http://localhost:5173".to_owned());
+    };
+    let name = host
+        .rsplit_once(':')
+        .filter(|(name, _)| !name.contains(':') || name.ends_with(']'))
+        .map_or(host, |pair| pair.0);
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    if name == "localhost" || address.is_ok_and(|address| address.is_loopback()) {
+        Ok(lower)
+    } else {
+        Err("is not a loopback origin; only pages of this machine may be allowed".to_owned())
+    }
+}
+
+fn parse_host_port(text: &str) -> Result<HostPort, String> {
+    let fault = || "is not HOST:PORT".to_owned();
+    let host = parse_host(text).map_err(|_| fault())?;
+    let (name, port) = host.rsplit_once(':').ok_or_else(fault)?;
+    let port = port.parse().map_err(|_| fault())?;
+    Ok(HostPort { host: name.trim_start_matches('[').trim_end_matches(']').to_owned(), port })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    fn settings(words: &[&str]) -> Result<ServeSettings, Vec<SettingProblem>> {
+        let line = Line::try_parse_from(std::iter::once(&"serve").chain(words)).unwrap();
+        line.serve.settings(&Folders { xdg_state_home: Some("/s".into()), home: None })
+    }
+
+    #[test]
+    fn the_defaults_need_only_a_workspace() {
+        let got = settings(&["--workspace-root", "/w"]).unwrap();
+        assert_eq!(got.bind.to_string(), "127.0.0.1:4000");
+        assert_eq!(got.state_root, Path::new("/s/chancery"));
+        assert_eq!(got.admin_token_file, Path::new("/s/chancery/tokens/admin.token"));
+        assert_eq!((got.tool_sandbox, got.tool_network, got.auth_mode), (true, false, AuthMode::Auto));
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once() {
+        let words =
+            ["--bind", "0.0.0.0:4000", "--http-auth-mode", "none", "--tool-network", "on", "--http-host", "a b"];
+        let more =
+            ["--http-cors-allow-origin", "https://evil.example", "--outbound-allow", "x", "--default-route", "r"];
+        let flags: Vec<_> =
+            settings(&[&words[..], &more[..]].concat()).unwrap_err().into_iter().map(|problem| problem.flag).collect();
+        assert_eq!(
+            flags,
+            [
+                "--workspace-root",
+                "--http-host",
+                "--http-cors-allow-origin",
+                "--outbound-allow",
+                "--http-auth-mode",
+                "--tool-network",
+                "--default-route"
+            ]
+        );
+    }
+
+    #[test]
+    fn mode_none_takes_loopback_and_unix_sockets_only() {
+        for bind in ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:1", "unix:/run/chancery.sock"] {
+            assert!(
+                settings(&["--workspace-root", "/w", "--http-auth-mode", "none", "--bind", bind]).is_ok(),
+                "{bind}"
+            );
+        }
+        assert!(settings(&["--workspace-root", "/w", "--http-auth-mode", "none", "--bind", "[::]:1"]).is_err());
+        assert!(settings(&["--workspace-root", "/w", "--bind", "nonsense"]).is_err());
+    }
+
+    #[test]
+    fn origins_hosts_and_destinations_are_read_exactly() {
+        assert_eq!(parse_origin("HTTP://LocalHost:5173"), Ok("http://localhost:5173".to_owned()));
+        assert_eq!(parse_origin("http://[::1]:5173"), Ok("http://[::1]:5173".to_owned()));
+        for bad in
+            ["*", "null", "localhost", "http://localhost/", "http://127.0.0.1.evil.example", "http://u@localhost"]
+        {
+            assert!(parse_origin(bad).is_err(), "{bad}");
+        }
+        let port = |host: &str, port| Ok(HostPort { host: host.to_owned(), port });
+        assert_eq!(parse_host_port("10.0.0.7:8080"), port("10.0.0.7", 8080));
+        assert_eq!(parse_host_port("[fd00::1]:443"), port("fd00::1", 443));
+        assert!(parse_host_port("10.0.0.7").is_err() && parse_host_port("a:0").is_err());
+    }
+
+    #[test]
+    fn one_root_inside_the_other_is_refused() {
+        assert!(settings(&["--workspace-root", "/a", "--state-root", "/a/b"]).is_err());
+        assert!(settings(&["--workspace-root", "/a/b", "--state-root", "/a"]).is_err());
+        assert!(settings(&["--workspace-root", "/ab", "--state-root", "/a"]).is_ok());
+    }
+}

@@ -1,0 +1,114 @@
+//! The world: only what rules need to decide the next command. Folding a record is total; it never fails, and the same
+//! records always give the same world.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Event;
+use super::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
+use super::names::{Name, Names};
+use super::receipts::{Receipt, Receipts};
+use super::record::Record;
+use super::{approval, context, question, run, runtime, session, task};
+
+/// Everything that rules may look at. What has ended is kept as a few bytes, so that "it has ended" can be told from
+/// "there is no such thing".
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct World {
+    /// Organisations and deciders.
+    pub names: Names,
+    /// Sessions that live, or whose last run has not ended.
+    pub sessions: BTreeMap<SessionId, session::Live>,
+    /// Sessions that ended, with their organisation.
+    pub sessions_ended: BTreeMap<SessionId, Name>,
+    /// Runs that have not ended.
+    pub runs: BTreeMap<RunId, run::Live>,
+    /// Runs that have.
+    pub runs_ended: BTreeMap<RunId, run::Past>,
+    /// Approvals that wait.
+    pub approvals: BTreeMap<ApprovalId, approval::Pending>,
+    /// Approvals that no longer do.
+    pub approvals_ended: BTreeMap<ApprovalId, approval::Past>,
+    /// Questions that wait.
+    pub questions: BTreeMap<QuestionId, question::Pending>,
+    /// Questions that no longer do.
+    pub questions_ended: BTreeMap<QuestionId, question::Past>,
+    /// Background tasks that work.
+    pub tasks: BTreeMap<TaskId, task::Live>,
+    /// Background tasks that ended, with their organisation.
+    pub tasks_ended: BTreeMap<TaskId, Name>,
+    /// Runtime configuration.
+    pub runtime: runtime::Configuration,
+    /// Requests that were done.
+    pub receipts: Receipts,
+    /// Whether the machine's clock is trusted.
+    pub clock: context::ClockTrust,
+    /// The last record folded.
+    pub last_seq: Option<u64>,
+    /// Its time, Unix milliseconds.
+    pub last_at_ms: u64,
+}
+
+impl World {
+    /// The receipt of a request that was done, if it is in force.
+    pub fn receipt(&self, org: &str, scope: &str, key: &str) -> Option<&Receipt> {
+        self.receipts.get(org, scope, key)
+    }
+
+    /// Folds one record.
+    pub fn apply(&mut self, record: &Record) {
+        self.receipts.fold(record);
+        self.last_seq = Some(record.seq);
+        self.last_at_ms = record.at_ms;
+        match &record.event {
+            Event::ContextSet(_)
+            | Event::DaemonStarted(_)
+            | Event::DaemonStopped(_)
+            | Event::JournalCreated(_)
+            | Event::JournalTailQuarantined(_)
+            | Event::JournalAckedRewritten(_)
+            | Event::JournalKeyChanged(_)
+            | Event::JournalSnapshotTaken(_)
+            | Event::JournalRepaired(_)
+            | Event::IndexRebuilt(_)
+            | Event::AccessLogClosed(_)
+            | Event::TokenChanged(_)
+            | Event::SessionInterrupted(_) => {}
+            Event::TimeUntrusted(body) => self.fold_time_untrusted(body),
+            Event::TimeTrusted(_) => self.fold_time_trusted(),
+            Event::PermissionModeSet(body) => self.fold_permission_mode_set(body),
+            Event::PermissionRulesSet(body) => self.fold_permission_rules_set(body),
+            Event::SessionCreated(body) => self.fold_session_created(record, body),
+            Event::SessionEnded(_) => self.fold_session_ended(record),
+            Event::RunQueued(body) => self.fold_run_queued(record, body),
+            Event::RunStarted(body) => self.fold_run_started(record, body),
+            Event::RunStopRequested(body) => self.fold_run_stop_requested(record, body),
+            Event::RunCompleted(_) => self.fold_run_end(record, run::Status::Completed),
+            Event::RunFailed(_) => self.fold_run_end(record, run::Status::Failed),
+            Event::RunInterrupted(_) => self.fold_run_end(record, run::Status::Interrupted),
+            Event::RunCancelled(_) => self.fold_run_end(record, run::Status::Cancelled),
+            Event::TurnRequested(body) => self.fold_turn_requested(record, body),
+            Event::TurnAnswered(body) => self.fold_turn_answered(record, body),
+            Event::TurnFailed(_) => self.fold_turn_failed(record),
+            Event::PermissionDecided(body) => self.fold_permission_decided(record, body),
+            Event::ApprovalRequested(body) => self.fold_approval_requested(record, body),
+            Event::ApprovalDecided(body) => self.fold_approval_decided(record, body),
+            Event::ApprovalExpired(body) => self.fold_approval_expired(body),
+            Event::ApprovalWithdrawn(body) => self.fold_approval_withdrawn(body),
+            Event::CallDispatched(body) => self.fold_call_dispatched(record, body),
+            Event::CallFinished(body) => self.fold_call_end(record, body.call_id),
+            Event::CallRefused(body) => self.fold_call_end(record, body.call_id),
+            Event::CallOutcomeUnknown(body) => self.fold_call_end(record, body.call_id),
+            Event::QuestionAsked(body) => self.fold_question_asked(record, body),
+            Event::QuestionAnswered(body) => self.fold_question_answered(record, body),
+            Event::QuestionDeclined(body) => self.fold_question_declined(record, body),
+            Event::QuestionExpired(body) => self.fold_question_expired(body),
+            Event::QuestionWithdrawn(body) => self.fold_question_withdrawn(body),
+            Event::TaskStarted(body) => self.fold_task_started(record, body),
+            Event::TaskStopRequested(body) => self.fold_task_stop_requested(body),
+            Event::TaskFinished(body) => self.fold_task_finished(body),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Bodies with limits: a request's body is counted and timed while it is read; an answer's body knows when it is done.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use crate::domain::reason::{Reason, Refusal};
+use crate::http::limits::Limits;
+
+/// Whether a connection is answering, and whether its client's rest must be read at the end.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    answers: AtomicUsize,
+    linger: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl InFlight {
+    /// No further request is taken from this connection.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.answers.load(Ordering::Relaxed) > 0
+    }
+
+    /// After the answer, what the client still sends is read and dropped before the connection closes.
+    pub fn linger(&self) {
+        self.linger.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn lingers(&self) -> bool {
+        self.linger.load(Ordering::Relaxed)
+    }
+
+    /// Counts an answer until the value is dropped.
+    pub fn begin(self: &Arc<Self>) -> Answering {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        Answering(self.clone())
+    }
+}
+
+/// An answer that is under way.
+#[derive(Debug)]
+pub struct Answering(Arc<InFlight>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request's body: refuses what is larger, slower or otherwise framed than it may be. Trailers are dropped.
+pub struct RequestBody {
+    inner: Incoming,
+    limits: Limits,
+    taken: u64,
+    timer: Option<Timer>,
+}
+
+struct Timer {
+    since: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl RequestBody {
+    /// Watches over this body.
+    pub fn new(inner: Incoming, limits: Limits) -> Self {
+        Self { inner, limits, taken: 0, timer: None }
+    }
+
+    /// Whether the body is late: looked at only while the client keeps the daemon waiting.
+    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
+        let limits = self.limits;
+        let timer = self.timer.get_or_insert_with(|| Timer {
+            since: Instant::now(),
+            sleep: Box::pin(tokio::time::sleep(Duration::from_millis(limits.body_grace_ms))),
+        });
+        while timer.sleep.as_mut().poll(context).is_ready() {
+            let spent = u64::try_from(timer.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let wanted = spent.saturating_sub(limits.body_grace_ms) / 1_000 * limits.body_rate_bytes_per_s;
+            if spent >= limits.body_ms || self.taken <= wanted {
+                return true;
+            }
+            let pause = Duration::from_millis(limits.body_grace_ms.min(1_000));
+            timer.sleep.as_mut().reset(Instant::now() + pause);
+        }
+        false
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Refusal;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Refusal>>> {
+        let this = self.get_mut();
+        loop {
+            match Pin::new(&mut this.inner).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    this.taken += data.len() as u64;
+                    if this.taken > this.limits.body_bytes {
+                        return Poll::Ready(Some(Err(too_large(this.limits.body_bytes))));
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    let detail = "the body ended early or its chunks are not framed as they must be";
+                    return Poll::Ready(Some(Err(Refusal::new(Reason::RequestMalformed, detail))));
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending if this.is_late(context) => {
+                    let detail = "the body did not come in time";
+                    return Poll::Ready(Some(Err(Refusal::new(Reason::RequestTimeout, detail))));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The refusal of a body over the limit.
+pub(crate) fn too_large(limit_bytes: u64) -> Refusal {
+    Refusal::new(Reason::RequestTooLarge, format!("the body is larger than {limit_bytes} bytes"))
+}
+
+/// An answer's body: keeps the connection's deadlines off while it is being sent.
+pub struct AnswerBody {
+    inner: axum::body::Body,
+    _answering: Answering,
+}
+
+impl AnswerBody {
+    /// The body of an answer that is under way.
+    pub fn new(inner: axum::body::Body, answering: Answering) -> Self {
+        Self { inner, _answering: answering }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.get_mut().inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Reads a whole body, at most as long as its guard allows.
+pub(crate) async fn whole(body: axum::body::Body) -> Result<Bytes, Refusal> {
+    match body.collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(fault) => Err(refusal_of(fault)),
+    }
+}
+
+/// The refusal that a guarded body failed with; its error type is hidden behind the router's.
+fn refusal_of(fault: axum::Error) -> Refusal {
+    let fault = fault.into_inner();
+    match fault.downcast::<Refusal>() {
+        Ok(refusal) => *refusal,
+        Err(_) => Refusal::new(Reason::RequestMalformed, "the body could not be read"),
+    }
+}

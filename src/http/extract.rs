@@ -1,0 +1,127 @@
+//! What handlers take: the right that the table checked, and bodies read within their limits. A handler that does not
+//! take a right cannot call a service that needs one.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use bytes::Bytes;
+use hyper::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::connection::whole;
+use super::passage::Passage;
+use super::problem::Problem;
+use super::{idempotency, json};
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::record::RequestFacts;
+use crate::services::authority::Authorized;
+
+/// The right to do the route's action.
+#[derive(Debug, Clone)]
+pub struct Right(pub Authorized);
+
+impl<S: Send + Sync> FromRequestParts<S> for Right {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let right = parts.extensions.get::<Authorized>().cloned();
+        // Only an open route has none; then the table and the handler disagree.
+        right.map(Right).ok_or_else(|| Reason::AuthorizationActionUnknown.into())
+    }
+}
+
+/// The request on its way.
+#[derive(Clone)]
+pub struct OnPassage(pub Arc<Passage>);
+
+impl<S: Send + Sync> FromRequestParts<S> for OnPassage {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        passage(parts).map(OnPassage)
+    }
+}
+
+fn passage(parts: &Parts) -> Result<Arc<Passage>, Problem> {
+    parts.extensions.get::<Arc<Passage>>().cloned().ok_or_else(|| Reason::InternalError.into())
+}
+
+/// Takes a request apart, up to the raw bytes of its body.
+async fn open<S: Send + Sync>(
+    request: Request,
+    state: &S,
+) -> Result<(Authorized, Arc<Passage>, Parts, Bytes), Problem> {
+    let (mut parts, body) = request.into_parts();
+    let Right(right) = Right::from_request_parts(&mut parts, state).await?;
+    let passage = passage(&parts)?;
+    let raw = whole(body).await?;
+    Ok((right, passage, parts, raw))
+}
+
+fn facts_of(right: &Authorized, passage: &Passage, parts: &Parts, raw: &[u8]) -> Result<RequestFacts, Problem> {
+    let key = idempotency::key(&parts.headers)?;
+    let place = (parts.method.as_str(), parts.uri.path());
+    Ok(idempotency::facts(passage, right.caller(), place, key, raw))
+}
+
+/// A mutation with a JSON body: the right, the facts that its first record keeps, and the body.
+#[derive(Debug)]
+pub struct Mutation<T> {
+    /// The right to do it.
+    pub right: Authorized,
+    /// Request id, idempotency key, scope and body MAC.
+    pub request: RequestFacts,
+    /// The body.
+    pub body: T,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Mutation<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (right, passage, parts, raw) = open(request, state).await?;
+        let request = facts_of(&right, &passage, &parts, &raw)?;
+        let body = json::read(&raw, passage.gate().limits.json_depth)?;
+        Ok(Self { right, request, body })
+    }
+}
+
+/// A mutation that needs no words: its body is absent or an empty object.
+#[derive(Debug)]
+pub struct Order {
+    /// The right to do it.
+    pub right: Authorized,
+    /// Request id, idempotency key, scope and body MAC.
+    pub request: RequestFacts,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+impl<S: Send + Sync> FromRequest<S> for Order {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (right, passage, parts, raw) = open(request, state).await?;
+        let request = facts_of(&right, &passage, &parts, &raw)?;
+        if !raw.is_empty() {
+            let Nothing {} = json::read(&raw, passage.gate().limits.json_depth)?;
+        }
+        Ok(Self { right, request })
+    }
+}
+
+/// The query as a struct; unknown names are refused where the struct says so.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        axum::extract::Query::<T>::try_from_uri(&parts.uri)
+            .map(|query| Query(query.0))
+            .map_err(|_| Refusal::new(Reason::RequestMalformed, "the query does not have the documented shape").into())
+    }
+}

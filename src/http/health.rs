@@ -1,0 +1,58 @@
+//! Routes that every daemon has: life, readiness, numbers, and the description of the interface.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use prometheus_client::registry::Registry;
+
+use super::extract::OnPassage;
+use super::reply::{Reply, ok, raw};
+use super::routes::Route;
+use crate::domain::reason::{Reason, Refusal};
+use crate::services::authority::Action;
+
+/// Whether the daemon can take work now, and if not, why.
+pub type Readiness = Arc<dyn Fn() -> Result<(), Refusal> + Send + Sync>;
+
+/// The answer of `/healthz` and `/readyz`.
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
+pub struct Health {
+    /// Always `ok`.
+    status: &'static str,
+}
+
+/// The routes themselves.
+pub fn routes<S: Clone + Send + Sync + 'static>(readiness: Readiness, registry: Arc<Registry>) -> Vec<Route<S>> {
+    let ready = move |OnPassage(passage): OnPassage| {
+        let state = if passage.gate().tasks.is_stopping() {
+            Err(Refusal::new(Reason::RequestOverloaded, "the daemon is stopping"))
+        } else {
+            readiness()
+        };
+        async move {
+            state?;
+            healthy()
+        }
+    };
+    let numbers = move || {
+        let text = super::metrics::text(&registry);
+        async move {
+            let text = text.map_err(|_| Refusal::from(Reason::InternalError))?;
+            Reply::Ok(raw(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text))
+        }
+    };
+    vec![
+        Route::open_get("/healthz", "Whether the process answers", || async { healthy() }).gives::<Health>(200),
+        Route::open_get("/readyz", "Whether the daemon can take work", ready).gives::<Health>(200),
+        Route::get("/metrics", Action::MetricsRead, "Numbers for Prometheus", numbers),
+        Route::get("/v1/openapi.json", Action::OpenapiRead, "This description", openapi),
+    ]
+}
+
+fn healthy() -> Reply {
+    ok(&Health { status: "ok" })
+}
+
+async fn openapi(OnPassage(passage): OnPassage) -> Reply {
+    Ok(raw(StatusCode::OK, "application/json", passage.gate().openapi.clone()))
+}

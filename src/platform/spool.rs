@@ -1,0 +1,148 @@
+//! A file that takes output without end and keeps the newest part of it. Nothing here survives power loss by promise.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+/// Output on its way into a file.
+#[derive(Debug)]
+pub struct Spool {
+    path: PathBuf,
+    file: File,
+    cap_bytes: u64,
+    kept_bytes: u64,
+    total_bytes: u64,
+    rotations: u32,
+}
+
+/// What a spool took and kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolEnd {
+    /// Bytes written in all.
+    pub total_bytes: u64,
+    /// How often older output was dropped.
+    pub rotations: u32,
+    /// SHA-256 of the file as it is, hex.
+    pub sha256: String,
+}
+
+fn private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+impl Spool {
+    /// A fresh file that keeps at most about this many bytes.
+    pub fn create(path: &Path, cap_bytes: u64) -> std::io::Result<Self> {
+        let file = private(path)?;
+        Ok(Self { path: path.to_owned(), file, cap_bytes, kept_bytes: 0, total_bytes: 0, rotations: 0 })
+    }
+
+    /// Bytes written in all.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// Takes more output. When the file is full, its older half goes and a line at its head says how much is missing.
+    pub fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.kept_bytes += bytes.len() as u64;
+        self.total_bytes += bytes.len() as u64;
+        if self.kept_bytes > self.cap_bytes { self.rotate() } else { Ok(()) }
+    }
+
+    fn rotate(&mut self) -> std::io::Result<()> {
+        let mut newer = Vec::new();
+        self.file.seek(SeekFrom::Start(self.kept_bytes - self.cap_bytes / 2))?;
+        self.file.read_to_end(&mut newer)?;
+        // Begins with a whole line where lines are of an ordinary length.
+        let begin = newer.iter().take(4_096).position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let newer = &newer[begin..];
+        let dropped = self.total_bytes - newer.len() as u64;
+        let marker = format!("[{dropped} bytes of output before this were dropped]\n");
+        let temporary = self.path.with_extension("tmp");
+        let mut file = private(&temporary)?;
+        file.write_all(marker.as_bytes())?;
+        file.write_all(newer)?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the platform; nothing here needs to survive power loss"
+        )]
+        std::fs::rename(&temporary, &self.path)?;
+        self.kept_bytes = (marker.len() + newer.len()) as u64;
+        self.rotations += 1;
+        self.file = file;
+        Ok(())
+    }
+
+    /// Ends it and says what it holds.
+    pub fn finish(mut self) -> std::io::Result<SpoolEnd> {
+        let mut digest = Sha256::new();
+        let mut buffer = vec![0; 64 << 10];
+        self.file.seek(SeekFrom::Start(0))?;
+        loop {
+            let count = self.file.read(&mut buffer)?;
+            if count == 0 {
+                break;
+            }
+            digest.update(&buffer[..count]);
+        }
+        let sha256 = data_encoding::HEXLOWER.encode(&digest.finalize());
+        Ok(SpoolEnd { total_bytes: self.total_bytes, rotations: self.rotations, sha256 })
+    }
+}
+
+/// The last so many bytes of a file, and how many come before them.
+pub fn tail(path: &Path, bytes: u64) -> std::io::Result<(Vec<u8>, u64)> {
+    let mut file = OpenOptions::new().read(true).open(path)?;
+    let size = file.metadata()?.len();
+    let before = size.saturating_sub(bytes);
+    file.seek(SeekFrom::Start(before))?;
+    let mut text = Vec::new();
+    file.take(bytes).read_to_end(&mut text)?;
+    Ok((text, before))
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the disk themselves")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_part_is_kept_and_the_head_says_what_is_missing() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("output.log");
+        let mut spool = Spool::create(&path, 1_000).unwrap();
+        let mut written = String::new();
+        for number in 0..500 {
+            let line = format!("line {number}\n");
+            spool.append(line.as_bytes()).unwrap();
+            written.push_str(&line);
+            assert!(std::fs::metadata(&path).unwrap().len() <= 1_000);
+        }
+        assert_eq!(spool.total_bytes(), written.len() as u64);
+        let kept = std::fs::read_to_string(&path).unwrap();
+        let (marker, rest) = kept.split_once('\n').unwrap();
+        assert!(written.ends_with(rest) && rest.starts_with("line "), "{kept}");
+        assert_eq!(marker.matches(" bytes of output before this were dropped").count(), 1);
+        let end = spool.finish().unwrap();
+        assert!(end.rotations > 3, "{end:?}");
+        assert_eq!(end.sha256, data_encoding::HEXLOWER.encode(&Sha256::digest(kept.as_bytes())));
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_fits_is_kept_whole_and_its_tail_can_be_read() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("output.log");
+        let mut spool = Spool::create(&path, 100).unwrap();
+        spool.append(b"hello ").unwrap();
+        spool.append(b"world").unwrap();
+        assert_eq!(tail(&path, 5).unwrap(), (b"world".to_vec(), 6));
+        assert_eq!(tail(&path, 50).unwrap(), (b"hello world".to_vec(), 0));
+        let end = spool.finish().unwrap();
+        assert_eq!((end.total_bytes, end.rotations), (11, 0));
+    }
+}

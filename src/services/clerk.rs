@@ -1,0 +1,173 @@
+//! The clerk: the one write path. One thread decides, writes, syncs and publishes; callers wait for their answer.
+//!
+//! Each batch: take what waits (reserved lane first) → decide each against the world → one write, one sync → publish
+//! to the read models and the feed → answer everyone. Refusals wait too, for they may rest on facts of the same batch.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use super::desk::{Committed, Lane, WritePath};
+use super::published::Published;
+use super::scribe::Scribe;
+use crate::domain::command::Command;
+use crate::domain::limits;
+use crate::domain::personal::Personal;
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::record::Provenance;
+use crate::journal::writer::Journal;
+
+/// A command on its way.
+pub(super) struct Job {
+    pub(super) command: Command,
+    pub(super) provenance: Provenance,
+    pub(super) reply: oneshot::Sender<Result<Committed, Refusal>>,
+    queued_boot_ms: u64,
+}
+
+/// What the clerk is asked beside commands.
+pub(super) type Errand = Box<dyn FnOnce(&mut Scribe) + Send>;
+
+#[derive(Default)]
+struct Queues {
+    reserved: VecDeque<Job>,
+    ordinary: VecDeque<Job>,
+    errands: VecDeque<Errand>,
+    closing: bool,
+}
+
+struct Desk {
+    queues: Mutex<Queues>,
+    wake: Condvar,
+    published: Published,
+}
+
+/// A handle to the clerk's thread. Clones reach the same clerk.
+#[derive(Clone)]
+pub struct Clerk {
+    desk: Arc<Desk>,
+}
+
+/// The clerk's thread, to be waited for at the drain.
+pub struct ClerkThread {
+    clerk: Clerk,
+    thread: std::thread::JoinHandle<Journal>,
+}
+
+impl Clerk {
+    /// Starts the clerk on a thread of its own.
+    pub(super) fn start(scribe: Scribe) -> std::io::Result<(Self, ClerkThread)> {
+        let published = scribe.published().clone();
+        let desk = Arc::new(Desk { queues: Mutex::default(), wake: Condvar::new(), published });
+        let clerk = Self { desk: Arc::clone(&desk) };
+        let run = move || desk.run(scribe);
+        let thread = std::thread::Builder::new().name("clerk".to_owned()).spawn(run)?;
+        Ok((clerk.clone(), ClerkThread { clerk, thread }))
+    }
+
+    fn enqueue(&self, job: Job, lane: Lane) -> Result<(), Refusal> {
+        let mut queues = self.desk.lock();
+        if queues.closing {
+            return Err(Refusal::new(Reason::RequestOverloaded, "The daemon is stopping.").retry_after_ms(5_000));
+        }
+        let queue = match lane {
+            Lane::Reserved => &mut queues.reserved,
+            Lane::Ordinary => &mut queues.ordinary,
+        };
+        if queue.len() >= limits::QUEUED_COMMANDS {
+            return Err(Refusal::from(Reason::RequestOverloaded).retry_after_ms(1_000));
+        }
+        queue.push_back(job);
+        drop(queues);
+        self.desk.wake.notify_one();
+        Ok(())
+    }
+
+    /// Lets the clerk's thread do something between two batches.
+    pub(super) fn errand(&self, errand: Errand) {
+        self.desk.lock().errands.push_back(errand);
+        self.desk.wake.notify_one();
+    }
+
+    /// Commands that wait, and the age of the oldest in milliseconds.
+    pub fn queue(&self) -> (usize, u64) {
+        let queues = self.desk.lock();
+        let oldest =
+            [&queues.reserved, &queues.ordinary].iter().filter_map(|q| q.front()).map(|j| j.queued_boot_ms).min();
+        let now = self.desk.published.clock().boot_ms();
+        let waiting = queues.reserved.len() + queues.ordinary.len();
+        (waiting, oldest.map_or(0, |at| now.saturating_sub(at)))
+    }
+}
+
+impl WritePath for Clerk {
+    fn submit(
+        &self,
+        command: Command,
+        provenance: Provenance,
+        lane: Lane,
+    ) -> BoxFuture<'_, Result<Committed, Refusal>> {
+        let (reply, answer) = oneshot::channel();
+        let queued_boot_ms = self.desk.published.clock().boot_ms();
+        let queued = self.enqueue(Job { command, provenance, reply, queued_boot_ms }, lane);
+        Box::pin(async move {
+            queued?;
+            answer.await.unwrap_or_else(|_| Err(Reason::StorageJournalUnavailable.into()))
+        })
+    }
+
+    fn keep(&self, text: String) -> BoxFuture<'_, Result<Personal, Refusal>> {
+        Box::pin(self.desk.published.blobs().keep(text))
+    }
+}
+
+impl ClerkThread {
+    /// Lets the clerk finish what waits and gives the journal back. Blocks.
+    pub fn finish(self) -> Option<Journal> {
+        self.clerk.desk.lock().closing = true;
+        self.clerk.desk.wake.notify_one();
+        self.thread.join().ok()
+    }
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, mut scribe: Scribe) -> Journal {
+        loop {
+            let mut queues = self.lock();
+            while queues.reserved.is_empty() && queues.ordinary.is_empty() && queues.errands.is_empty() {
+                if queues.closing {
+                    return scribe.into_journal();
+                }
+                queues = self.wake.wait(queues).unwrap_or_else(PoisonError::into_inner);
+            }
+            let errands = std::mem::take(&mut queues.errands);
+            let jobs = queues.take();
+            drop(queues);
+            for errand in errands {
+                errand(&mut scribe);
+            }
+            if !jobs.is_empty() {
+                scribe.write(jobs);
+            }
+        }
+    }
+}
+
+impl Queues {
+    /// The next batch's commands: reserved first, but at most three quarters while others wait.
+    fn take(&mut self) -> Vec<Job> {
+        let most = limits::BATCH_RECORDS;
+        let reserved = if self.ordinary.is_empty() { most } else { most / 4 * 3 };
+        let reserved = reserved.min(self.reserved.len());
+        let mut jobs: Vec<Job> = self.reserved.drain(..reserved).collect();
+        let ordinary = (most - jobs.len()).min(self.ordinary.len());
+        jobs.extend(self.ordinary.drain(..ordinary));
+        jobs
+    }
+}

@@ -1,0 +1,161 @@
+//! The desk at which every use case works: the one write path, the published read side, and the routes there are.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, RwLockReadGuard};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::domain::command::{Answer, Command, invalid};
+use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
+use crate::domain::personal::Personal;
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::record::Provenance;
+use crate::projections::{Bodies, Models};
+
+/// Which of the clerk's two lanes a command takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// For what must get through under load: stops, decisions, answers, outcomes.
+    Reserved,
+    /// For everything else.
+    Ordinary,
+}
+
+/// A command that was decided and whose records are durable and published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The object concerned.
+    pub answer: Answer,
+    /// Its first record; none where nothing changed.
+    pub seq: Option<u64>,
+    /// Whether the same request had been done before.
+    pub replayed: bool,
+}
+
+/// The one write path.
+pub trait WritePath: Send + Sync {
+    /// Decides a command. Answers once its records are durable and published.
+    fn submit(&self, command: Command, provenance: Provenance, lane: Lane)
+    -> BoxFuture<'_, Result<Committed, Refusal>>;
+
+    /// A text as a record may hold it: itself, or a blob that is on disk when this returns.
+    fn keep(&self, text: String) -> BoxFuture<'_, Result<Personal, Refusal>> {
+        Box::pin(std::future::ready(Ok(text.into())))
+    }
+}
+
+/// What is published: durable facts, and the words behind them.
+pub trait ReadSide: Bodies + Send + Sync {
+    /// The read models. To be let go before any words are read.
+    fn models(&self) -> RwLockReadGuard<'_, Models>;
+
+    /// Changes whenever records are published.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// On whose behalf something is asked. Made only from a right that was checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct By {
+    /// The caller's organisation.
+    pub org: String,
+    /// Who acts, and in which request.
+    pub provenance: Provenance,
+}
+
+/// What a use case answers after a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done<T> {
+    /// The object as it is now.
+    pub view: T,
+    /// The first record; none where nothing changed.
+    pub seq: Option<u64>,
+    /// Whether the same request had been done before.
+    pub replayed: bool,
+}
+
+/// Where use cases work. Cheap to clone.
+#[derive(Clone)]
+pub struct Desk {
+    write: Arc<dyn WritePath>,
+    read: Arc<dyn ReadSide>,
+    routes: Arc<BTreeSet<String>>,
+}
+
+impl Desk {
+    /// A desk over the two sides; `routes` are the ids of the routes that may be asked for.
+    pub fn new(write: Arc<dyn WritePath>, read: Arc<dyn ReadSide>, routes: Arc<BTreeSet<String>>) -> Self {
+        Self { write, read, routes }
+    }
+
+    /// The words behind the models.
+    pub(super) fn bodies(&self) -> &dyn Bodies {
+        &*self.read
+    }
+
+    /// Looks something up in the models, which are let go before this returns.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Models) -> T) -> T {
+        look(&self.read.models())
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.read.changes()
+    }
+
+    pub(super) async fn keep(&self, text: String) -> Result<Personal, Refusal> {
+        self.write.keep(text).await
+    }
+
+    pub(super) fn check_route(&self, route: Option<&str>) -> Result<(), Refusal> {
+        match route {
+            Some(route) if !self.routes.contains(route) => Err(Refusal::from(Reason::RouteNotFound).at("/route")),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Submits a command and shows the object that it concerns.
+    pub(super) async fn submit<Id, T>(
+        &self,
+        command: Command,
+        by: By,
+        lane: Lane,
+        pick: impl FnOnce(Answer) -> Option<Id>,
+        show: impl FnOnce(Id) -> Result<T, Refusal>,
+    ) -> Result<Done<T>, Refusal> {
+        let committed = self.write.submit(command, by.provenance, lane).await?;
+        let id = pick(committed.answer).ok_or_else(|| {
+            Refusal::new(Reason::InternalError, "The decision concerns another kind of object than was asked for.")
+        })?;
+        Ok(Done { view: show(id)?, seq: committed.seq, replayed: committed.replayed })
+    }
+}
+
+/// Checks an id from a path; one that is none of that noun names nothing.
+pub fn parse_id<Id: std::str::FromStr>(text: &str, absent: Reason) -> Result<Id, Refusal> {
+    text.parse().map_err(|_| absent.into())
+}
+
+/// Checks an id from a body or a query.
+pub fn parse_filter<Id: std::str::FromStr>(pointer: &str, text: &str) -> Result<Id, Refusal> {
+    text.parse().map_err(|_| invalid(pointer, "That is no id of the wanted noun."))
+}
+
+pub(super) fn session(answer: Answer) -> Option<SessionId> {
+    if let Answer::Session(id) = answer { Some(id) } else { None }
+}
+
+pub(super) fn run(answer: Answer) -> Option<RunId> {
+    if let Answer::Run(id) = answer { Some(id) } else { None }
+}
+
+pub(super) fn approval(answer: Answer) -> Option<ApprovalId> {
+    if let Answer::Approval(id) = answer { Some(id) } else { None }
+}
+
+pub(super) fn question(answer: Answer) -> Option<QuestionId> {
+    if let Answer::Question(id) = answer { Some(id) } else { None }
+}
+
+pub(super) fn task(answer: Answer) -> Option<TaskId> {
+    if let Answer::Task(id) = answer { Some(id) } else { None }
+}

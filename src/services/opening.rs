@@ -1,0 +1,140 @@
+//! Opening a state root: read the journal, fold it from the newest trusted snapshot, write what recovery has to say, and
+//! start the clerk.
+
+use std::sync::Arc;
+
+use super::blobs::Blobs;
+use super::clerk::{Clerk, ClerkThread};
+use super::published::{Encode, Observe, Published};
+use super::scribe::Scribe;
+use super::snapshots::{self, Candidate, Snapshot};
+use crate::domain::context;
+use crate::domain::event::Event;
+use crate::domain::ids::BootId;
+use crate::domain::reason::Refusal;
+use crate::domain::record::Record;
+use crate::domain::world::World;
+use crate::journal::error::OpenError;
+use crate::journal::recovery::{self, Recovered};
+use crate::journal::writer::Options;
+use crate::journal::{create, open as journal_open};
+use crate::platform::clock::Clock;
+use crate::platform::disk::Disk;
+use crate::platform::entropy::Entropy;
+use crate::projections::Models;
+
+/// What opening needs from outside.
+pub struct Opening {
+    /// The state root.
+    pub disk: Arc<dyn Disk>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// Sizes of the journal.
+    pub options: Options,
+    /// This start.
+    pub boot_id: BootId,
+    /// Version of the program and digest of its binary.
+    pub build: String,
+    /// Makes events of lines.
+    pub encode: Encode,
+    /// Told of each batch.
+    pub observe: Observe,
+}
+
+/// An open state root.
+pub struct Opened {
+    /// The write path.
+    pub clerk: Clerk,
+    /// Its thread, to be finished at the drain.
+    pub thread: ClerkThread,
+    /// The read side.
+    pub published: Published,
+    /// What the start found.
+    pub found: Found,
+}
+
+/// What a start found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Whether the last record before this start says that the daemon drained.
+    pub clean: bool,
+    /// Time of the last record before this start, Unix milliseconds.
+    pub last_at_ms: Option<u64>,
+    /// The snapshot that the fold began from.
+    pub snapshot_seq: Option<u64>,
+    /// Records folded at this start.
+    pub folded: u64,
+}
+
+/// The state that records make, and what to remember of the last one.
+struct Fold {
+    world: World,
+    models: Models,
+    /// Digest that a record must name for the snapshot to be trusted.
+    awaits: Option<Candidate>,
+    found: Found,
+}
+
+impl Fold {
+    fn add(&mut self, record: &Record) {
+        if let (Event::JournalSnapshotTaken(taken), Some(wanted)) = (&record.event, &self.awaits)
+            && taken.seq == wanted.seq
+            && taken.sha256 == wanted.sha256
+        {
+            self.awaits = None;
+        }
+        self.found.clean = matches!(record.event, Event::DaemonStopped(_));
+        self.found.last_at_ms = Some(record.at_ms);
+        self.found.folded += 1;
+        self.world.apply(record);
+        self.models.apply(record);
+    }
+}
+
+/// Opens a state root, making it where there is none, and starts the clerk. Blocks.
+pub fn open(opening: Opening) -> Result<Opened, Refusal> {
+    let disk = opening.disk.as_ref();
+    if !create::exists(disk)? {
+        create::create(disk, opening.clock.as_ref(), opening.entropy.as_ref())?;
+    }
+    let (recovered, mut fold) = read(disk)?;
+    let context = context::Set {
+        boot_id: opening.boot_id,
+        wall_ms: 0,
+        boot_ms: 0,
+        build: opening.build,
+        config_revision: fold.world.runtime.revision,
+        policy_sha256: fold.world.runtime.policy_digest(),
+        price_table: None,
+    };
+    let (disk, clock) = (Arc::clone(&opening.disk), Arc::clone(&opening.clock));
+    let (journal, records) = journal_open::open(recovered, disk, clock, opening.options, context)?;
+    let found = fold.found.clone();
+    records.iter().for_each(|record| fold.add(record));
+    let blobs = Blobs::new(Arc::clone(&opening.disk)).map_err(OpenError::io("making the folder of artifacts"))?;
+    let sides = (opening.encode, opening.observe);
+    let published = Published::new(fold.models, journal.reader().clone(), blobs, opening.clock, sides);
+    let scribe = Scribe::new(journal, fold.world, published.clone(), opening.entropy, opening.boot_id);
+    let (clerk, thread) = Clerk::start(scribe).map_err(OpenError::io("starting the clerk's thread"))?;
+    Ok(Opened { clerk, thread, published, found })
+}
+
+/// Reads the journal over the newest snapshot that a verified record names, or from the beginning.
+fn read(disk: &dyn Disk) -> Result<(Recovered, Fold), Refusal> {
+    for candidate in snapshots::candidates(disk).map_err(OpenError::io("listing the snapshots"))? {
+        let Some(Snapshot { seq, world, models, .. }) = snapshots::read(disk, &candidate) else { continue };
+        let found = Found { snapshot_seq: Some(seq), last_at_ms: Some(world.last_at_ms), ..Found::default() };
+        let mut fold = Fold { world, models, awaits: Some(candidate), found };
+        match recovery::read(disk, Some(seq), &mut |record| fold.add(&record)) {
+            Ok(recovered) if fold.awaits.is_none() => return Ok((recovered, fold)),
+            // Not named by a verified record, or ahead of the journal: not to be trusted.
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut fold = Fold { world: World::default(), models: Models::default(), awaits: None, found: Found::default() };
+    let recovered = recovery::read(disk, None, &mut |record| fold.add(&record))?;
+    Ok((recovered, fold))
+}

@@ -1,0 +1,211 @@
+//! The read side: read models, bodies and the feed, all as of the newest sealed batch. Readers never wait for the disk
+//! sync of a writer.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::blobs::Blobs;
+use super::desk::ReadSide;
+use crate::domain::ids::{RunId, SessionId};
+use crate::domain::personal::Personal;
+use crate::domain::record::Record;
+use crate::journal::line;
+use crate::journal::reader::{Head, Reader};
+use crate::platform::clock::Clock;
+use crate::projections::feed::{Feed, Filter, Item, Scope};
+use crate::projections::{Bodies, Models};
+
+/// Makes an event of a record's line; the door knows how.
+pub type Encode = fn(seq: u64, kind: &'static str, line: &[u8]) -> Bytes;
+
+/// Told of each batch: records in it and how long its write and sync took.
+pub type Observe = Arc<dyn Fn(usize, Duration) + Send + Sync>;
+
+struct Shared {
+    models: RwLock<Models>,
+    reader: Reader,
+    feed: Feed,
+    blobs: Blobs,
+    clock: Arc<dyn Clock>,
+    encode: Encode,
+    observe: Observe,
+}
+
+/// Everything that readers may see. Clones share it.
+#[derive(Clone)]
+pub struct Published {
+    shared: Arc<Shared>,
+}
+
+impl Published {
+    /// The read side of a journal whose records up to now are folded into `models`.
+    pub fn new(
+        models: Models,
+        reader: Reader,
+        blobs: Blobs,
+        clock: Arc<dyn Clock>,
+        (encode, observe): (Encode, Observe),
+    ) -> Self {
+        let feed = Feed::from(reader.head().next_seq);
+        let shared = Shared { models: RwLock::new(models), reader, feed, blobs, clock, encode, observe };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The read models. Let go of them before anything slow.
+    pub fn models(&self) -> RwLockReadGuard<'_, Models> {
+        self.shared.models.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lines and proofs of what is published.
+    pub fn reader(&self) -> &Reader {
+        &self.shared.reader
+    }
+
+    /// The newest sealed state.
+    pub fn head(&self) -> Head {
+        self.shared.reader.head()
+    }
+
+    /// The feed.
+    pub fn feed(&self) -> &Feed {
+        &self.shared.feed
+    }
+
+    /// Large parts.
+    pub fn blobs(&self) -> &Blobs {
+        &self.shared.blobs
+    }
+
+    /// The daemon's clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// Folds a durable batch into the read models and hands it to the feed.
+    pub(super) fn publish(&self, records: &[Record], lines: &[Bytes], took: Duration) {
+        let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
+        let mut items = Vec::with_capacity(records.len());
+        for (record, line) in records.iter().zip(lines) {
+            models.apply(record);
+            let line = line.slice(..line.len().saturating_sub(1));
+            let kind = record.event.kind();
+            items.push(Item {
+                seq: record.seq,
+                kind,
+                org: record.org.as_str().into(),
+                topics: models.topics(record),
+                frame: (self.shared.encode)(record.seq, kind, &line),
+                line,
+            });
+        }
+        drop(models);
+        self.shared.feed.publish(items, self.shared.reader.head().next_seq);
+        (self.shared.observe)(records.len(), took);
+    }
+
+    /// Reads records from the journal that a filter admits, from `from` up to `to`, at most `most`; says where to go on.
+    /// Blocks on the disk.
+    pub fn read(&self, filter: &Filter, from: u64, to: u64, most: usize) -> std::io::Result<(Vec<Item>, u64)> {
+        let mut items = Vec::new();
+        let mut next = from;
+        let runs = self.runs_of(filter);
+        self.shared.reader.scan(from, to, |seq, bytes| {
+            if items.len() == most {
+                return false;
+            }
+            next = seq + 1;
+            if may_concern(filter, &runs, bytes) && matches!(line::shape(bytes), Some(line::Shape::Record(_))) {
+                items.extend(self.item(filter, seq, bytes));
+            }
+            true
+        })?;
+        Ok((items, next))
+    }
+
+    fn item(&self, filter: &Filter, seq: u64, bytes: &[u8]) -> Option<Item> {
+        let record = line::parse_record(bytes).ok()?;
+        let topics = self.models().topics(&record);
+        let kind = record.event.kind();
+        filter.admits(&record.org, &topics).then(|| Item {
+            seq,
+            kind,
+            org: record.org.as_str().into(),
+            topics,
+            line: Bytes::copy_from_slice(bytes),
+            frame: (self.shared.encode)(seq, kind, bytes),
+        })
+    }
+
+    /// Runs whose records a filter admits, spelled as their streams; `None` for all.
+    fn runs_of(&self, filter: &Filter) -> Option<BTreeSet<String>> {
+        match filter.scope {
+            Scope::All => None,
+            Scope::Run(id) => Some([id.to_string()].into()),
+            Scope::Session(id) => {
+                Some(self.models().runs_of_session(&filter.org, id).iter().map(RunId::to_string).collect())
+            }
+        }
+    }
+
+    /// Records of a session and its runs, or of a run, from its creation on, in order. Blocks on the disk.
+    pub fn records(&self, filter: &Filter, from: u64) -> std::io::Result<Vec<Record>> {
+        let (items, _) = self.read(filter, from, u64::MAX, usize::MAX)?;
+        Ok(items.iter().filter_map(|item| line::parse_record(&item.line).ok()).collect())
+    }
+
+    /// Where a session's or run's records begin, for readers that need all of them.
+    pub fn beginning(&self, filter: &Filter) -> u64 {
+        let models = self.models();
+        match filter.scope {
+            Scope::All => 0,
+            Scope::Session(id) => models.session(&filter.org, id).map_or(0, |facts| facts.created_seq),
+            Scope::Run(id) => models.run(&filter.org, id).map_or(0, |facts| facts.row.created_seq),
+        }
+    }
+
+    /// The session of a run, whatever its organisation.
+    pub fn session_of(&self, run: RunId) -> Option<SessionId> {
+        self.models().runs.session_of(run)
+    }
+}
+
+/// A quick look at a line before it is parsed: does its stream belong to the filter at all?
+fn may_concern(filter: &Filter, runs: &Option<BTreeSet<String>>, bytes: &[u8]) -> bool {
+    let Some(runs) = runs else { return true };
+    let Some(at) = memchr::memmem::find(bytes, b"\"stream\":\"") else { return false };
+    let rest = bytes.get(at + 10..).unwrap_or_default();
+    let stream = rest.split(|byte| *byte == b'"').next().unwrap_or_default();
+    let Ok(stream) = std::str::from_utf8(stream) else { return false };
+    match (stream.split_once('/'), filter.scope) {
+        (Some(("run", id)), _) => runs.contains(id),
+        (Some(("session", id)), Scope::Session(session)) => id == session.to_string(),
+        (Some(_) | None, _) => false,
+    }
+}
+
+impl ReadSide for Published {
+    fn models(&self) -> RwLockReadGuard<'_, Models> {
+        Published::models(self)
+    }
+
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.feed.changes()
+    }
+}
+
+impl Bodies for Published {
+    fn record(&self, seq: u64) -> Option<Record> {
+        line::parse_record(&self.shared.reader.line(seq).ok()??).ok()
+    }
+
+    fn text(&self, part: &Personal) -> Option<String> {
+        match part {
+            Personal::Clear(text) => Some(text.clone()),
+            Personal::Blob { blob } => String::from_utf8(self.shared.blobs.read(blob)?).ok(),
+            Personal::Sealed { .. } => None,
+        }
+    }
+}

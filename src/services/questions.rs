@@ -1,0 +1,85 @@
+//! What one can ask of questions.
+
+use serde::{Deserialize, Serialize};
+
+use super::desk::{self, By, Desk, Done, Lane};
+use crate::domain::command::Command;
+use crate::domain::ids::QuestionId;
+use crate::domain::question;
+use crate::domain::reason::Refusal;
+use crate::projections::questions::{QuestionView, Status};
+use crate::projections::waits::Filter;
+use crate::projections::{Page, Paging};
+
+/// An answer: options, free text, or both where the question takes both.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// Ids of the chosen options.
+    #[serde(default)]
+    pub selected: Vec<String>,
+    /// Free text.
+    #[serde(default)]
+    pub freeform: Option<String>,
+}
+
+/// Words that may go with a decline.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Decline {
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// The use cases.
+#[derive(Clone)]
+pub struct Questions {
+    desk: Desk,
+}
+
+impl Questions {
+    /// Use cases at a desk.
+    pub fn new(desk: Desk) -> Self {
+        Self { desk }
+    }
+
+    /// Answers a question.
+    pub async fn answer(&self, by: By, question_id: QuestionId, input: Answer) -> Result<Done<QuestionView>, Refusal> {
+        let ask = question::Answer {
+            org: by.org.clone(),
+            question_id,
+            selected: input.selected,
+            freeform: input.freeform.map(Into::into),
+        };
+        self.submit(Command::AnswerQuestion(ask), by).await
+    }
+
+    /// Declines to answer.
+    pub async fn decline(
+        &self,
+        by: By,
+        question_id: QuestionId,
+        input: Decline,
+    ) -> Result<Done<QuestionView>, Refusal> {
+        let ask = question::Decline { org: by.org.clone(), question_id, note: input.reason };
+        self.submit(Command::DeclineQuestion(ask), by).await
+    }
+
+    /// One question.
+    pub fn get(&self, org: &str, id: QuestionId) -> Result<QuestionView, Refusal> {
+        let facts = self.desk.look(|models| models.question(org, id))?;
+        Ok(facts.view(self.desk.bodies()))
+    }
+
+    /// One page of questions, newest first.
+    pub fn list(&self, org: &str, filter: &Filter<Status>, paging: &Paging) -> Result<Page<QuestionView>, Refusal> {
+        let page = self.desk.look(|models| models.question_page(org, filter, paging))?;
+        Ok(page.map(|facts| facts.view(self.desk.bodies())))
+    }
+
+    async fn submit(&self, command: Command, by: By) -> Result<Done<QuestionView>, Refusal> {
+        let org = by.org.clone();
+        self.desk.submit(command, by, Lane::Reserved, desk::question, |id| self.get(&org, id)).await
+    }
+}

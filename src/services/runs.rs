@@ -1,0 +1,141 @@
+//! What one can ask of runs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::desk::{self, By, Desk, Done, Lane};
+use super::sessions::Stop;
+use crate::domain::command::{Command, invalid};
+use crate::domain::ids::{RunId, SessionId};
+use crate::domain::reason::Refusal;
+use crate::domain::run::{self, InputItem, Status};
+use crate::projections::runs::{Filter, RunView};
+use crate::projections::{Page, Paging};
+
+/// One ordered part of a run's input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Item {
+    /// Words.
+    Text {
+        /// The words.
+        text: String,
+    },
+}
+
+/// What a new run is asked: either `content` or `input_items`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// What is asked, as one text.
+    #[serde(default)]
+    pub content: Option<String>,
+    /// What is asked, in ordered parts.
+    #[serde(default)]
+    pub input_items: Option<Vec<Item>>,
+    /// Route id.
+    #[serde(default)]
+    pub route: Option<String>,
+    /// Model.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Model turns after which the run fails.
+    #[serde(default)]
+    pub max_turns: Option<u32>,
+    /// The creator's own notes.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The use cases.
+#[derive(Clone)]
+pub struct Runs {
+    desk: Desk,
+}
+
+impl Runs {
+    /// Use cases at a desk.
+    pub fn new(desk: Desk) -> Self {
+        Self { desk }
+    }
+
+    /// Puts a run into its session's queue; the work is done later.
+    pub async fn start(&self, by: By, session_id: SessionId, input: Start) -> Result<Done<RunView>, Refusal> {
+        self.desk.check_route(input.route.as_deref())?;
+        let items = match (input.content, input.input_items) {
+            (Some(text), None) if text.trim().is_empty() => {
+                return Err(invalid("/content", "A run is asked something."));
+            }
+            (Some(text), None) => vec![Item::Text { text }],
+            (None, Some(items)) => items,
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(invalid("/content", "A run has either `content` or `input_items`."));
+            }
+        };
+        let mut kept = Vec::with_capacity(items.len());
+        for Item::Text { text } in items {
+            kept.push(InputItem::Text { text: self.desk.keep(text).await? });
+        }
+        let ask = run::Queue {
+            org: by.org.clone(),
+            session_id,
+            input: kept,
+            route: input.route,
+            model: input.model,
+            max_turns: input.max_turns,
+            metadata: input.metadata,
+        };
+        self.submit(Command::QueueRun(ask), by, Lane::Ordinary).await
+    }
+
+    /// Asks a run to stop. Repeating it changes nothing.
+    pub async fn cancel(&self, by: By, run_id: RunId, input: Stop) -> Result<Done<RunView>, Refusal> {
+        let ask = run::Cancel { org: by.org.clone(), run_id, note: input.reason };
+        self.submit(Command::CancelRun(ask), by, Lane::Reserved).await
+    }
+
+    /// One run.
+    pub fn get(&self, org: &str, id: RunId) -> Result<RunView, Refusal> {
+        let facts = self.desk.look(|models| models.run(org, id))?;
+        Ok(facts.view(self.desk.bodies()))
+    }
+
+    /// One page of runs, newest first.
+    pub fn list(&self, org: &str, filter: &Filter, paging: &Paging) -> Result<Page<RunView>, Refusal> {
+        let page = self.desk.look(|models| models.run_page(org, filter, paging))?;
+        Ok(page.map(|facts| facts.view(self.desk.bodies())))
+    }
+
+    /// Waits until a run has ended or waits for a person, at most so long; then shows it as it is.
+    pub async fn settled(&self, org: &str, id: RunId, at_most: Duration) -> Result<RunView, Refusal> {
+        let mut changes = self.desk.changes();
+        let wait = async {
+            loop {
+                changes.borrow_and_update();
+                match self.desk.look(|models| models.run(org, id))?.row.status {
+                    Status::Queued | Status::Running => {}
+                    Status::WaitingForApproval
+                    | Status::WaitingForUserQuestion
+                    | Status::Completed
+                    | Status::Failed
+                    | Status::Interrupted
+                    | Status::Cancelled => return Ok::<(), Refusal>(()),
+                }
+                if changes.changed().await.is_err() {
+                    return Ok(());
+                }
+            }
+        };
+        if let Ok(outcome) = tokio::time::timeout(at_most, wait).await {
+            outcome?;
+        }
+        self.get(org, id)
+    }
+
+    async fn submit(&self, command: Command, by: By, lane: Lane) -> Result<Done<RunView>, Refusal> {
+        let org = by.org.clone();
+        self.desk.submit(command, by, lane, desk::run, |id| self.get(&org, id)).await
+    }
+}

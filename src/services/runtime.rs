@@ -1,0 +1,80 @@
+//! What one can ask of the runtime configuration.
+
+use serde::{Deserialize, Serialize};
+
+use super::desk::{By, Desk, Done, Lane};
+use crate::domain::command::{Answer, Command};
+use crate::domain::permission::{Mode, Rule, RuleScope};
+use crate::domain::reason::Refusal;
+use crate::domain::runtime;
+use crate::projections::runtime::RuntimeView;
+
+/// Another mode for sessions that set none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetMode {
+    /// The mode.
+    pub mode: Mode,
+    /// The revision that the caller saw, where it must not have changed since.
+    #[serde(default)]
+    pub expected_revision: Option<u64>,
+}
+
+/// Other rules of one scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetRules {
+    /// `user` or `project`.
+    pub scope: RuleScope,
+    /// All rules of that scope, in order.
+    pub rules: Vec<Rule>,
+    /// The revision that the caller saw, where it must not have changed since.
+    #[serde(default)]
+    pub expected_revision: Option<u64>,
+}
+
+/// The use cases.
+#[derive(Clone)]
+pub struct Runtime {
+    desk: Desk,
+}
+
+impl Runtime {
+    /// Use cases at a desk.
+    pub fn new(desk: Desk) -> Self {
+        Self { desk }
+    }
+
+    /// Sets the mode.
+    pub async fn set_mode(&self, by: By, input: SetMode) -> Result<Done<RuntimeView>, Refusal> {
+        let ask =
+            runtime::SetMode { org: by.org.clone(), mode: input.mode, expected_revision: input.expected_revision };
+        self.submit(Command::SetPermissionMode(ask), by).await
+    }
+
+    /// Sets the rules of one scope.
+    pub async fn set_rules(&self, by: By, input: SetRules) -> Result<Done<RuntimeView>, Refusal> {
+        let ask = runtime::SetRules {
+            org: by.org.clone(),
+            scope: input.scope,
+            rules: input.rules,
+            expected_revision: input.expected_revision,
+        };
+        self.submit(Command::SetPermissionRules(ask), by).await
+    }
+
+    /// Trusts the machine's clock again.
+    pub async fn trust_clock(&self, by: By) -> Result<Done<RuntimeView>, Refusal> {
+        self.submit(Command::TrustClock, by).await
+    }
+
+    /// The configuration in force.
+    pub fn get(&self) -> RuntimeView {
+        self.desk.look(|models| models.runtime.view())
+    }
+
+    async fn submit(&self, command: Command, by: By) -> Result<Done<RuntimeView>, Refusal> {
+        let any = |_: Answer| Some(());
+        self.desk.submit(command, by, Lane::Ordinary, any, |()| Ok(self.get())).await
+    }
+}

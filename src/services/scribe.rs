@@ -1,0 +1,222 @@
+//! What the clerk's thread owns: the journal, the world, and the step from a command to sealed records.
+
+use std::sync::Arc;
+
+use super::clerk::Job;
+use super::desk::Committed;
+use super::published::Published;
+use crate::domain::command::{Context, Decided, decide};
+use crate::domain::context;
+use crate::domain::ids::{BootId, IdSource};
+use crate::domain::limits;
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::record::{Draft, Provenance, Record};
+use crate::domain::stream::Stream;
+use crate::domain::world::World;
+use crate::journal::batch::Batch;
+use crate::journal::error::WriteError;
+use crate::journal::writer::Journal;
+use crate::platform::entropy::Entropy;
+use crate::projections::Models;
+
+/// The journal's writer together with the world that its records make.
+pub struct Scribe {
+    journal: Journal,
+    world: World,
+    published: Published,
+    entropy: Arc<dyn Entropy>,
+    ids: IdSource,
+    boot_id: BootId,
+}
+
+/// A batch being built, with its records.
+struct Build {
+    batch: Batch,
+    records: Vec<Record>,
+    /// Records that the journal itself put first.
+    opening: usize,
+    /// Records that the world has folded: none until something is decided.
+    applied: usize,
+}
+
+/// Why a decision did not go into the batch.
+enum Unfit {
+    /// The batch is full; close it and decide again.
+    BatchFull,
+    /// The decision itself cannot be.
+    Refused(Refusal),
+}
+
+impl Scribe {
+    /// A scribe for an open journal and the world folded from it.
+    pub fn new(
+        journal: Journal,
+        world: World,
+        published: Published,
+        entropy: Arc<dyn Entropy>,
+        boot_id: BootId,
+    ) -> Self {
+        Self { journal, world, published, entropy, ids: IdSource::after(boot_id.ulid()), boot_id }
+    }
+
+    /// The read side.
+    pub fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// The journal, when no more is written.
+    pub fn into_journal(self) -> Journal {
+        self.journal
+    }
+
+    /// The journal, between two batches.
+    pub fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
+    /// A copy of all state at the same sequence number, for a snapshot.
+    pub fn copy(&self) -> (World, Models) {
+        (self.world.clone(), self.published.models().clone())
+    }
+
+    /// Decides, writes, syncs and publishes these commands in as few batches as they fit, and answers each.
+    pub(super) fn write(&mut self, jobs: Vec<Job>) {
+        let mut jobs = jobs.into_iter().peekable();
+        while jobs.peek().is_some() {
+            let mut build = match self.begin() {
+                Ok(build) => build,
+                Err(error) => {
+                    let refusal = Refusal::from(error);
+                    jobs.for_each(|job| drop(job.reply.send(Err(refusal.clone()))));
+                    return;
+                }
+            };
+            let mut decisions: Vec<(Job, Result<Committed, Refusal>)> = Vec::new();
+            while let Some(job) = jobs.peek() {
+                let outcome = match self.decide(job, &mut build) {
+                    Err(Unfit::BatchFull) => break,
+                    Err(Unfit::Refused(refusal)) => Err(refusal),
+                    Ok(committed) => Ok(committed),
+                };
+                decisions.extend(jobs.next().map(|job| (job, outcome)));
+            }
+            let outcome = if build.applied > 0 { self.commit(build) } else { Ok(()) };
+            for (job, decided) in decisions {
+                let answer = outcome.clone().map_err(Refusal::from).and(decided);
+                // Whoever asked may have gone; what was decided stands.
+                let _ = job.reply.send(answer);
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<Build, WriteError> {
+        let batch = self.journal.begin()?;
+        let mut records = Vec::new();
+        if !batch.is_empty() {
+            // The context record that the journal itself put first.
+            let (seq, context) = (batch.ctx(), self.journal.context().clone());
+            records.push(Record::by_system(seq, seq, context.wall_ms, Stream::Daemon, context.into()));
+        }
+        Ok(Build { opening: records.len(), batch, records, applied: 0 })
+    }
+
+    fn decide(&mut self, job: &Job, build: &mut Build) -> Result<Committed, Unfit> {
+        if let Some(done) = self.repeated(job) {
+            return done.map_err(Unfit::Refused);
+        }
+        let clock = Arc::clone(self.published.clock());
+        let (now_ms, boot_ms) = (clock.wall_ms(), clock.boot_ms());
+        let entropy = Arc::clone(&self.entropy);
+        let mut context = Context {
+            now_ms,
+            boot_id: self.boot_id,
+            ids: &mut self.ids,
+            entropy: &mut || entropy.u128(),
+            actor: &job.provenance.actor,
+        };
+        let Decided { drafts, answer } = decide(&self.world, &job.command, &mut context).map_err(Unfit::Refused)?;
+        if drafts.is_empty() {
+            return Ok(Committed { answer, seq: None, replayed: false });
+        }
+        let first = build.batch.next_seq();
+        build.add(drafts, &job.provenance, now_ms, boot_ms)?;
+        for record in build.records.get(build.applied..).unwrap_or_default() {
+            self.world.apply(record);
+        }
+        build.applied = build.records.len();
+        Ok(Committed { answer, seq: Some(first), replayed: false })
+    }
+
+    /// The answer to a request that was done before, where this is one.
+    fn repeated(&self, job: &Job) -> Option<Result<Committed, Refusal>> {
+        let request = job.provenance.request.as_ref()?;
+        let receipt = self.world.receipt(&job.provenance.org, &request.scope, request.key.as_ref()?)?;
+        if request.body_mac.as_deref() != Some(receipt.body_mac.as_str()) {
+            return Some(Err(Reason::RequestIdempotencyMismatch.into()));
+        }
+        Some(Ok(Committed { answer: receipt.answer, seq: Some(receipt.seq), replayed: true }))
+    }
+
+    fn commit(&mut self, build: Build) -> Result<(), WriteError> {
+        let lines = build.batch.lines();
+        let before = std::time::Duration::from_millis(self.published.clock().boot_ms());
+        self.journal.commit(build.batch)?;
+        let runtime = &self.world.runtime;
+        if self.journal.context().config_revision != runtime.revision {
+            let context = self.journal.context().clone();
+            let (config_revision, policy_sha256) = (runtime.revision, runtime.policy_digest());
+            self.journal.set_context(context::Set { config_revision, policy_sha256, ..context });
+        }
+        let after = std::time::Duration::from_millis(self.published.clock().boot_ms());
+        self.published.publish(&build.records, &lines, after.saturating_sub(before));
+        Ok(())
+    }
+}
+
+impl Build {
+    /// Adds one decision's records, all or none.
+    fn add(&mut self, drafts: Vec<Draft>, by: &Provenance, now_ms: u64, boot_ms: u64) -> Result<(), Unfit> {
+        let (mark, before) = (self.batch.mark(), self.records.len());
+        let added = self.push_all(drafts, by, now_ms, boot_ms).map_err(|error| Unfit::Refused(error.into()));
+        let added = added.and_then(|()| {
+            let full = self.batch.len() > limits::BATCH_BYTES || self.batch.records() > limits::BATCH_RECORDS;
+            if self.batch.since(&mark) > limits::DECISION_BYTES {
+                let detail = format!("The request makes more than {} bytes of records.", limits::DECISION_BYTES);
+                Err(Unfit::Refused(Refusal::new(Reason::RequestTooLarge, detail)))
+            } else if full && before > self.opening {
+                Err(Unfit::BatchFull)
+            } else {
+                Ok(())
+            }
+        });
+        if added.is_err() {
+            self.batch.undo(mark);
+            self.records.truncate(before);
+        }
+        added
+    }
+
+    fn push_all(&mut self, drafts: Vec<Draft>, by: &Provenance, now_ms: u64, boot_ms: u64) -> Result<(), WriteError> {
+        for (index, draft) in drafts.into_iter().enumerate() {
+            let record = Record {
+                seq: self.batch.next_seq(),
+                at_ms: now_ms,
+                mono_ms: self.batch.mono_ms(boot_ms),
+                org: draft.org,
+                stream: draft.stream,
+                project: None,
+                subject: None,
+                actor: by.actor.clone(),
+                on_behalf_of: by.on_behalf_of.clone(),
+                ctx: self.batch.ctx(),
+                request: by.request.clone().filter(|_| index == 0),
+                cause: draft.cause,
+                reason: draft.reason,
+                event: draft.event,
+            };
+            self.batch.push(&record)?;
+            self.records.push(record);
+        }
+        Ok(())
+    }
+}

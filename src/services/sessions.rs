@@ -1,0 +1,104 @@
+//! What one can ask of sessions.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::desk::{self, By, Desk, Done, Lane};
+use crate::domain::command::Command;
+use crate::domain::ids::SessionId;
+use crate::domain::permission::{Mode, Rule};
+use crate::domain::reason::Refusal;
+use crate::domain::session;
+use crate::projections::sessions::{SessionView, Status};
+use crate::projections::{Page, Paging};
+
+/// What a new session is to be; nothing is required.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Create {
+    /// A name for people.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// Route id for its runs.
+    #[serde(default)]
+    pub route: Option<String>,
+    /// Model for its runs.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Mode for its runs; the runtime's where absent.
+    #[serde(default)]
+    pub permission_mode: Option<Mode>,
+    /// Rules of scope `session`.
+    #[serde(default)]
+    pub permission_rules: Vec<Rule>,
+    /// The creator's own notes.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Words that may go with a stop.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// The use cases.
+#[derive(Clone)]
+pub struct Sessions {
+    desk: Desk,
+}
+
+impl Sessions {
+    /// Use cases at a desk.
+    pub fn new(desk: Desk) -> Self {
+        Self { desk }
+    }
+
+    /// Opens a session.
+    pub async fn create(&self, by: By, input: Create) -> Result<Done<SessionView>, Refusal> {
+        self.desk.check_route(input.route.as_deref())?;
+        let body = session::Created {
+            title: input.title.map(Into::into),
+            route: input.route,
+            model: input.model,
+            permission_mode: input.permission_mode,
+            permission_rules: input.permission_rules,
+            metadata: input.metadata,
+        };
+        let command = Command::CreateSession(session::Create { org: by.org.clone(), body });
+        self.submit(command, by, Lane::Ordinary).await
+    }
+
+    /// Stops what runs, waits or is queued in a session.
+    pub async fn interrupt(&self, by: By, session_id: SessionId, input: Stop) -> Result<Done<SessionView>, Refusal> {
+        let ask = session::Interrupt { org: by.org.clone(), session_id, note: input.reason };
+        self.submit(Command::InterruptSession(ask), by, Lane::Reserved).await
+    }
+
+    /// Ends a session.
+    pub async fn end(&self, by: By, session_id: SessionId, input: Stop) -> Result<Done<SessionView>, Refusal> {
+        let ask = session::End { org: by.org.clone(), session_id, note: input.reason };
+        self.submit(Command::EndSession(ask), by, Lane::Reserved).await
+    }
+
+    /// One session.
+    pub fn get(&self, org: &str, id: SessionId) -> Result<SessionView, Refusal> {
+        let facts = self.desk.look(|models| models.session(org, id))?;
+        Ok(facts.view(self.desk.bodies()))
+    }
+
+    /// One page of sessions, newest first.
+    pub fn list(&self, org: &str, status: Option<Status>, paging: &Paging) -> Result<Page<SessionView>, Refusal> {
+        let page = self.desk.look(|models| models.session_page(org, status, paging))?;
+        Ok(page.map(|facts| facts.view(self.desk.bodies())))
+    }
+
+    async fn submit(&self, command: Command, by: By, lane: Lane) -> Result<Done<SessionView>, Refusal> {
+        let org = by.org.clone();
+        self.desk.submit(command, by, lane, desk::session, |id| self.get(&org, id)).await
+    }
+}

@@ -1,0 +1,282 @@
+//! Hot reload of the token files: a watch on their directories for speed, a poll as the net, and the comparison of
+//! contents as the only judge; modification times are never looked at.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::Watcher as _;
+use tokio::sync::mpsc;
+
+use super::{Generations, Held, TokenChange, TokenProblem, TokenSet, Tokens, digest, hold, read};
+use crate::domain::token::Token;
+use crate::platform::tasks::Tasks;
+use crate::services::authority::Role;
+
+/// How often the files are read where no watch reports a change, milliseconds.
+const POLL_MS: u64 = 1_000;
+/// How long a reported change may settle before the files are read, milliseconds.
+const SETTLE_MS: u64 = 30;
+
+impl Tokens {
+    /// Reads both files once and puts what is good into force. Returns what changed.
+    pub fn reload(&self) -> Vec<TokenChange> {
+        let present = self.set.load_full();
+        let mut problems = Vec::new();
+        let admin = self.next(Role::Admin, &self.files.admin, &present.admin, &mut problems);
+        let readonly = self.next(Role::ReadOnly, &self.files.readonly, &present.readonly, &mut problems);
+        let digest_of = |next: &Option<Held>, held: &Held| next.as_ref().map_or(held.digest, |new| new.digest);
+        let ambiguous = digest_of(&admin, &present.admin) == digest_of(&readonly, &present.readonly);
+        if ambiguous {
+            let detail = "both token files hold the same token; every bearer is refused until they differ".to_owned();
+            problems.push(TokenProblem { role: None, detail });
+        }
+        let mut changes = Vec::new();
+        for (role, next) in [(Role::Admin, &admin), (Role::ReadOnly, &readonly)] {
+            if let Some(held) = next
+                && let Some(credential) = held.caller.actor().credential.clone()
+            {
+                changes.push(TokenChange { role, credential, generation: held.caller.generation() });
+            }
+        }
+        if !changes.is_empty() || ambiguous != present.ambiguous {
+            let set = TokenSet {
+                admin: admin.unwrap_or_else(|| present.admin.again()),
+                readonly: readonly.unwrap_or_else(|| present.readonly.again()),
+                ambiguous,
+            };
+            let generations =
+                Generations { admin: set.admin.caller.generation(), readonly: set.readonly.caller.generation() };
+            self.set.store(Arc::new(set));
+            self.generations.send_replace(generations);
+        }
+        self.note(problems);
+        changes
+    }
+
+    fn next(&self, role: Role, path: &Path, held: &Held, problems: &mut Vec<TokenProblem>) -> Option<Held> {
+        match read(path) {
+            Ok(token) => self.changed(role, &token, held),
+            Err(fault) => {
+                problems.push(TokenProblem { role: Some(role), detail: fault.to_string() });
+                None
+            }
+        }
+    }
+
+    fn changed(&self, role: Role, token: &Token, held: &Held) -> Option<Held> {
+        (digest(token.expose().as_bytes()) != held.digest)
+            .then(|| hold(&self.key, self.via, role, token, held.caller.generation() + 1))
+    }
+
+    /// Keeps the problems, and logs them when they change.
+    fn note(&self, problems: Vec<TokenProblem>) {
+        if **self.problems.load() == problems {
+            return;
+        }
+        for problem in &problems {
+            tracing::error!(detail = problem.detail, "a token file is broken; the last good token stays in force");
+        }
+        if problems.is_empty() {
+            tracing::info!("the token files are in order again");
+        }
+        self.problems.store(Arc::new(problems));
+    }
+
+    /// Follows the files until the drain. Each change goes to `changes` after it is in force.
+    pub fn follow(self: &Arc<Self>, tasks: &Tasks, changes: mpsc::Sender<TokenChange>) {
+        let (tokens, stopping) = (self.clone(), tasks.stopping());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stopping => {}
+                () = tokens.watch(changes) => {}
+            }
+        });
+    }
+
+    async fn watch(self: Arc<Self>, changes: mpsc::Sender<TokenChange>) {
+        let (hint, mut hints) = mpsc::channel(1);
+        // Kept alive for as long as the loop runs; without it the poll alone does the work.
+        let _watcher = self.watcher(hint);
+        loop {
+            tokio::select! {
+                Some(()) = hints.recv() => tokio::time::sleep(Duration::from_millis(SETTLE_MS)).await,
+                () = tokio::time::sleep(Duration::from_millis(POLL_MS)) => {}
+            }
+            let reader = self.clone();
+            for change in tokio::task::spawn_blocking(move || reader.reload()).await.unwrap_or_default() {
+                tracing::warn!(role = change.role.name(), fp = change.credential.fp, "a token was replaced");
+                if changes.send(change).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn watcher(&self, hint: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+        let report = move |_: notify::Result<notify::Event>| {
+            // A hint that waits already says the same.
+            let _ = hint.try_send(());
+        };
+        let mut watcher = notify::recommended_watcher(report)
+            .inspect_err(|fault| tracing::warn!(%fault, "no watch on the token files; they are polled"))
+            .ok()?;
+        for path in [&self.files.admin, &self.files.readonly] {
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if let Err(fault) = watcher.watch(directory, notify::RecursiveMode::NonRecursive) {
+                tracing::warn!(%fault, "no watch on a token directory; it is polled");
+            }
+        }
+        Some(watcher)
+    }
+}
+
+impl Held {
+    fn again(&self) -> Held {
+        Held { digest: self.digest, caller: self.caller.clone() }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests replace files the way operators do")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::domain::reason::Reason;
+    use crate::platform::entropy::SystemEntropy;
+    use crate::platform::keyed::FingerprintKey;
+    use crate::services::tokens::{TokenFileFault, TokenFiles, create_missing};
+
+    struct Folder {
+        folder: tempfile::TempDir,
+        files: TokenFiles,
+    }
+
+    impl Folder {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let files = TokenFiles::below(folder.path());
+            assert_eq!(create_missing(&files, &SystemEntropy::default()).unwrap(), [Role::Admin, Role::ReadOnly]);
+            assert_eq!(create_missing(&files, &SystemEntropy::default()).unwrap(), []);
+            Self { folder, files }
+        }
+
+        fn open(&self) -> Result<Arc<Tokens>, TokenFileFault> {
+            Tokens::open(self.files.clone(), FingerprintKey::new(&[1; 32]), "http")
+        }
+
+        fn text(path: &PathBuf) -> String {
+            std::fs::read_to_string(path).unwrap().trim_end().to_owned()
+        }
+    }
+
+    fn own(letter: char) -> String {
+        format!("operators-own-string-0123456789-{letter}")
+    }
+
+    #[test]
+    fn a_loose_broken_or_equal_file_refuses_to_start() {
+        let folder = Folder::new();
+        let path = folder.files.admin.clone();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(folder.open().unwrap_err().to_string().contains("others may read"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(&path, "short\n").unwrap();
+        assert!(folder.open().unwrap_err().to_string().contains("line 1: shorter"));
+        std::fs::copy(&folder.files.readonly, &path).unwrap();
+        assert!(matches!(folder.open(), Err(TokenFileFault::Ambiguous)));
+        let same = TokenFiles { admin: path.clone(), readonly: path };
+        assert!(matches!(Tokens::open(same, FingerprintKey::new(&[1; 32]), "http"), Err(TokenFileFault::SamePath(_))));
+    }
+
+    #[test]
+    fn each_broken_state_of_a_running_file_leaves_the_last_good_token_in_force() {
+        let folder = Folder::new();
+        let tokens = folder.open().unwrap();
+        let good = Folder::text(&folder.files.admin);
+        let whole = format!("{good}\n");
+        let broken: [&[u8]; 6] =
+            [b"", &whole.as_bytes()[..20], b"\xff\xfe", b"# none\n", &[b'a'; 1 << 20], b"one\ntwo\n"];
+        for bytes in broken {
+            std::fs::write(&folder.files.admin, bytes).unwrap();
+            assert_eq!(tokens.reload(), []);
+            assert!(tokens.caller(good.as_bytes()).is_ok());
+            let problems = tokens.problems();
+            assert_eq!(problems.len(), 1);
+            assert!(problems[0].detail.contains("admin.token") && !problems[0].detail.contains(&good[..20]));
+        }
+        std::fs::remove_file(&folder.files.admin).unwrap();
+        assert_eq!(tokens.reload(), []);
+        assert!(tokens.caller(good.as_bytes()).is_ok() && tokens.problems().len() == 1);
+        std::fs::write(&folder.files.admin, &whole).unwrap();
+        std::fs::set_permissions(&folder.files.admin, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(tokens.reload(), []);
+        assert!(tokens.caller(good.as_bytes()).is_ok() && tokens.problems().len() == 1);
+        std::fs::set_permissions(&folder.files.admin, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(tokens.reload(), []);
+        assert!(tokens.problems().is_empty());
+    }
+
+    #[test]
+    fn equal_tokens_refuse_every_bearer_until_they_differ() {
+        let folder = Folder::new();
+        let tokens = folder.open().unwrap();
+        let (admin, readonly) = (Folder::text(&folder.files.admin), Folder::text(&folder.files.readonly));
+        let streaming = tokens.caller(admin.as_bytes()).unwrap();
+        std::fs::write(&folder.files.readonly, &admin).unwrap();
+        tokens.reload();
+        for presented in [&admin, &readonly, "other"] {
+            assert_eq!(tokens.caller(presented.as_bytes()).unwrap_err().reason, Reason::AuthTokensAmbiguous);
+        }
+        assert!(!tokens.in_force(&streaming));
+        assert_eq!(tokens.problems().len(), 1);
+        std::fs::write(&folder.files.readonly, own('r')).unwrap();
+        assert_eq!(tokens.reload().len(), 1);
+        assert_eq!(tokens.caller(own('r').as_bytes()).unwrap().role(), Role::ReadOnly);
+        assert!(tokens.caller(readonly.as_bytes()).is_err() && tokens.in_force(&streaming));
+    }
+
+    #[tokio::test]
+    async fn a_replaced_token_is_in_force_within_two_seconds_and_so_is_the_next_one() {
+        let folder = Folder::new();
+        let tokens = folder.open().unwrap();
+        let old = tokens.caller(Folder::text(&folder.files.admin).as_bytes()).unwrap();
+        let tasks = Tasks::new();
+        let (sender, mut changes) = mpsc::channel(8);
+        tokens.follow(&tasks, sender);
+        let mut generations = tokens.generations();
+        let second = Duration::from_secs(2);
+        // By rename over the file.
+        let beside = folder.folder.path().join("tokens/new");
+        std::fs::write(&beside, own('a')).unwrap();
+        std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::rename(&beside, &folder.files.admin).unwrap();
+        let change = tokio::time::timeout(second, changes.recv()).await.unwrap().unwrap();
+        assert_eq!((change.role, change.generation), (Role::Admin, 2));
+        assert!(generations.has_changed().unwrap() && generations.borrow_and_update().admin == 2);
+        assert!(!tokens.in_force(&old) && tokens.caller(own('a').as_bytes()).is_ok());
+        // By replacing the whole directory, which the watch cannot see.
+        let directory = folder.folder.path().join("tokens");
+        std::fs::rename(&directory, folder.folder.path().join("old")).unwrap();
+        for (path, text) in [(&folder.files.admin, own('b')), (&folder.files.readonly, own('r'))] {
+            crate::platform::private_file::create(path, text.as_bytes()).unwrap();
+        }
+        tokio::time::timeout(second, changes.recv()).await.unwrap().unwrap();
+        assert!(tokens.caller(own('b').as_bytes()).is_ok());
+        // By a symbolic link that is swapped, as mounted secrets do.
+        std::fs::remove_file(&folder.files.admin).unwrap();
+        crate::platform::private_file::create(&folder.folder.path().join("data/2"), own('c').as_bytes()).unwrap();
+        std::os::unix::fs::symlink(folder.folder.path().join("data/2"), &folder.files.admin).unwrap();
+        tokio::time::timeout(second, async {
+            while tokens.caller(own('c').as_bytes()).is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .unwrap();
+        tasks.stop();
+        assert!(tasks.drained(second).await);
+    }
+}
