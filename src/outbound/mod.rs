@@ -1,4 +1,7 @@
 //! Other people's machines: the guarded client and the model providers.
 
+pub mod address;
 pub mod limits;
 pub mod providers;
+pub mod retry;
+pub mod sse;
