@@ -81,7 +81,8 @@ impl Parser {
     fn end_line(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
         let bytes = std::mem::take(&mut self.line);
         let line = std::str::from_utf8(&bytes).map_err(|_| Fault::NotUtf8)?;
-        let line = if std::mem::take(&mut self.at_start) { line.strip_prefix('\u{feff}').unwrap_or(line) } else { line };
+        let line =
+            if std::mem::take(&mut self.at_start) { line.strip_prefix('\u{feff}').unwrap_or(line) } else { line };
         if line.is_empty() {
             self.dispatch(events);
             return Ok(());
