@@ -1,1 +1,9 @@
 //! Other people's machines: the guarded client and the model providers.
+
+pub mod address;
+pub mod client;
+pub mod guard;
+pub mod limits;
+pub mod providers;
+pub mod retry;
+pub mod sse;

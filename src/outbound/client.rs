@@ -1,0 +1,149 @@
+//! An HTTP client on the guarded connector: one request, one answer read in bounded pieces, and a deadline for each
+//! stage. Redirects are handed back as they are; every request makes its own, freshly vetted connection.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
+
+use super::guard::{Fault, Guard};
+use super::limits;
+
+/// Largest head of an answer, bytes; also the size of a read.
+const HEAD_BYTES: usize = 64 << 10;
+
+/// How long each stage of a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From the request to the answer's head, connecting included.
+    pub first_byte: Duration,
+    /// Between two pieces of the answer.
+    pub idle: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { first_byte: Duration::from_millis(limits::FIRST_BYTE_MS), idle: Duration::from_millis(limits::IDLE_MS) }
+    }
+}
+
+/// Why a request has no answer, or an answer no end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendFault {
+    /// The destination may not be reached.
+    #[error("{0}")]
+    Forbidden(String),
+    /// No answer came.
+    #[error("{0}")]
+    Unreachable(String),
+    /// A deadline passed.
+    #[error("{0} took too long")]
+    TooSlow(&'static str),
+    /// The answer broke off.
+    #[error("the answer broke off")]
+    Broken,
+    /// The answer is larger than the limit.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+}
+
+/// A client whose connections follow one set of rules.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: legacy::Client<Guard, Full<Bytes>>,
+    deadlines: Deadlines,
+}
+
+impl Client {
+    /// A client on this connector.
+    pub fn new(guard: Guard, deadlines: Deadlines) -> Self {
+        let inner = legacy::Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .pool_timer(TokioTimer::new())
+            .retry_canceled_requests(false)
+            .http1_max_buf_size(HEAD_BYTES)
+            .build(guard);
+        Self { inner, deadlines }
+    }
+
+    /// Sends a request and waits for the head of the answer, not beyond the instant.
+    pub async fn send(&self, request: Request<Full<Bytes>>, until: Instant) -> Result<Answer, SendFault> {
+        let until_first = until.min(Instant::now() + self.deadlines.first_byte);
+        let response = match tokio::time::timeout_at(until_first, self.inner.request(request)).await {
+            Err(_) => return Err(SendFault::TooSlow("the start of the answer")),
+            Ok(Err(error)) => return Err(send_fault(&error)),
+            Ok(Ok(response)) => response,
+        };
+        Ok(Answer { response, read_bytes: 0, until, idle: self.deadlines.idle })
+    }
+}
+
+fn send_fault(error: &legacy::Error) -> SendFault {
+    let mut cause = error.source();
+    while let Some(one) = cause {
+        match one.downcast_ref::<Fault>() {
+            Some(Fault::Forbidden(_)) => return SendFault::Forbidden(one.to_string()),
+            Some(Fault::Unreachable(_)) => return SendFault::Unreachable(one.to_string()),
+            None => cause = one.source(),
+        }
+    }
+    SendFault::Unreachable("the connection ended before an answer came".to_owned())
+}
+
+/// An answer whose body is read piece by piece.
+#[derive(Debug)]
+pub struct Answer {
+    response: Response<Incoming>,
+    read_bytes: usize,
+    until: Instant,
+    idle: Duration,
+}
+
+impl Answer {
+    /// Its status.
+    pub fn status(&self) -> http::StatusCode {
+        self.response.status()
+    }
+
+    /// A header, where it is plain text.
+    pub fn header(&self, name: http::HeaderName) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// The next piece of the body, `None` at its end. Fails once more than the limit was read in all.
+    pub async fn piece(&mut self, limit_bytes: usize) -> Result<Option<Bytes>, SendFault> {
+        loop {
+            let until = self.until.min(Instant::now() + self.idle);
+            let frame = match tokio::time::timeout_at(until, self.response.body_mut().frame()).await {
+                Err(_) => return Err(SendFault::TooSlow("the next piece of the answer")),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(_))) => return Err(SendFault::Broken),
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let Ok(piece) = frame.into_data() else { continue };
+            self.read_bytes += piece.len();
+            if self.read_bytes > limit_bytes {
+                return Err(SendFault::TooLarge(limit_bytes));
+            }
+            return Ok(Some(piece));
+        }
+    }
+
+    /// What can be read of a body's beginning; where it breaks off or goes on too long, what came before that.
+    pub async fn beginning(&mut self, limit_bytes: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while bytes.len() < limit_bytes {
+            match self.piece(limit_bytes).await {
+                Ok(Some(piece)) => bytes.extend_from_slice(&piece),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        bytes
+    }
+}
