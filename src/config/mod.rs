@@ -1,3 +1,7 @@
 //! What the operator said: settings, state-root layout, routes file.
 
+pub mod base_url;
+pub mod routes;
+mod routes_file;
 pub mod settings;
+pub mod strict_toml;

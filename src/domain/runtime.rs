@@ -1,7 +1,6 @@
 //! Runtime configuration and the control plane's tokens.
 
 use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 use sha2::{Digest as _, Sha256};
 
 use super::command::{Answer, Decided, invalid};
@@ -101,7 +100,7 @@ impl Configuration {
     /// Digest of the permission policy: mode and rules, hex.
     pub fn policy_digest(&self) -> String {
         let policy = serde_json::json!([self.permission_mode, self.user_rules, self.project_rules]);
-        data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(policy.to_string().as_bytes()))
+        data_encoding::HEXLOWER.encode(&<sha2::Sha256 as sha2::Digest>::digest(policy.to_string().as_bytes()))
     }
 
     fn check_revision(&self, expected: Option<u64>) -> Result<(), Refusal> {

@@ -128,7 +128,7 @@ impl Token {
             return Err(TokenFault::TooLarge);
         }
         let text = std::str::from_utf8(bytes).map_err(|fault| TokenFault::NotUtf8 {
-            line: 1 + bytes[..fault.valid_up_to()].iter().filter(|byte| **byte == b'\n').count(),
+            line: bytes[..fault.valid_up_to()].split(|byte| *byte == b'\n').count(),
         })?;
         if text.starts_with('\u{feff}') {
             return Err(TokenFault::ByteOrderMark);

@@ -26,7 +26,7 @@ use super::limits::Limits;
 use super::metrics::{EdgeMetrics, RouteTable};
 use super::passage::{self, Passage, REQUEST_ID, Source};
 use super::problem;
-use super::routes::{Route, RouteFacts, router};
+use super::routes::{Route, RouteFacts, build};
 use super::sources::Failures;
 use crate::domain::ids::RequestId;
 use crate::domain::reason::{Reason, Refusal};
@@ -89,7 +89,7 @@ pub struct Gate {
 /// One door with its routes.
 pub struct Edge {
     gate: Arc<Gate>,
-    router: Router,
+    paths: Router,
 }
 
 /// What is known about one connection.
@@ -136,8 +136,8 @@ impl Edge {
             audit: parts.audit,
             facts,
         });
-        let router = router(routes, state, &gate);
-        Arc::new(Self { gate, router })
+        let paths = build(routes, state, &gate);
+        Arc::new(Self { gate, paths })
     }
 
     /// What all requests share.
@@ -237,7 +237,7 @@ impl Edge {
         }
         parts.extensions.insert(passage.clone());
         let body = if has_body { Body::new(RequestBody::new(body, gate.limits)) } else { Body::empty() };
-        let answer = self.router.clone().call(Request::from_parts(parts, body));
+        let answer = self.paths.clone().call(Request::from_parts(parts, body));
         match AssertUnwindSafe(answer).catch_unwind().await {
             Ok(Ok(response)) => Ok(response),
             Err(_) => {

@@ -16,6 +16,10 @@ const SET_KEYS: usize = 16;
 /// Reads a value of this type; `depth` is the deepest nesting allowed.
 pub fn read<T: DeserializeOwned>(bytes: &[u8], depth: usize) -> Result<T, Refusal> {
     check(bytes, depth)?;
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        // A struct would otherwise be read from an array of its values as well.
+        return Err(Refusal::new(Reason::RequestMalformed, "the body must be an object").at(""));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut reader).map_err(|fault| {
         let pointer = pointer(fault.path());

@@ -46,7 +46,7 @@ impl TypedMetric for DurationHistogram {
 
 impl EncodeMetric for DurationHistogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), Error> {
-        let bounds = BOUNDS_S.iter().copied().chain([f64::MAX]);
+        let bounds = BOUNDS_S.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> =
             bounds.zip(self.0.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed))).collect();
         let count = buckets.iter().map(|bucket| bucket.1).sum();

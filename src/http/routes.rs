@@ -140,7 +140,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
 
 /// Builds the router of these routes: each behind its guard, wrong methods answered 405, unknown paths 404, and both only
 /// to callers who are known.
-pub(super) fn router<S: Clone + Send + Sync + 'static>(routes: Vec<Route<S>>, state: S, gate: &Arc<Gate>) -> Router {
+pub(super) fn build<S: Clone + Send + Sync + 'static>(routes: Vec<Route<S>>, state: S, gate: &Arc<Gate>) -> Router {
     let mut paths: BTreeMap<&'static str, (MethodRouter<S>, Vec<&'static str>, bool)> = BTreeMap::new();
     for (index, route) in routes.into_iter().enumerate() {
         let guarded = route.handler.route_layer(GuardLayer::new(index, route.facts));
@@ -153,7 +153,7 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(routes: Vec<Route<S>>, st
         }
         *open &= route.facts.action.is_none();
     }
-    let mut router = Router::new();
+    let mut built = Router::new();
     for (pattern, (methods, allow, open)) in paths {
         // Made of method names only, so it is always a header value.
         let allow = HeaderValue::from_str(&allow.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""));
@@ -164,14 +164,14 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(routes: Vec<Route<S>>, st
             response.headers_mut().insert(ALLOW, allow.clone());
             std::future::ready(Ok::<_, Infallible>(response))
         });
-        router = router.route(pattern, methods.fallback_service(wrong_method));
+        built = built.route(pattern, methods.fallback_service(wrong_method));
     }
     let gate = gate.clone();
     let unknown = tower::service_fn(move |request: Request| {
         let known = authenticate(&gate, &request).map(drop);
         std::future::ready(Ok::<_, Infallible>(unmatched(known, Reason::RequestNotFound)))
     });
-    router.fallback_service(unknown).with_state(state)
+    built.fallback_service(unknown).with_state(state)
 }
 
 fn unmatched(known: Result<(), Refusal>, reason: Reason) -> Response {

@@ -14,15 +14,15 @@ struct Window {
 /// How often each source failed of late.
 pub struct Failures {
     windows: Mutex<HashMap<Source, Window>>,
-    most_failures: u32,
+    allowed: u32,
     window_ms: u64,
     most_sources: usize,
 }
 
 impl Failures {
     /// Lets a source fail this often in a window; remembers at most `most_sources`.
-    pub fn new(most_failures: u32, window_ms: u64, most_sources: usize) -> Self {
-        Self { windows: Mutex::default(), most_failures, window_ms, most_sources }
+    pub fn new(allowed: u32, window_ms: u64, most_sources: usize) -> Self {
+        Self { windows: Mutex::default(), allowed, window_ms, most_sources }
     }
 
     /// Counts a failure. Says how long the source must wait, milliseconds, if it failed too often.
@@ -36,7 +36,7 @@ impl Failures {
             *window = Window { since_ms: now_ms, failures: 0 };
         }
         window.failures = window.failures.saturating_add(1);
-        (window.failures > self.most_failures).then(|| (window.since_ms + self.window_ms).saturating_sub(now_ms).max(1))
+        (window.failures > self.allowed).then(|| (window.since_ms + self.window_ms).saturating_sub(now_ms).max(1))
     }
 
     /// Forgets what is over; where nothing is, the source that failed least.

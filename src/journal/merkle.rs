@@ -81,7 +81,7 @@ impl Frontier {
 
 /// Largest power of two smaller than `n`, for `n` of at least two.
 pub(super) fn split(n: u64) -> u64 {
-    1 << (63 - (n - 1).leading_zeros())
+    1 << (n - 1).ilog2()
 }
 
 /// Where tree hashes come from: the root over leaves `from..to`.

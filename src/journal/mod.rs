@@ -20,5 +20,6 @@ pub mod recovery;
 pub mod segments;
 mod space;
 pub mod tail;
+pub mod verify;
 pub mod walk;
 pub mod writer;

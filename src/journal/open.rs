@@ -27,14 +27,14 @@ use crate::platform::disk::{Disk, DiskFile, Open, join, read_bounded, replace_at
 
 /// Opens a journal that was read, and writes what recovery has to say. The records of that first batch come back for
 /// the fold.
+#[expect(clippy::needless_pass_by_value, reason = "the journal takes over the disk and the clock")]
 pub fn open(
-    recovered: Recovered,
+    mut recovered: Recovered,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     options: Options,
     context: context::Set,
 ) -> Result<(Journal, Vec<Record>), OpenError> {
-    let mut recovered = recovered;
     finish_handover(disk.as_ref(), &mut recovered)?;
     if let Some(leavings) = recovered.leavings.take() {
         quarantine(disk.as_ref(), recovered.first_seq, &leavings).map_err(OpenError::io("writing the quarantine"))?;

@@ -68,7 +68,7 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 
 impl Known {
     fn add(&mut self, offset: u64) {
-        if self.lines % STRIDE == 0 {
+        if self.lines.is_multiple_of(STRIDE) {
             self.offsets.push(offset);
         }
         self.lines += 1;
@@ -167,7 +167,9 @@ impl Reader {
             let mut known = write(&segment.known);
             // A segment that was skipped at start is learned from its beginning when it is first read.
             if known.lines == first_seq - segment.first_seq {
-                starts.iter().for_each(|start| known.add(offset + *start as u64));
+                for start in starts {
+                    known.add(offset + *start as u64);
+                }
                 known.end = end;
             }
         }
@@ -280,7 +282,7 @@ impl RangeHashes for Reader {
 
     fn range_hash(&mut self, from: u64, to: u64) -> io::Result<Hash> {
         let leaves = to - from;
-        if leaves == TILE && from % TILE == 0 {
+        if leaves == TILE && from.is_multiple_of(TILE) {
             return self.tile(from / TILE);
         }
         if leaves < TILE {

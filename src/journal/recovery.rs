@@ -97,40 +97,12 @@ pub fn read(disk: &dyn Disk, base: Option<u64>, fold: &mut (dyn FnMut(Record) + 
     let from = base.unwrap_or(0).min(acked.size);
     let start = files.partition_point(|file| file.first_seq <= from).saturating_sub(1);
     segments::check_skipped(disk, &files, start, &root)?;
-    let folded_to = base.map_or(0, |seq| seq + 1);
-    let (sender, receiver) = sync_channel::<SealedBatch>(WAITING_BATCHES);
-    let (walked, folded) = std::thread::scope(|scope| {
-        let folding = scope.spawn(move || {
-            for batch in receiver {
-                for text in batch.record_lines() {
-                    match line::parse_record(text) {
-                        Ok(record) if record.seq >= folded_to => fold(record),
-                        Ok(_) => {}
-                        Err(error) => return Err((batch.first_seq, batch.offset, error)),
-                    }
-                }
-            }
-            Ok(())
-        });
-        let walk = Walk {
-            disk,
-            root: &root,
-            ring,
-            next_key: next_key.clone(),
-            acked: &acked,
-            sender,
-            reached: None,
-            handover: None,
-        };
-        let walked = walk.run(&files, start);
-        (walked, folding.join())
-    });
-    match folded {
-        Ok(Ok(())) => {}
-        Ok(Err((seq, offset, error))) => return Err(unreadable(seq, offset, &error)),
-        Err(_) => return Err(OpenError::file(layout::FOLDER, "folding the records failed")),
-    }
-    let walked = walked?;
+    let walk = |sender| {
+        let next_key = next_key.clone();
+        Walk { disk, root: &root, ring, next_key, acked: &acked, sender, reached: None, handover: None }
+            .run(&files, start)
+    };
+    let walked = walk_and_fold(walk, base.map_or(0, |seq| seq + 1), fold)?;
     let newest = walked.ring.newest().map(|(_, key)| key);
     let is_newest = |key: &SigningKey| newest == Some(key.verifying_key());
     let next_key = next_key.filter(|next| walked.handover.is_some() || is_newest(next));
@@ -153,6 +125,35 @@ pub fn read(disk: &dyn Disk, base: Option<u64>, fold: &mut (dyn FnMut(Record) + 
         note: walked.note,
         leavings: walked.leavings,
     })
+}
+
+/// Walks on this thread and folds on another; what the fold could not read comes before what the walk found.
+fn walk_and_fold(
+    walk: impl FnOnce(SyncSender<SealedBatch>) -> Result<Walked, OpenError>,
+    from_seq: u64,
+    fold: &mut (dyn FnMut(Record) + Send),
+) -> Result<Walked, OpenError> {
+    let (sender, receiver) = sync_channel::<SealedBatch>(WAITING_BATCHES);
+    let (walked, folded) = std::thread::scope(|scope| {
+        let folding = scope.spawn(move || {
+            for batch in receiver {
+                for text in batch.record_lines() {
+                    match line::parse_record(text) {
+                        Ok(record) if record.seq >= from_seq => fold(record),
+                        Ok(_) => {}
+                        Err(error) => return Err((batch.first_seq, batch.offset, error)),
+                    }
+                }
+            }
+            Ok(())
+        });
+        (walk(sender), folding.join())
+    });
+    match folded {
+        Ok(Ok(())) => walked,
+        Ok(Err((seq, offset, error))) => Err(unreadable(seq, offset, &error)),
+        Err(_) => Err(OpenError::file(layout::FOLDER, "folding the records failed")),
+    }
 }
 
 /// A record that is sealed but can't be read: of a newer program, or not in the format.

@@ -104,7 +104,7 @@ fn explained(tail: &[u8], offset: u64, right: &Right) -> bool {
     let absolute = offset + end as u64;
     // A surviving sector may itself begin with the newline that ends a line.
     let newline_before = tail.get(end.wrapping_sub(1)) == Some(&b'\n') && absolute % SECTOR_BYTES == 1;
-    end == tail.len() || (run > 0 && (absolute % SECTOR_BYTES == 0 || newline_before))
+    end == tail.len() || (run > 0 && (absolute.is_multiple_of(SECTOR_BYTES) || newline_before))
 }
 
 /// Notes of the whole seals among these bytes.

@@ -87,6 +87,11 @@ impl Journal {
         self.tree.size()
     }
 
+    /// The tree over all lines, the newest seal's included.
+    pub fn tree(&self) -> &Frontier {
+        &self.tree
+    }
+
     /// The newest note whose batch is on disk.
     pub fn note(&self) -> &Note {
         &self.note

@@ -1,5 +1,6 @@
 //! The machine: clocks, entropy, files, tasks; each with a double. Nothing here knows what an event is.
 
+pub mod bounded_read;
 pub mod clock;
 pub mod descriptors;
 pub mod disk;

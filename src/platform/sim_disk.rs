@@ -116,7 +116,7 @@ impl State {
     /// What a power cut leaves of one file.
     fn survivor(&mut self, index: usize) -> Vec<u8> {
         let mut file = self.files[index].clone();
-        let resized = file.current.len() != file.durable.len() && self.draw() % 2 == 0;
+        let resized = file.current.len() != file.durable.len() && self.draw().is_multiple_of(2);
         if resized {
             file.durable.resize(file.current.len(), 0);
         }
@@ -125,7 +125,7 @@ impl State {
             let keep = match all_or_none {
                 0 => true,
                 1 => false,
-                _ => self.draw() % 2 == 0,
+                _ => self.draw().is_multiple_of(2),
             };
             if keep {
                 file.flush_sector(sector);

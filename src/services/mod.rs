@@ -14,6 +14,8 @@ pub mod runtime;
 pub mod scribe;
 pub mod sessions;
 pub mod snapshots;
+pub mod snapshotter;
+pub mod state_root;
 pub mod tasks;
 pub mod tokens;
 

@@ -112,7 +112,9 @@ pub fn open(opening: Opening) -> Result<Opened, Refusal> {
     let (disk, clock) = (Arc::clone(&opening.disk), Arc::clone(&opening.clock));
     let (journal, records) = journal_open::open(recovered, disk, clock, opening.options, context)?;
     let found = fold.found.clone();
-    records.iter().for_each(|record| fold.add(record));
+    for record in &records {
+        fold.add(record);
+    }
     let blobs = Blobs::new(Arc::clone(&opening.disk)).map_err(OpenError::io("making the folder of artifacts"))?;
     let sides = (opening.encode, opening.observe);
     let published = Published::new(fold.models, journal.reader().clone(), blobs, opening.clock, sides);

@@ -117,7 +117,7 @@ impl Published {
                 return false;
             }
             next = seq + 1;
-            if may_concern(filter, &runs, bytes) && matches!(line::shape(bytes), Some(line::Shape::Record(_))) {
+            if may_concern(filter, runs.as_ref(), bytes) && matches!(line::shape(bytes), Some(line::Shape::Record(_))) {
                 items.extend(self.item(filter, seq, bytes));
             }
             true
@@ -173,7 +173,7 @@ impl Published {
 }
 
 /// A quick look at a line before it is parsed: does its stream belong to the filter at all?
-fn may_concern(filter: &Filter, runs: &Option<BTreeSet<String>>, bytes: &[u8]) -> bool {
+fn may_concern(filter: &Filter, runs: Option<&BTreeSet<String>>, bytes: &[u8]) -> bool {
     let Some(runs) = runs else { return true };
     let Some(at) = memchr::memmem::find(bytes, b"\"stream\":\"") else { return false };
     let rest = bytes.get(at + 10..).unwrap_or_default();

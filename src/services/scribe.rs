@@ -15,6 +15,7 @@ use crate::domain::stream::Stream;
 use crate::domain::world::World;
 use crate::journal::batch::Batch;
 use crate::journal::error::WriteError;
+use crate::journal::merkle::Frontier;
 use crate::journal::writer::Journal;
 use crate::platform::entropy::Entropy;
 use crate::projections::Models;
@@ -75,8 +76,8 @@ impl Scribe {
     }
 
     /// A copy of all state at the same sequence number, for a snapshot.
-    pub fn copy(&self) -> (World, Models) {
-        (self.world.clone(), self.published.models().clone())
+    pub fn copy(&self) -> (World, Models, Frontier) {
+        (self.world.clone(), self.published.models().clone(), self.journal.tree().clone())
     }
 
     /// Decides, writes, syncs and publishes these commands in as few batches as they fit, and answers each.

@@ -71,18 +71,21 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Connections of each address.
+type ByPeer = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 /// What the accept loop counts.
 struct Slots {
     all: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
-    by_peer: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    by_peer: ByPeer,
     per_peer: usize,
 }
 
 /// A connection's place; free again when dropped.
 struct Slot {
     _permit: OwnedSemaphorePermit,
-    peer: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+    peer: Option<(IpAddr, ByPeer)>,
 }
 
 impl Drop for Slot {

@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_chunked_body_ends_where_its_last_chunk_ends() {
         assert_eq!(pass("0\r\n\r\nGET"), Ok((5, true)));
-        assert_eq!(pass("3;a=b\r\nabc\r\n0\r\nX: y\r\n\r\nGET"), Ok((26, true)));
+        assert_eq!(pass("3;a=b\r\nabc\r\n0\r\nX: y\r\n\r\nGET"), Ok((23, true)));
         assert_eq!(pass("A\r\n01234"), Ok((8, false)));
     }
 

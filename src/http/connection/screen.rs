@@ -47,6 +47,7 @@ pub struct ScreenedStream<S> {
     state: State,
     buffer: Vec<u8>,
     served: bool,
+    skipped: bool,
     reading: Deadline,
     writing: Deadline,
     closing: Deadline,
@@ -64,6 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ScreenedStream<S> {
             state: State::Head { looked: 0 },
             buffer: Vec::new(),
             served: false,
+            skipped: false,
             reading: Deadline::default(),
             writing: Deadline::default(),
             closing: Deadline::default(),
@@ -81,12 +83,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ScreenedStream<S> {
 
     /// Looks at new bytes of a head. Changes the state when the head is whole or wrong.
     fn look(&mut self, looked: usize) {
-        if self.buffer.starts_with(b"\r\n") {
+        if self.buffer.starts_with(b"\r\n") && !self.skipped {
             // One empty line before a request is tolerated.
+            self.skipped = true;
             self.buffer.drain(..2);
             return self.look(0);
         }
-        if self.buffer.first().is_some_and(|byte| !byte.is_ascii_alphabetic() && *byte != b'\r') {
+        if self.buffer.first().is_some_and(|byte| !byte.is_ascii_alphabetic() && (*byte != b'\r' || self.skipped)) {
             return self.refuse(HeadFault::RequestLine);
         }
         let mut at = looked;
@@ -125,6 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ScreenedStream<S> {
             Ok(then) => {
                 self.reading.clear();
                 self.served = true;
+                self.skipped = false;
                 self.state = State::Deliver { left: end, then };
             }
             Err(fault) => self.refuse(fault),

@@ -197,8 +197,8 @@ mod tests {
         let tokens = folder.open().unwrap();
         let good = Folder::text(&folder.files.admin);
         let whole = format!("{good}\n");
-        let broken: [&[u8]; 6] =
-            [b"", &whole.as_bytes()[..20], b"\xff\xfe", b"# none\n", &[b'a'; 1 << 20], b"one\ntwo\n"];
+        let huge = vec![b'a'; 1 << 20];
+        let broken: [&[u8]; 6] = [b"", &whole.as_bytes()[..20], b"\xff\xfe", b"# none\n", &huge, b"one\ntwo\n"];
         for bytes in broken {
             std::fs::write(&folder.files.admin, bytes).unwrap();
             assert_eq!(tokens.reload(), []);

@@ -1,0 +1,297 @@
+//! Routes: which driver, model and address answer a run. The choice among them is a pure function.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::base_url::BaseUrl;
+use super::routes_file;
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::run::RouteChoice;
+use crate::platform::bounded_read::bounded_read_text;
+
+/// Largest routes file, bytes.
+pub const ROUTES_FILE_BYTES: usize = 1 << 20;
+/// Longest route id, bytes.
+pub const ROUTE_ID_BYTES: usize = 64;
+/// Longest model name, bytes.
+pub const MODEL_BYTES: usize = 200;
+
+/// Id of the route that exists where there is no routes file, and the name of its driver and model.
+pub const REHEARSAL: &str = "rehearsal";
+
+/// What speaks to the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// Follows a script; no model is asked.
+    Rehearsal,
+    /// Chat completions over HTTP.
+    OpenAi,
+}
+
+impl Driver {
+    /// Every driver.
+    pub const ALL: [Driver; 2] = [Driver::Rehearsal, Driver::OpenAi];
+
+    /// Its name in the routes file and in events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Driver::Rehearsal => REHEARSAL,
+            Driver::OpenAi => "openai",
+        }
+    }
+}
+
+/// Which models a route takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelSupport {
+    /// Whatever is asked for.
+    Any,
+    /// These, and the default model.
+    Listed(Vec<String>),
+}
+
+/// One route of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// What speaks to the provider.
+    pub driver: Driver,
+    /// The model where none is asked for.
+    pub default_model: String,
+    /// Where the provider lives.
+    pub base_url: Option<BaseUrl>,
+    /// Which models it takes.
+    pub model_support: ModelSupport,
+    /// The script of a rehearsal; the built-in one where there is none.
+    pub script: Option<PathBuf>,
+    /// Tokens after which the provider shall stop.
+    pub max_output_tokens: Option<u32>,
+    /// Milliseconds that one call may take.
+    pub timeout_ms: Option<u64>,
+}
+
+/// All routes, and the one for runs that ask for none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routes {
+    /// Id of the default route; always one of `by_id`.
+    pub(super) default_route: String,
+    /// By route id.
+    pub(super) by_id: BTreeMap<String, Route>,
+}
+
+/// What a run or a session asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// Route id.
+    pub route: Option<&'a str>,
+    /// Model.
+    pub model: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads a selector: `<route_id>/<model>`, split at the first slash, or a bare model.
+    pub fn from_selector(selector: &'a str) -> Self {
+        match selector.split_once('/') {
+            Some((route, model)) => Self { route: Some(route), model: Some(model) },
+            None => Self { route: None, model: Some(selector) },
+        }
+    }
+}
+
+/// The route that answers a run, pinned when the run starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedRoute {
+    /// Its id.
+    pub route_id: String,
+    /// What speaks to the provider.
+    pub driver: Driver,
+    /// The model.
+    pub model: String,
+    /// Where the provider lives.
+    pub base_url: Option<BaseUrl>,
+    /// Tokens after which the provider shall stop.
+    pub max_output_tokens: Option<u32>,
+    /// Milliseconds that one call may take.
+    pub timeout_ms: Option<u64>,
+    /// Which level chose the route.
+    pub chosen_by: RouteChoice,
+}
+
+impl ResolvedRoute {
+    /// Whether the answers come from a script instead of a model.
+    pub fn is_rehearsal(&self) -> bool {
+        self.driver == Driver::Rehearsal
+    }
+}
+
+impl Default for Routes {
+    /// What there is without a routes file: one route that rehearses.
+    fn default() -> Self {
+        let route = Route {
+            driver: Driver::Rehearsal,
+            default_model: REHEARSAL.into(),
+            base_url: None,
+            model_support: ModelSupport::Any,
+            script: None,
+            max_output_tokens: None,
+            timeout_ms: None,
+        };
+        Self { default_route: REHEARSAL.into(), by_id: BTreeMap::from([(REHEARSAL.into(), route)]) }
+    }
+}
+
+impl Routes {
+    /// Reads the routes file. Relative paths of scripts start at the file's folder.
+    pub fn load(path: &Path) -> Result<Self, Refusal> {
+        let shown = path.display();
+        let text = bounded_read_text(path, ROUTES_FILE_BYTES)
+            .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("routes file {shown}: {error}")))?;
+        Self::parse(&text, path.parent().unwrap_or(Path::new(".")), &shown.to_string())
+    }
+
+    /// Reads the text of a routes file; `source` names it in messages.
+    pub fn parse(text: &str, folder: &Path, source: &str) -> Result<Self, Refusal> {
+        routes_file::parse(text, folder, source)
+    }
+
+    /// The same routes with another default.
+    pub fn with_default(mut self, route_id: &str) -> Result<Self, Refusal> {
+        if !self.by_id.contains_key(route_id) {
+            return Err(Refusal::new(Reason::ConfigInvalid, format!("--default-route: no route {route_id:?}")));
+        }
+        route_id.clone_into(&mut self.default_route);
+        Ok(self)
+    }
+
+    /// Id of the default route.
+    pub fn default_route(&self) -> &str {
+        &self.default_route
+    }
+
+    /// Every route with its id, in the order of the ids.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Route)> {
+        self.by_id.iter().map(|(id, route)| (id.as_str(), route))
+    }
+
+    /// Chooses: the run's route before the session's before the default. A session's model counts only where the
+    /// session's route does.
+    pub fn choose(&self, run: Asked<'_>, session: Asked<'_>) -> Result<ResolvedRoute, Refusal> {
+        let (route_id, chosen_by) = match (run.route, session.route) {
+            (Some(route), _) => (route, RouteChoice::Run),
+            (None, Some(route)) => (route, RouteChoice::Session),
+            (None, None) => (self.default_route.as_str(), RouteChoice::Default),
+        };
+        let Some(route) = self.by_id.get(route_id) else {
+            let known: Vec<&str> = self.by_id.keys().map(String::as_str).collect();
+            let detail = format!("no route {:?}; there are: {}", shortened(route_id), known.join(", "));
+            return Err(Refusal::new(Reason::RouteNotFound, detail));
+        };
+        let session_model = match chosen_by {
+            RouteChoice::Run => session.model.filter(|_| session.route == run.route),
+            RouteChoice::Session | RouteChoice::Default => session.model,
+        };
+        let model = run.model.or(session_model).unwrap_or(&route.default_model);
+        check_model(model).map_err(|problem| Refusal::new(Reason::RequestInvalid, problem))?;
+        if let ModelSupport::Listed(models) = &route.model_support
+            && model != route.default_model
+            && !models.iter().any(|listed| listed == model)
+        {
+            let detail = format!("route {route_id:?} does not list the model {model:?}");
+            return Err(Refusal::new(Reason::RequestInvalid, detail));
+        }
+        Ok(ResolvedRoute {
+            route_id: route_id.into(),
+            driver: route.driver,
+            model: model.into(),
+            base_url: route.base_url.clone(),
+            max_output_tokens: route.max_output_tokens,
+            timeout_ms: route.timeout_ms,
+            chosen_by,
+        })
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(ROUTE_ID_BYTES).collect()
+}
+
+/// Checks a model's name: plain characters, no step upwards.
+pub fn check_model(model: &str) -> Result<(), String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/+".contains(&byte);
+    if model.is_empty() || model.len() > MODEL_BYTES {
+        return Err(format!("a model's name has 1 to {MODEL_BYTES} bytes"));
+    }
+    if !model.bytes().all(plain) || model.split('/').any(|step| matches!(step, "" | "." | "..")) {
+        return Err(format!("{:?} is not a model's name: letters, digits and - . _ : / + only", shortened(model)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = r#"
+version = 1
+default_route = "local"
+[routes.local]
+driver = "openai"
+default_model = "small"
+base_url = "http://127.0.0.1:11434/v1"
+model_support = "listed"
+models = ["large"]
+[routes.play]
+driver = "rehearsal"
+default_model = "rehearsal"
+script = "play.toml"
+"#;
+
+    fn two() -> Routes {
+        Routes::parse(TWO, Path::new("/etc/chancery"), "routes.toml").unwrap()
+    }
+
+    fn chosen(run: Asked<'_>, session: Asked<'_>) -> (String, String, RouteChoice) {
+        let route = two().choose(run, session).unwrap();
+        (route.route_id, route.model, route.chosen_by)
+    }
+
+    #[test]
+    fn the_run_goes_before_the_session_and_the_session_before_the_default() {
+        let none = Asked::default();
+        let play = Asked { route: Some("play"), model: None };
+        let session = Asked { route: Some("local"), model: Some("large") };
+        assert_eq!(chosen(none, none), ("local".into(), "small".into(), RouteChoice::Default));
+        assert_eq!(chosen(none, session), ("local".into(), "large".into(), RouteChoice::Session));
+        assert_eq!(chosen(play, session), ("play".into(), "rehearsal".into(), RouteChoice::Run));
+        assert_eq!(chosen(Asked { route: None, model: Some("small") }, session).1, "small");
+    }
+
+    #[test]
+    fn a_route_or_model_that_does_not_exist_is_refused() {
+        let reason = |run| two().choose(run, Asked::default()).unwrap_err().reason;
+        assert_eq!(reason(Asked { route: Some("../x"), model: None }), Reason::RouteNotFound);
+        assert_eq!(reason(Asked { route: None, model: Some("huge") }), Reason::RequestInvalid);
+        for model in ["../a", "a?b", "a@b", "a\r\nb", "", "a//b"] {
+            assert_eq!(reason(Asked { route: Some("play"), model: Some(model) }), Reason::RequestInvalid, "{model:?}");
+        }
+    }
+
+    #[test]
+    fn a_selector_is_split_at_its_first_slash() {
+        let asked = Asked::from_selector("openrouter/openai/gpt-5.4-mini");
+        assert_eq!(asked, Asked { route: Some("openrouter"), model: Some("openai/gpt-5.4-mini") });
+        assert_eq!(Asked::from_selector("small"), Asked { route: None, model: Some("small") });
+    }
+
+    #[test]
+    fn without_a_file_there_is_one_rehearsal() {
+        let route = Routes::default().choose(Asked::default(), Asked::default()).unwrap();
+        assert!(route.is_rehearsal());
+        assert_eq!((route.route_id.as_str(), route.model.as_str()), (REHEARSAL, REHEARSAL));
+    }
+
+    #[test]
+    fn a_flag_may_name_another_default_but_only_one_that_exists() {
+        assert_eq!(two().with_default("play").unwrap().default_route(), "play");
+        assert_eq!(two().with_default("none").unwrap_err().reason, Reason::ConfigInvalid);
+    }
+}
