@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use crate::domain::event::Event;
 use crate::domain::ids::{CallId, QuestionId, RunId};
 use crate::domain::personal::Personal;
@@ -20,7 +22,8 @@ const LEFT_OUT: &str = "(left out: the conversation is too long)";
 const SHORTENED_BYTES: usize = 200;
 
 /// One message, whatever the provider.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
 pub enum Message {
     /// What a person or a connector said.
     User {
@@ -48,7 +51,7 @@ pub enum Message {
 }
 
 /// A call as the model wrote it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CallText {
     /// The provider's name for it.
     pub provider_id: String,

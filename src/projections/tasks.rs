@@ -46,6 +46,11 @@ impl Tasks {
         self.stopping.iter().copied()
     }
 
+    /// What is kept of a task, whatever its organisation.
+    pub fn row(&self, id: TaskId) -> Option<Row<Status>> {
+        self.waits.get(id).copied()
+    }
+
     /// How many work.
     pub fn open_count(&self) -> usize {
         self.waits.open_count()

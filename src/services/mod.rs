@@ -8,6 +8,7 @@ pub mod desk;
 pub mod opening;
 pub mod published;
 pub mod questions;
+pub mod runner;
 pub mod runs;
 pub mod runtime;
 pub mod scribe;

@@ -1,0 +1,170 @@
+//! A tool call: prepared, judged, shown to a person where one must allow it, prepared again, recorded, made, recorded.
+
+use super::drive::{Drive, Flow};
+use super::pen;
+use crate::agent::tools::{self, Prepared, Tool, ToolClass, ToolContext, ToolOutcome};
+use crate::domain::approval;
+use crate::domain::call::{self, Finished};
+use crate::domain::canonical::{self, NotCanonical};
+use crate::domain::command::Command;
+use crate::domain::ids::{CallId, TaskId};
+use crate::domain::permission;
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::run::Confirmed;
+use crate::domain::task;
+use crate::projections::Bodies as _;
+
+/// A call as it would be made now.
+pub(super) struct Ready {
+    pub(super) tool: &'static dyn Tool,
+    pub(super) prepared: Prepared,
+    pub(super) call: canonical::Call,
+}
+
+fn not_shown(fault: &NotCanonical) -> Refusal {
+    Refusal::new(Reason::ToolLimitExceeded, format!("The call cannot be shown to a person: {fault}."))
+}
+
+impl Drive {
+    /// Prepares a call of the current turn. Changes nothing.
+    pub(super) async fn ready(&self, id: CallId) -> Result<Ready, Refusal> {
+        let asked = self.story.state.call(id).map(|call| call.asked.clone()).ok_or(Reason::RunStepOutOfOrder)?;
+        let tool = tools::find(&asked.tool).ok_or(Reason::ToolUnknown)?;
+        let published = self.house.published.clone();
+        let words = tokio::task::spawn_blocking(move || published.text(&asked.input)).await.ok().flatten();
+        let words = words.ok_or_else(|| Refusal::new(Reason::ToolFailed, "Its arguments are no longer readable."))?;
+        let workspace = self.house.workspace.clone();
+        let prepared = tools::prepare(tool, words, workspace.clone()).await?;
+        let edits = prepared.edited_files.iter().map(|file| (file.path.clone(), file.sha256.clone())).collect();
+        let call = canonical::Call {
+            tool: prepared.tool.clone(),
+            tool_version: prepared.version,
+            arguments: prepared.arguments.clone(),
+            cwd: workspace.path().display().to_string(),
+            workspace_root: workspace.root_id().to_owned(),
+            run: self.story.run,
+            edits,
+        };
+        Ok(Ready { tool, prepared, call })
+    }
+
+    /// Has a call judged that could be made at all.
+    pub(super) async fn judge(&self, id: CallId) -> Result<Flow, Refusal> {
+        if let Err(refusal) = self.ready(id).await {
+            return self.refuse(id, refusal.reason, refusal.detail).await;
+        }
+        let ask = permission::Judge { run_id: self.story.run, call_id: id };
+        self.house.pen.intent(Command::RecordPermission(ask), self.by()).await.map(|_| Flow::On)
+    }
+
+    pub(super) async fn request_approval(&self, id: CallId) -> Result<Flow, Refusal> {
+        match self.ready(id).await {
+            Ok(ready) => self.show(id, &ready).await,
+            Err(refusal) => self.refuse(id, refusal.reason, refusal.detail).await,
+        }
+    }
+
+    /// Asks a person to allow exactly this call. One that was allowed in another form is withdrawn by that.
+    async fn show(&self, id: CallId, ready: &Ready) -> Result<Flow, Refusal> {
+        let (call, card) = match (ready.call.canonical(), ready.call.card()) {
+            (Ok(call), Ok(card)) => (call, card),
+            (Err(fault), _) | (_, Err(fault)) => {
+                let refusal = not_shown(&fault);
+                return self.refuse(id, refusal.reason, refusal.detail).await;
+            }
+        };
+        let ask = approval::Request {
+            run_id: self.story.run,
+            call_id: id,
+            call: self.house.pen.keep(call.text).await?,
+            call_hash: call.hash,
+            card: self.house.pen.keep(card.text).await?,
+            card_hash: card.hash,
+        };
+        match self.house.pen.intent(Command::RequestApproval(ask), self.by()).await {
+            Ok(_) => Ok(Flow::On),
+            Err(refusal) if refusal.reason == Reason::ToolLimitExceeded => {
+                self.refuse(id, refusal.reason, refusal.detail).await
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Makes a call: it is prepared once more, and if a person allowed another one, that person is asked again.
+    pub(super) async fn dispatch(&self, id: CallId, approved: Option<String>) -> Result<Flow, Refusal> {
+        let hashed = match self.ready(id).await {
+            Ok(ready) => ready.call.canonical().map(|call| (ready, call.hash)).map_err(|fault| not_shown(&fault)),
+            Err(refusal) => Err(refusal),
+        };
+        let (ready, call_hash) = match hashed {
+            Ok(hashed) => hashed,
+            Err(refusal) => return self.refuse(id, refusal.reason, refusal.detail).await,
+        };
+        if approved.is_some_and(|approved| approved != call_hash) {
+            return self.show(id, &ready).await;
+        }
+        let sandbox = (ready.tool.class() == ToolClass::Command).then(|| self.house.launcher.label());
+        let ask = call::Dispatch { run_id: self.story.run, call_id: id, call_hash, sandbox };
+        self.house.pen.intent(Command::DispatchCall(ask), self.by()).await?;
+        self.perform(id, &ready).await
+    }
+
+    async fn perform(&self, id: CallId, ready: &Ready) -> Result<Flow, Refusal> {
+        let clock = self.house.published.clock().clone();
+        let fresh_task_id = TaskId::from_ulid(ulid::Ulid::from_parts(clock.wall_ms(), self.house.entropy.u128()));
+        let context = ToolContext {
+            workspace: self.house.workspace.clone(),
+            launcher: self.house.launcher.clone(),
+            background: self.house.background.clone(),
+            session_id: self.story.session,
+            fresh_task_id,
+            stop: self.stop.clone(),
+        };
+        let began = clock.boot_ms();
+        let outcome = ready.tool.perform(&ready.prepared, &context).await;
+        let duration_ms = clock.boot_ms().saturating_sub(began);
+        let outcome = self.record_task(id, outcome).await?;
+        let output = self.house.pen.keep(outcome.output).await?;
+        let body = Finished {
+            call_id: id,
+            ok: outcome.ok,
+            code: outcome.code,
+            output,
+            truncated: outcome.truncated,
+            exit_code: outcome.exit_code,
+            task_id: outcome.task.map(|task| task.task_id),
+            duration_ms,
+        };
+        self.finish(body).await?;
+        if self.house.hard.is_cancelled() && ready.tool.class() == ToolClass::Command && !outcome.ok {
+            // The drain cut the command short; going on from there is a person's decision.
+            self.confirm(Confirmed::Shutdown).await?;
+        }
+        Ok(Flow::On)
+    }
+
+    /// Records a background task that a call started. One that cannot be recorded is stopped.
+    async fn record_task(&self, call_id: CallId, outcome: ToolOutcome) -> Result<ToolOutcome, Refusal> {
+        let Some(started) = &outcome.task else { return Ok(outcome) };
+        let task_id = started.task_id;
+        let recorded = async {
+            let command = self.house.pen.keep(started.command.clone()).await?;
+            let ask = task::Start { task_id, run_id: self.story.run, call_id, command };
+            self.house.pen.outcome(Command::StartTask(ask), self.by()).await
+        };
+        match recorded.await {
+            Ok(_) => Ok(outcome),
+            Err(refusal) => {
+                // It may have ended by itself meanwhile.
+                let _ = self.house.background.stop(task_id, task::TerminalReason::RunStopped);
+                if refusal.reason.retry() { Err(refusal) } else { Ok(ToolOutcome::failed(refusal)) }
+            }
+        }
+    }
+
+    /// Records what came of a call.
+    pub(super) async fn finish(&self, body: Finished) -> Result<(), Refusal> {
+        let ask = call::Finish { run_id: self.story.run, body };
+        self.house.pen.outcome(Command::FinishCall(ask), pen::agent(&self.story.org, self.story.run)).await.map(|_| ())
+    }
+}

@@ -1,0 +1,178 @@
+//! One run, driven: look what comes next, commit the intent, carry it out, commit the outcome, look again. A step that
+//! turns out to be out of date is dropped; a side effect is never repeated.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::model::{Choice, Wish};
+use super::story::Story;
+use super::{House, limits, pen};
+use crate::agent::stepper::{self, Step};
+use crate::domain::call;
+use crate::domain::command::Command;
+use crate::domain::ids::{CallId, RunId};
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::record::Provenance;
+use crate::domain::run::{self, Confirmed};
+
+/// Whether the worker stays with the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// Look what comes next.
+    On,
+    /// Someone else moves next.
+    Leave,
+}
+
+/// A worker at one run.
+pub(super) struct Drive {
+    pub(super) house: Arc<House>,
+    pub(super) story: Story,
+    /// Resolves when what works should end: the run was asked to stop, or the drain is over.
+    pub(super) stop: CancellationToken,
+    /// How long the provider wants to be left alone after its last failure, milliseconds.
+    pub(super) leave_alone_ms: u64,
+}
+
+/// Reasons that say that the story has moved on.
+fn out_of_date(reason: Reason) -> bool {
+    [
+        Reason::RunStepOutOfOrder,
+        Reason::RunStopping,
+        Reason::RunTerminal,
+        Reason::ApprovalCallChanged,
+        Reason::SessionEnded,
+    ]
+    .contains(&reason)
+}
+
+/// Drives a run until it ends, waits for a person, or the daemon drains.
+pub(super) async fn drive(house: Arc<House>, run: RunId, stop: CancellationToken) -> Result<(), Refusal> {
+    let (published, bounds) = (house.published.clone(), house.settings.bounds);
+    let story = blocking(move || Story::read(published, run, bounds)).await?;
+    let mut drive = Drive { house, story, stop, leave_alone_ms: 0 };
+    let mut stale = 0;
+    loop {
+        let step = stepper::next(&drive.story.state, &drive.house.stepper);
+        if step == Step::Ended {
+            drive.house.live.close(run);
+            return Ok(());
+        }
+        if step != Step::Stop && drive.house.draining.is_cancelled() {
+            return Ok(());
+        }
+        match drive.take(step).await {
+            Ok(Flow::On) => stale = 0,
+            Ok(Flow::Leave) => return Ok(()),
+            Err(refusal) if out_of_date(refusal.reason) && stale < limits::STALE_STEPS => stale += 1,
+            // The journal takes nothing at the moment; the run stays owed.
+            Err(refusal) if refusal.reason.retry() => return Err(refusal),
+            Err(refusal) => drive.fail(refusal.reason, refusal.detail).await?,
+        }
+        drive = drive.caught_up().await?;
+    }
+}
+
+/// Reads where it may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
+    let broken = |_| Err(Refusal::new(Reason::InternalError, "The reader of the run's records broke off."));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(broken)
+}
+
+impl Drive {
+    async fn caught_up(self) -> Result<Self, Refusal> {
+        let Self { house, mut story, stop, leave_alone_ms } = self;
+        let story = blocking(move || story.catch_up().map(|()| story)).await?;
+        Ok(Self { house, story, stop, leave_alone_ms })
+    }
+
+    /// On whose behalf the run's steps are recorded.
+    pub(super) fn by(&self) -> Provenance {
+        pen::agent(&self.story.org, self.story.run)
+    }
+
+    async fn take(&mut self, step: Step) -> Result<Flow, Refusal> {
+        match step {
+            Step::Claim => self.claim().await,
+            Step::CallModel { turn, attempt, failures } => self.call_model(turn, attempt, failures).await,
+            Step::DecidePermission { call } => self.judge(call).await,
+            Step::RequestApproval { call } => self.request_approval(call).await,
+            Step::AskQuestion { call } => self.ask(call).await,
+            Step::FinishQuestion { call, question } => self.finish_question(call, question).await,
+            Step::Dispatch { call, approved } => self.dispatch(call, approved).await,
+            Step::Refuse { call, code } => {
+                let denied = code == Reason::PermissionDenied;
+                let detail = if denied { self.story.denial(call) } else { code.title().to_owned() };
+                self.refuse(call, code, detail).await
+            }
+            Step::Wait | Step::Ended => Ok(Flow::Leave),
+            Step::Complete { output } => {
+                let ask = run::Complete { run_id: self.story.run, output };
+                self.house.pen.outcome(Command::CompleteRun(ask), self.by()).await.map(|_| Flow::On)
+            }
+            Step::Fail { code, detail } => self.fail(code, detail).await.map(|()| Flow::On),
+            Step::Stop => self.confirm(Confirmed::Requested).await,
+            Step::Settle => self.house.pen.outcome(Command::SettleBoot, pen::runner()).await.map(|_| Flow::On),
+        }
+    }
+
+    /// Chooses the route, or fails the run where there is none. What an earlier claim pinned stays.
+    async fn claim(&mut self) -> Result<Flow, Refusal> {
+        let choice = match self.choose() {
+            Ok(choice) => choice,
+            Err(refusal) => {
+                self.fail(refusal.reason, refusal.detail).await?;
+                return Ok(Flow::On);
+            }
+        };
+        let Choice { route, driver, model, chosen_by, rehearsal } = choice;
+        let start = run::Start { run_id: self.story.run, route, driver, model, chosen_by, rehearsal };
+        match self.house.pen.intent(Command::StartRun(start), pen::runner()).await {
+            Ok(_) => Ok(Flow::On),
+            // Another run of the session came first, or someone ended this one: the roster will see.
+            Err(refusal) if out_of_date(refusal.reason) => Ok(Flow::Leave),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn choose(&self) -> Result<Choice, Refusal> {
+        if let Some(pinned) = &self.story.claim {
+            return Ok(Choice {
+                route: pinned.route.clone(),
+                driver: pinned.driver.clone(),
+                model: pinned.model.clone(),
+                chosen_by: pinned.chosen_by,
+                rehearsal: pinned.rehearsal,
+            });
+        }
+        let run = self.story.queued.as_ref();
+        let run = Wish {
+            route: run.and_then(|body| body.route.as_deref()),
+            model: run.and_then(|body| body.model.as_deref()),
+        };
+        let session = self.story.wishes.as_ref();
+        let session = Wish {
+            route: session.and_then(|body| body.route.as_deref()),
+            model: session.and_then(|body| body.model.as_deref()),
+        };
+        self.house.models.choose(run, session)
+    }
+
+    /// Does not make a call, and says why.
+    pub(super) async fn refuse(&self, call_id: CallId, code: Reason, detail: String) -> Result<Flow, Refusal> {
+        let ask = call::Refuse { run_id: self.story.run, body: call::Refused { call_id, code, detail } };
+        self.house.pen.outcome(Command::RefuseCall(ask), self.by()).await.map(|_| Flow::On)
+    }
+
+    pub(super) async fn fail(&self, code: Reason, detail: String) -> Result<(), Refusal> {
+        let ask = run::Fail { run_id: self.story.run, code, detail };
+        self.house.pen.outcome(Command::FailRun(ask), pen::runner()).await.map(|_| ())
+    }
+
+    /// Confirms that nothing of the run works any more.
+    pub(super) async fn confirm(&self, why: Confirmed) -> Result<Flow, Refusal> {
+        let ask = run::Confirm { run_id: self.story.run, why };
+        self.house.pen.outcome(Command::StopRun(ask), pen::runner()).await.map(|_| Flow::On)
+    }
+}

@@ -1,0 +1,119 @@
+//! What the runner asks of models: which route answers a run, and the answer to one request. Whoever speaks to
+//! providers stands behind this.
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::transcript::{CallText, Message};
+use crate::domain::ids::RunId;
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::run::RouteChoice;
+use crate::domain::turn::{StopReason, Usage};
+
+/// What a run or its session asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wish<'a> {
+    /// Route id.
+    pub route: Option<&'a str>,
+    /// Model.
+    pub model: Option<&'a str>,
+}
+
+/// The route that answers a run; pinned by its first claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Route id.
+    pub route: String,
+    /// Its driver.
+    pub driver: String,
+    /// Model.
+    pub model: String,
+    /// Which level chose the route.
+    pub chosen_by: RouteChoice,
+    /// Whether the answers come from a script instead of a model.
+    pub rehearsal: bool,
+}
+
+/// A tool as a model is told of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ToolText {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub schema: serde_json::Value,
+}
+
+/// One request to a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelRequest {
+    /// The run that asks.
+    pub run_id: RunId,
+    /// The turn, from 1.
+    pub turn: u32,
+    /// Route id, as pinned.
+    pub route: String,
+    /// Model, as pinned.
+    pub model: String,
+    /// What the model is told before the conversation.
+    pub system: String,
+    /// The conversation.
+    pub messages: Vec<Message>,
+    /// Tools it may want called.
+    pub tools: Vec<ToolText>,
+}
+
+impl ModelRequest {
+    /// SHA-256 of the request, hex.
+    pub fn digest(&self) -> Result<String, Refusal> {
+        let bytes = serde_json::to_vec(self).map_err(|fault| {
+            Refusal::new(Reason::InternalError, format!("The request to the model cannot be written: {fault}."))
+        })?;
+        Ok(data_encoding::HEXLOWER.encode(&Sha256::digest(bytes)))
+    }
+}
+
+/// What a model said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelAnswer {
+    /// Its words.
+    pub text: Option<String>,
+    /// What it thought aloud.
+    pub reasoning: Option<String>,
+    /// What it wants called, in order.
+    pub calls: Vec<CallText>,
+    /// Why it stopped.
+    pub stop: StopReason,
+    /// What it took.
+    pub usage: Option<Usage>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFailure {
+    /// Why; whether another attempt makes sense is the reason's own.
+    pub code: Reason,
+    /// What is particular about it; no secret.
+    pub detail: String,
+    /// How long the provider wants to be left alone, milliseconds.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// Speaks to models.
+pub trait ModelCaller: Send + Sync {
+    /// The route that answers: the run's wish before the session's before the default.
+    fn choose(&self, run: Wish<'_>, session: Wish<'_>) -> Result<Choice, Refusal>;
+
+    /// Asks once. Words are sent as they come; when `stop` resolves, or when the future is dropped, the call is
+    /// given up.
+    fn call(
+        &self,
+        request: ModelRequest,
+        words: mpsc::Sender<String>,
+        stop: CancellationToken,
+    ) -> BoxFuture<'_, Result<ModelAnswer, ModelFailure>>;
+}

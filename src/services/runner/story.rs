@@ -1,0 +1,228 @@
+//! All that a worker knows of a run: folded from the run's own records and those of the session's earlier runs, and
+//! brought up to date after each step. Nothing is remembered that the records do not say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::limits;
+use crate::agent::stepper::RunState;
+use crate::agent::transcript::{Bounds, Transcript};
+use crate::domain::event::Event;
+use crate::domain::ids::{ApprovalId, CallId, QuestionId, RunId, SessionId};
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::record::Record;
+use crate::domain::{approval, permission, run, session};
+use crate::journal::line;
+use crate::projections::feed::{Filter, Found, Scope};
+use crate::projections::runs::Facts;
+use crate::projections::{Bodies as _, Models};
+use crate::services::published::Published;
+
+/// A run as its records tell it.
+pub(super) struct Story {
+    pub(super) run: RunId,
+    pub(super) session: SessionId,
+    pub(super) org: String,
+    /// Where it stands.
+    pub(super) state: RunState,
+    /// The conversation.
+    pub(super) transcript: Transcript,
+    /// What its creator asked for.
+    pub(super) queued: Option<run::Queued>,
+    /// What the first claim pinned.
+    pub(super) claim: Option<run::Started>,
+    /// Its session's own wishes.
+    pub(super) wishes: Option<session::Created>,
+    /// How questions ended.
+    answers: BTreeMap<QuestionId, Event>,
+    /// What mode and rules said.
+    judged: BTreeMap<CallId, permission::Decided>,
+    /// Which call an approval is about.
+    asked_about: BTreeMap<ApprovalId, CallId>,
+    /// Denials, with the approver's words.
+    denied: BTreeMap<CallId, approval::Decided>,
+    /// All records before this one are folded.
+    next_seq: u64,
+    published: Published,
+}
+
+/// The places of records to be read at the beginning, taken out of the models.
+struct Places {
+    org: String,
+    own: Facts,
+    session_seq: u64,
+    /// `run.queued` of each earlier run, and the records from its start to its end.
+    earlier: Vec<(RunId, u64, u64, u64)>,
+}
+
+fn places(models: &Models, id: RunId) -> Result<Places, Refusal> {
+    let own = models.runs.get(id).ok_or(Reason::RunNotFound)?;
+    let org = models.names.text(own.row.org).to_owned();
+    let session_seq = models.session(&org, own.row.session)?.created_seq;
+    let mut earlier: Vec<(RunId, u64, u64, u64)> = models
+        .runs_of_session(&org, own.row.session)
+        .into_iter()
+        .rev()
+        .filter_map(|other| models.runs.get(other))
+        .filter_map(|facts| {
+            let (from, to) = (facts.row.started_seq?.get(), facts.row.ended_seq?.get());
+            (facts.id != id).then_some((facts.id, facts.row.created_seq, from, to))
+        })
+        .take(limits::CONVERSATION_RUNS)
+        .collect();
+    earlier.sort_by_key(|(_, _, started, _)| *started);
+    Ok(Places { org, own, session_seq, earlier })
+}
+
+fn unreadable(fault: &std::io::Error) -> Refusal {
+    Refusal::new(Reason::StorageJournalUnavailable, format!("The run's records cannot be read: {fault}."))
+}
+
+impl Story {
+    /// Reads a run's story. Blocks on the disk.
+    pub(super) fn read(published: Published, id: RunId, bounds: Bounds) -> Result<Self, Refusal> {
+        let places = places(&published.models(), id)?;
+        let wishes = published.record(places.session_seq).and_then(|record| match record.event {
+            Event::SessionCreated(body) => Some(body),
+            _ => None,
+        });
+        let mut story = Self {
+            run: id,
+            session: places.own.row.session,
+            org: places.org,
+            state: RunState::default(),
+            transcript: Transcript::within(bounds),
+            queued: None,
+            claim: None,
+            wishes,
+            answers: BTreeMap::new(),
+            judged: BTreeMap::new(),
+            asked_about: BTreeMap::new(),
+            denied: BTreeMap::new(),
+            next_seq: places.own.row.started_seq.map_or(places.own.row.created_seq + 1, std::num::NonZeroU64::get),
+            published,
+        };
+        for (other, created, from, to) in places.earlier {
+            story.take_earlier(other, created, from, to)?;
+        }
+        let queued = story.published.record(places.own.row.created_seq).ok_or(Reason::RunNotFound)?;
+        story.take(&queued);
+        story.catch_up()?;
+        Ok(story)
+    }
+
+    fn take_earlier(&mut self, run: RunId, created: u64, from: u64, to: u64) -> Result<(), Refusal> {
+        let filter = Filter { org: self.org.clone(), scope: Scope::Run(run) };
+        let queued = self.published.record(created);
+        let published = self.published.clone();
+        queued.iter().for_each(|record| self.tell(record));
+        let mut from = from;
+        while from <= to {
+            let (items, next) =
+                published.read(&filter, from, to + 1, limits::RECORDS_AT_A_TIME).map_err(|fault| unreadable(&fault))?;
+            for record in items.iter().filter_map(|item| line::parse_record(&item.line).ok()) {
+                self.tell(&record);
+            }
+            if next == from {
+                break;
+            }
+            from = next;
+        }
+        Ok(())
+    }
+
+    /// Folds what was published since. Blocks where that is no longer in memory.
+    pub(super) fn catch_up(&mut self) -> Result<(), Refusal> {
+        let filter = Filter { org: self.org.clone(), scope: Scope::Run(self.run) };
+        let published = self.published.clone();
+        let end = published.feed().next_seq();
+        while self.next_seq < end {
+            let (items, next) = match published.feed().after(self.next_seq, &filter, limits::RECORDS_AT_A_TIME) {
+                Found::Items(items, next) => (items, next),
+                Found::ReadUntil(to) => {
+                    let read = published.read(&filter, self.next_seq, to, limits::RECORDS_AT_A_TIME);
+                    let (items, next) = read.map_err(|fault| unreadable(&fault))?;
+                    (items.into_iter().map(Arc::new).collect(), next)
+                }
+            };
+            for record in items.iter().filter_map(|item| line::parse_record(&item.line).ok()) {
+                self.take(&record);
+            }
+            // Seals at the end of what is published have no item of their own.
+            self.next_seq = if next > self.next_seq { next } else { end };
+        }
+        Ok(())
+    }
+
+    /// Folds a record of the run itself.
+    fn take(&mut self, record: &Record) {
+        self.state.apply(record);
+        self.tell(record);
+        match &record.event {
+            Event::RunQueued(body) => self.queued = Some(body.clone()),
+            Event::RunStarted(body) => self.claim = Some(body.clone()),
+            Event::PermissionDecided(body) => {
+                self.judged.insert(body.call_id, body.clone());
+            }
+            Event::ApprovalRequested(body) => {
+                self.asked_about.insert(body.approval_id, body.call_id);
+            }
+            Event::ApprovalDecided(body) if body.decision == approval::Decision::Deny => {
+                if let Some(call) = self.asked_about.get(&body.approval_id) {
+                    self.denied.insert(*call, body.clone());
+                }
+            }
+            Event::QuestionAnswered(body) => {
+                self.answers.insert(body.question_id, record.event.clone());
+            }
+            Event::QuestionDeclined(body) => {
+                self.answers.insert(body.question_id, record.event.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells the conversation of a record.
+    fn tell(&mut self, record: &Record) {
+        let published = &self.published;
+        self.transcript.apply(record, &|part| published.text(part));
+    }
+
+    /// How a question ended.
+    pub(super) fn answer(&self, id: QuestionId) -> Option<&Event> {
+        self.answers.get(&id)
+    }
+
+    /// Why a call may not be made, in words for the model.
+    pub(super) fn denial(&self, id: CallId) -> String {
+        if let Some(denied) = self.denied.get(&id) {
+            let note = denied.note.as_ref().map_or_else(String::new, |note| format!(" They say: {note}"));
+            return format!("A person denied it.{note}");
+        }
+        match self.judged.get(&id) {
+            Some(permission::Decided { rule: Some(rule), base: permission::Behavior::Deny, .. }) => {
+                format!("The rule `{}` of scope {} denies it.", rule.tool, scope(rule.scope))
+            }
+            Some(judged) => format!("The permission mode `{}` does not allow it.", mode(judged.mode)),
+            None => Reason::PermissionDenied.title().to_owned(),
+        }
+    }
+}
+
+fn scope(scope: permission::RuleScope) -> &'static str {
+    match scope {
+        permission::RuleScope::User => "user",
+        permission::RuleScope::Project => "project",
+        permission::RuleScope::Session => "session",
+    }
+}
+
+fn mode(mode: permission::Mode) -> &'static str {
+    match mode {
+        permission::Mode::Default => "default",
+        permission::Mode::AcceptEdits => "accept-edits",
+        permission::Mode::BypassPermissions => "bypass-permissions",
+        permission::Mode::Plan => "plan",
+        permission::Mode::DontAsk => "dont-ask",
+    }
+}

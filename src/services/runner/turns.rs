@@ -1,0 +1,165 @@
+//! A turn: the request to the model, its words as they come, and its answer or what became of it.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::drive::{Drive, Flow};
+use super::limits;
+use super::live::Delta;
+use super::model::{ModelAnswer, ModelFailure, ModelRequest, ToolText};
+use super::pen::doubled;
+use crate::agent::tools;
+use crate::domain::command::Command;
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::turn;
+
+/// How a call of the model went.
+enum Said {
+    Answer(ModelAnswer),
+    Failure(ModelFailure),
+    /// It was given up.
+    Cut,
+}
+
+/// Every tool as a model is told of it.
+pub(super) fn tool_texts() -> Vec<ToolText> {
+    let text = |tool: &&dyn tools::Tool| ToolText {
+        name: tool.name().to_owned(),
+        description: tool.description().to_owned(),
+        schema: tool.schema(),
+    };
+    tools::all().iter().map(text).collect()
+}
+
+impl Drive {
+    pub(super) async fn call_model(&mut self, turn: u32, attempt: u32, failures: u32) -> Result<Flow, Refusal> {
+        if failures > 0 && !self.pause(failures).await {
+            return Ok(Flow::On);
+        }
+        let request = self.request(turn)?;
+        let body = turn::Requested {
+            turn,
+            attempt,
+            route: request.route.clone(),
+            model: request.model.clone(),
+            request_sha256: request.digest()?,
+        };
+        let ask = turn::Request { run_id: self.story.run, body };
+        self.house.pen.intent(Command::RecordTurnRequested(ask), self.by()).await?;
+        let clock = self.house.published.clock().clone();
+        let began = clock.boot_ms();
+        let (said, partial) = self.listen(request, turn, attempt).await;
+        let took = clock.boot_ms().saturating_sub(began);
+        match said {
+            Said::Answer(answer) => self.answered(turn, answer, took).await,
+            Said::Failure(failure) => {
+                self.leave_alone_ms = failure.retry_after_ms.unwrap_or(0);
+                self.broke_off(turn, failure.code, failure.detail, partial, took).await
+            }
+            // The drain cut it: the next start of the daemon asks again.
+            Said::Cut if self.house.hard.is_cancelled() => Ok(Flow::Leave),
+            Said::Cut => {
+                let reason = Reason::RunStopping;
+                self.broke_off(turn, reason, reason.title().to_owned(), partial, took).await
+            }
+        }
+    }
+
+    /// Waits before another attempt. Says whether nothing came between.
+    async fn pause(&self, failures: u32) -> bool {
+        let pause = doubled(self.house.settings.retry_ms, failures.saturating_sub(1), limits::RETRY_MS_MAX);
+        let pause = pause.max(self.leave_alone_ms.min(limits::RETRY_MS_MAX));
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            () = self.house.draining.cancelled() => false,
+            () = tokio::time::sleep(Duration::from_millis(pause)) => true,
+        }
+    }
+
+    fn request(&self, turn: u32) -> Result<ModelRequest, Refusal> {
+        let claim = self.story.claim.as_ref().ok_or(Reason::RunStepOutOfOrder)?;
+        Ok(ModelRequest {
+            run_id: self.story.run,
+            turn,
+            route: claim.route.clone(),
+            model: claim.model.clone(),
+            system: self.house.settings.system.clone(),
+            messages: self.story.transcript.conversation(self.story.run).messages,
+            tools: self.house.tools.clone(),
+        })
+    }
+
+    /// Asks the model and passes its words on while they come. Also gives what was heard so far.
+    async fn listen(&self, request: ModelRequest, turn: u32, attempt: u32) -> (Said, String) {
+        let (sender, mut words) = mpsc::channel(limits::DELTAS_ON_THE_WAY);
+        let mut call = self.house.models.call(request, sender, self.stop.clone());
+        let mut heard = String::new();
+        let mut open = true;
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break None,
+                text = words.recv(), if open => match text {
+                    Some(text) => self.hear(&mut heard, turn, attempt, text),
+                    None => open = false,
+                },
+                outcome = &mut call => break Some(outcome),
+            }
+        };
+        while let Ok(text) = words.try_recv() {
+            self.hear(&mut heard, turn, attempt, text);
+        }
+        let said = match outcome {
+            Some(Ok(answer)) => Said::Answer(answer),
+            Some(Err(failure)) => Said::Failure(failure),
+            None => Said::Cut,
+        };
+        (said, heard)
+    }
+
+    fn hear(&self, heard: &mut String, turn: u32, attempt: u32, text: String) {
+        let room = limits::PARTIAL_BYTES.saturating_sub(heard.len());
+        heard.push_str(text.get(..text.floor_char_boundary(room)).unwrap_or_default());
+        self.house.live.publish(self.story.run, Delta { turn, attempt, text: text.into() });
+    }
+
+    async fn answered(&self, turn: u32, answer: ModelAnswer, duration_ms: u64) -> Result<Flow, Refusal> {
+        let pen = &self.house.pen;
+        let mut calls = Vec::with_capacity(answer.calls.len());
+        for call in answer.calls {
+            let input = pen.keep(call.input).await?;
+            calls.push(turn::Wanted { provider_id: call.provider_id, tool: call.tool, input });
+        }
+        let mut parts = [None, None];
+        for (part, text) in parts.iter_mut().zip([answer.text, answer.reasoning]) {
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                *part = Some(pen.keep(text).await?);
+            }
+        }
+        let [text, reasoning] = parts;
+        let (stop, usage) = (answer.stop, answer.usage);
+        let ask = turn::Answer { run_id: self.story.run, turn, text, reasoning, calls, stop, usage, duration_ms };
+        match pen.outcome(Command::RecordTurnAnswered(ask), self.by()).await {
+            Ok(_) => Ok(Flow::On),
+            Err(refusal) if [Reason::ToolLimitExceeded, Reason::RequestTooLarge].contains(&refusal.reason) => {
+                self.broke_off(turn, refusal.reason, refusal.detail, String::new(), duration_ms).await
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn broke_off(
+        &self,
+        turn: u32,
+        code: Reason,
+        detail: String,
+        partial: String,
+        duration_ms: u64,
+    ) -> Result<Flow, Refusal> {
+        let partial = if partial.is_empty() { None } else { Some(self.house.pen.keep(partial).await?) };
+        let body = turn::Failed { turn, code, detail, partial, duration_ms };
+        let ask = turn::Fail { run_id: self.story.run, body };
+        self.house.pen.outcome(Command::RecordTurnFailed(ask), self.by()).await.map(|_| Flow::On)
+    }
+}
