@@ -46,6 +46,10 @@ impl House {
         let mut command = Command::new(BINARY);
         command.args(["serve", "--bind", "127.0.0.1:0", "--state-root"]).arg(self.state());
         command.arg("--workspace-root").arg(self.folder.path().join("work"));
+        let routes = self.folder.path().join("routes.toml");
+        if routes.exists() {
+            command.arg("--routes-file").arg(routes);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
@@ -259,5 +263,115 @@ fn strangers_readers_and_repeats_get_what_the_interface_says() {
     let (status, body) = daemon.request(&daemon.token, "POST", "/v1/sessions", key, "{}").unwrap();
     assert_eq!(status, 201);
     assert!(body.contains(first.1["session_id"].as_str().unwrap()), "the repeat is known after a restart");
+    assert!(daemon.stop().success());
+}
+
+/// A script that reads a file, runs one command, and then says that it is done.
+fn script(command: &str) -> String {
+    let input = serde_json::json!({ "command": command }).to_string();
+    format!(
+        "version = 1\n[[turns]]\nsteps = [{{ call = \"read_file\", input = {{ path = \"notes.txt\" }} }}]\n\
+         [[turns]]\nsteps = [{{ call = \"bash\", input = '{input}' }}]\n[[turns]]\nsteps = [{{ text = \"done\" }}]\n"
+    )
+}
+
+impl House {
+    fn rehearse(&self, command: &str) -> Daemon {
+        let folder = self.folder.path();
+        std::fs::write(folder.join("work/notes.txt"), "the notes").unwrap();
+        std::fs::write(folder.join("script.toml"), script(command)).unwrap();
+        let routes = "version = 1\n[routes.practice]\ndriver = \"rehearsal\"\ndefault_model = \"rehearsal\"\nscript = \"script.toml\"\n";
+        std::fs::write(folder.join("routes.toml"), routes).unwrap();
+        self.start()
+    }
+}
+
+impl Daemon {
+    /// Waits until the run stands as wanted.
+    fn wait_for(&self, run: &str, status: &str) -> serde_json::Value {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let (_, view) = self.get(&format!("/v1/runs/{run}"));
+            if view["status"] == status {
+                return view;
+            }
+            assert!(Instant::now() < deadline, "the run does not become {status}: {view}");
+            std::thread::sleep(Duration::from_millis(25));
+        }
+    }
+
+    fn start_run(&self) -> String {
+        let session = self.create().unwrap();
+        let (status, run) = self.post(&format!("/v1/sessions/{session}/runs"), r#"{"content":"please"}"#).unwrap();
+        assert_eq!(status, 202, "{run}");
+        run["run_id"].as_str().unwrap().to_owned()
+    }
+
+    fn decide(&self, approval: &serde_json::Value, decision: &str) -> (u16, serde_json::Value) {
+        let body = serde_json::json!({
+            "decision": decision, "call_hash": approval["call_hash"], "card_hash": approval["card_hash"],
+        });
+        let id = approval["approval_id"].as_str().unwrap();
+        self.post(&format!("/v1/approvals/{id}/decision"), &body.to_string()).unwrap()
+    }
+
+    fn pending(&self, run: &str) -> serde_json::Value {
+        let view = self.wait_for(run, "waiting_for_approval");
+        self.get(&format!("/v1/approvals/{}", view["approval_id"].as_str().unwrap())).1
+    }
+
+    fn journal(&self) -> String {
+        self.request(&self.token, "GET", "/v1/journal/records", "", "").unwrap().1
+    }
+}
+
+#[test]
+fn a_run_waits_for_its_approval_across_a_kill_runs_exactly_what_was_shown_and_leaves_a_receipt() {
+    let house = House::new();
+    let daemon = house.rehearse("echo ran >> ran.txt; cat notes.txt");
+    let run = daemon.start_run();
+    let approval = daemon.pending(&run);
+    assert!(approval["card"].as_str().unwrap().contains("echo ran >> ran.txt"), "{approval}");
+    assert!(!house.folder.path().join("work/ran.txt").exists(), "nothing runs before it is allowed");
+    daemon.kill();
+    let daemon = house.start();
+    let approval = daemon.pending(&run);
+    let mut forged = approval.clone();
+    forged["call_hash"] = "00".repeat(32).into();
+    assert_eq!(daemon.decide(&forged, "allow").1["code"], "approval.call_changed");
+    assert_eq!(daemon.decide(&approval, "allow").0, 200);
+    let (status, again) = daemon.decide(&approval, "deny");
+    assert_eq!((status, again["code"].as_str()), (409, Some("approval.already_decided")));
+    let view = daemon.wait_for(&run, "completed");
+    assert_eq!((view["output"].as_str(), view["rehearsal"].as_bool()), (Some("[rehearsal] done"), Some(true)));
+    assert_eq!(std::fs::read_to_string(house.folder.path().join("work/ran.txt")).unwrap(), "ran\n");
+    let decided = daemon.journal().lines().find(|line| line.contains("\"approval.decided\"")).unwrap().to_owned();
+    let seq = serde_json::from_str::<serde_json::Value>(&decided).unwrap()["seq"].clone();
+    assert_eq!(daemon.get(&format!("/v1/journal/proof?seq={seq}")).1["line"].as_str(), Some(decided.as_str()));
+    assert!(daemon.stop().success());
+    assert_eq!(house.verify(&house.state()).0, 0);
+}
+
+#[test]
+fn an_approved_command_cannot_read_the_admin_token_or_the_signing_key() {
+    let house = House::new();
+    let state = house.state();
+    let command = format!("cat {0}/tokens/admin.token; cat {0}/audit-signing.key | od -c; echo tried", state.display());
+    let daemon = house.rehearse(&command);
+    if daemon.get("/v1/status").1["sandbox"].as_str().is_none_or(|label| !label.contains("landlock")) {
+        let skip = std::env::var_os("CHANCERY_TEST_NO_SANDBOX").is_some();
+        assert!(skip, "this machine has no Landlock; CHANCERY_TEST_NO_SANDBOX=1 skips this test");
+        eprintln!("skipped: an approved command against the secrets");
+        return;
+    }
+    let run = daemon.start_run();
+    let approval = daemon.pending(&run);
+    assert_eq!(daemon.decide(&approval, "allow").0, 200);
+    daemon.wait_for(&run, "completed");
+    let lines = daemon.journal();
+    let finished: Vec<&str> = lines.lines().filter(|line| line.contains("\"call.finished\"")).collect();
+    assert!(finished.iter().any(|line| line.contains("tried")), "the command must have run: {finished:?}");
+    assert!(!lines.contains(&daemon.token), "the token must not be readable");
+    assert!(finished.iter().any(|line| line.contains("ermission denied") || line.contains("No such file")));
     assert!(daemon.stop().success());
 }

@@ -1,5 +1,6 @@
 //! Wiring: open, lock, recover, catch up, start, drain.
 
+mod agents;
 pub mod serve;
 
 /// The hidden verb that every child process starts through; `None` where the process was started for something else.

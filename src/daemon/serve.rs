@@ -3,11 +3,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use ulid::Ulid;
 
+use super::agents::Agents;
 use crate::config::settings::{AuthMode, Bind, ServeSettings};
 use crate::domain::command::Command;
 use crate::domain::context::{DaemonStarted, DaemonStopped};
@@ -18,7 +20,7 @@ use crate::domain::record::{DEFAULT_ORG, Draft, Provenance};
 use crate::domain::runtime::{TokenChanged, TokenRole};
 use crate::domain::stream::Stream;
 use crate::http::app::App;
-use crate::http::audit;
+use crate::http::audit::{self, AuditSink};
 use crate::http::auth::{Authentication, ProxySecret};
 use crate::http::canonical::Hosts;
 use crate::http::connection::accept::{Listener, serve as accept};
@@ -38,6 +40,7 @@ use crate::services::authority::Role;
 use crate::services::clerk::Clerk;
 use crate::services::desk::{Desk, Lane, WritePath};
 use crate::services::opening::{Found, Opened, Opening, open};
+use crate::services::runner::Runner;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
 use crate::services::status::{ControlPlane, StatusSource};
@@ -45,6 +48,8 @@ use crate::services::tokens::{TokenChange, TokenFileFault, TokenFiles, Tokens, c
 
 /// File that says where the daemon listens.
 const DAEMON_FILE: &str = "daemon.json";
+/// How long what runs may go on at a drain, milliseconds.
+const RUNS_MS: u64 = 3_000;
 /// How long a drain may take, milliseconds.
 const DRAIN_MS: u64 = 10_000;
 /// Records since the last snapshot from which a drain takes one.
@@ -54,6 +59,7 @@ const SECRET_BYTES: usize = 4_096;
 
 /// A state root that is taken and open, before the door.
 struct House {
+    agents: Agents,
     root: StateRoot,
     opened: Opened,
     clock: Arc<dyn Clock>,
@@ -91,24 +97,24 @@ fn take(
         observe: Arc::new(|_, _| {}),
     })?;
     root.make_folders()?;
-    Ok(House { root, opened, clock, entropy, boot_id })
+    let agents = Agents::prepare(settings, &clock, &entropy)?;
+    Ok(House { agents, root, opened, clock, entropy, boot_id })
 }
 
 async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
-    let House { root, opened, clock, entropy, boot_id } = house;
+    let House { agents, root, opened, clock, entropy, boot_id } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
     let key = FingerprintKey::new(&root.fingerprint_key()?);
     let tokens = tokens(&settings, &key, entropy.as_ref())?;
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
     let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
-    let (sink, log) =
-        audit::start(&settings.state_root.join("control-plane-auth/audit.jsonl"), Arc::clone(&clock), None)
-            .map_err(|error| Refusal::new(Reason::StorageAuditUnavailable, error.to_string()))?;
+    let (sink, log) = access_log(&settings, &clock)?;
     let status = Arc::new(StatusSource {
         clerk: clerk.clone(),
         published: published.clone(),
         control_plane: posture(&bound, tokens.is_some()),
+        sandbox: agents.sandbox.clone(),
         tokens: tokens.clone(),
         folder: root.folder.clone(),
     });
@@ -124,13 +130,16 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         metrics: EdgeMetrics::register(&mut registry),
         audit: sink,
         clock: Arc::clone(&clock),
-        entropy,
+        entropy: Arc::clone(&entropy),
         tasks: tasks.clone(),
     };
     let ready = Arc::clone(&status);
     let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
     routes.extend(handlers::routes());
-    let desk = Desk::new(Arc::new(clerk.clone()), Arc::new(published.clone()), Arc::default());
+    let desk = Desk::new(Arc::new(clerk.clone()), Arc::new(published.clone()), Arc::clone(&agents.route_ids));
+    // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
+    let commands = Tasks::new();
+    let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status));
     let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone());
     let begun = found.snapshot_seq.unwrap_or(0);
@@ -142,6 +151,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
     signalled().await;
+    stop_runs(&runner, &commands).await;
     drain(&tasks, &root, &snapshots, begun).await;
     note(&clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await?;
     let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
@@ -149,6 +159,14 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     drop((log, root));
     closed.unwrap_or_else(|| Err(WriteError::Poisoned("the clerk's thread did not end well".to_owned())))?;
     Ok(())
+}
+
+/// Lets what runs come to an end, or cuts it.
+async fn stop_runs(runner: &Runner, commands: &Tasks) {
+    if !runner.stop(Duration::from_millis(RUNS_MS)).await {
+        tracing::warn!("some runs were cut");
+    }
+    commands.stop();
 }
 
 /// Ends the tasks within the deadline and takes a snapshot where it pays.
@@ -164,6 +182,12 @@ async fn drain(tasks: &Tasks, root: &StateRoot, snapshots: &Snapshotter, begun: 
     {
         tracing::warn!(code = refusal.reason.code(), detail = refusal.detail, "no snapshot was taken");
     }
+}
+
+fn access_log(settings: &ServeSettings, clock: &Arc<dyn Clock>) -> Result<(AuditSink, JoinHandle<()>), Refusal> {
+    let path = settings.state_root.join("control-plane-auth/audit.jsonl");
+    audit::start(&path, Arc::clone(clock), None)
+        .map_err(|error| Refusal::new(Reason::StorageAuditUnavailable, error.to_string()))
 }
 
 fn posture(bound: &Bind, bearer: bool) -> ControlPlane {

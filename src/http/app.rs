@@ -5,9 +5,12 @@ use std::sync::Arc;
 use crate::domain::reason::Refusal;
 use crate::domain::record::{Provenance, RequestFacts};
 use crate::http::edge::Gate;
+use crate::services::approvals::Approvals;
 use crate::services::authority::{Action, Authorized};
 use crate::services::desk::{By, Desk};
 use crate::services::published::Published;
+use crate::services::questions::Questions;
+use crate::services::runs::Runs;
 use crate::services::sessions::Sessions;
 use crate::services::status::StatusSource;
 
@@ -16,6 +19,12 @@ use crate::services::status::StatusSource;
 pub struct App {
     /// Use cases of sessions.
     pub sessions: Sessions,
+    /// Use cases of runs.
+    pub runs: Runs,
+    /// Use cases of approvals.
+    pub approvals: Approvals,
+    /// Use cases of questions.
+    pub questions: Questions,
     /// The read side.
     pub published: Published,
     /// What `status` shows.
@@ -25,7 +34,14 @@ pub struct App {
 impl App {
     /// Handlers' state over a desk.
     pub fn new(desk: Desk, published: Published, status: Arc<StatusSource>) -> Self {
-        Self { sessions: Sessions::new(desk), published, status }
+        Self {
+            sessions: Sessions::new(desk.clone()),
+            runs: Runs::new(desk.clone()),
+            approvals: Approvals::new(desk.clone()),
+            questions: Questions::new(desk),
+            published,
+            status,
+        }
     }
 
     /// On whose behalf a mutation is made. The right must be for this action.

@@ -108,6 +108,8 @@ pub struct Status {
     pub control_plane: ControlPlane,
     /// The journal.
     pub journal: Journal,
+    /// What confines the commands of agents.
+    pub sandbox: String,
     /// The build.
     pub build: Build,
 }
@@ -124,6 +126,8 @@ pub struct StatusSource {
     pub folder: Arc<Folder>,
     /// The control plane's posture.
     pub control_plane: ControlPlane,
+    /// What confines the commands of agents.
+    pub sandbox: String,
 }
 
 impl StatusSource {
@@ -165,6 +169,7 @@ impl StatusSource {
                 queued_commands,
                 oldest_command_age_ms,
             },
+            sandbox: self.sandbox.clone(),
             build: Build { version: env!("CARGO_PKG_VERSION") },
         }
     }

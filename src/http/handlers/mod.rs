@@ -2,8 +2,10 @@
 
 mod events;
 mod journal;
+mod runs;
 mod sessions;
 mod status;
+mod waits;
 
 use super::app::App;
 use super::routes::Route;
@@ -11,6 +13,8 @@ use super::routes::Route;
 /// Every route of the interface but those that each daemon has by itself.
 pub fn routes() -> Vec<Route<App>> {
     let mut routes = sessions::routes();
+    routes.extend(runs::routes());
+    routes.extend(waits::routes());
     routes.extend(journal::routes());
     routes.extend(events::routes());
     routes.extend(status::routes());

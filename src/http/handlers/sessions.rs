@@ -39,7 +39,12 @@ pub(super) fn routes() -> Vec<Route<App>> {
 }
 
 /// The answer to a mutation, with the headers that mutations have.
-fn done<T: serde::Serialize>(status: StatusCode, done: &Done<T>, right: &Authorized, published: &Published) -> Reply {
+pub(super) fn done<T: serde::Serialize>(
+    status: StatusCode,
+    done: &Done<T>,
+    right: &Authorized,
+    published: &Published,
+) -> Reply {
     let mut reply = json(status, &done.view)?;
     if done.replayed {
         reply.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
@@ -94,6 +99,6 @@ async fn end(
     done(StatusCode::OK, &ended, &ask.right, &app.published)
 }
 
-fn session(text: &str) -> Result<SessionId, Refusal> {
+pub(super) fn session(text: &str) -> Result<SessionId, Refusal> {
     parse_id(text, Reason::SessionNotFound)
 }

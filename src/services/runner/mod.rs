@@ -20,7 +20,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::model::{ModelCaller, ToolText};
 use self::pen::Pen;
 use super::desk::WritePath;
 use super::published::Published;
@@ -37,6 +36,7 @@ use crate::platform::entropy::Entropy;
 use crate::platform::tasks::Tasks;
 
 pub use live::{Delta, LiveDeltas};
+pub use model::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, ToolText, Wish};
 
 /// What the runner works with.
 pub struct Parts {

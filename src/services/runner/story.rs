@@ -115,7 +115,9 @@ impl Story {
         let filter = Filter { org: self.org.clone(), scope: Scope::Run(run) };
         let queued = self.published.record(created);
         let published = self.published.clone();
-        queued.iter().for_each(|record| self.tell(record));
+        if let Some(record) = &queued {
+            self.tell(record);
+        }
         let mut from = from;
         while from <= to {
             let (items, next) =

@@ -1,0 +1,114 @@
+//! The part of a daemon that lets agents work: routes and providers, workspace, sandbox, background tasks, the runner.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::agent::background::{self, Background, TaskEnd};
+use crate::agent::sandbox::{self, Confinement, Launcher, SandboxMode};
+use crate::agent::tools;
+use crate::agent::workspace::Workspace;
+use crate::config::routes::Routes;
+use crate::config::settings::ServeSettings;
+use crate::domain::ids::BootId;
+use crate::domain::reason::{Reason, Refusal};
+use crate::outbound::client::Deadlines;
+use crate::outbound::guard::SystemResolver;
+use crate::outbound::providers::{Providers, Surroundings};
+use crate::platform::clock::Clock;
+use crate::platform::entropy::Entropy;
+use crate::platform::tasks::Tasks;
+use crate::services::clerk::Clerk;
+use crate::services::models::RoutedModels;
+use crate::services::published::Published;
+use crate::services::runner::{Parts, Runner, Settings};
+
+/// Ends of background tasks that may wait to be recorded.
+const WAITING_ENDS: usize = 256;
+
+/// Everything that is checked before anything is bound.
+pub(super) struct Agents {
+    models: RoutedModels,
+    workspace: Arc<Workspace>,
+    launcher: Arc<Launcher>,
+    /// Ids of the routes.
+    pub(super) route_ids: Arc<BTreeSet<String>>,
+    /// What confines commands.
+    pub(super) sandbox: String,
+}
+
+impl Agents {
+    /// Reads the routes and their scripts, opens the workspace, and looks at what can confine commands.
+    pub(super) fn prepare(
+        settings: &ServeSettings,
+        clock: &Arc<dyn Clock>,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<Self, Refusal> {
+        let mut routes = match &settings.routes_file {
+            Some(path) => Routes::load(path)?,
+            None => Routes::default(),
+        };
+        if let Some(route) = &settings.default_route {
+            routes = routes.with_default(route)?;
+        }
+        let around = Surroundings {
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+            resolver: Arc::new(SystemResolver),
+            allowed: settings.outbound_allow.clone(),
+            deadlines: Deadlines::default(),
+        };
+        let providers = Providers::new(&routes, &around)?;
+        let route_ids = Arc::new(routes.iter().map(|(id, _)| id.to_owned()).collect());
+        let mode = if settings.tool_sandbox { SandboxMode::On } else { SandboxMode::Off };
+        let launcher = Launcher::new(sandbox::Settings {
+            exe: PathBuf::from("/proc/self/exe"),
+            mode,
+            tool_network: settings.tool_network,
+            confinement: Confinement::probe(),
+            scratch: settings.state_root.join("scratch"),
+            protected: vec![settings.state_root.clone()],
+            read_only: Vec::new(),
+        });
+        let workspace = Workspace::open(&settings.workspace_root)
+            .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("--workspace-root: {error}")))?;
+        Ok(Self {
+            models: RoutedModels::new(routes, providers),
+            workspace: Arc::new(workspace),
+            sandbox: launcher.label(),
+            launcher: Arc::new(launcher),
+            route_ids,
+        })
+    }
+
+    /// Starts the runner.
+    pub(super) fn start(
+        self,
+        (clerk, published): (&Clerk, &Published),
+        entropy: Arc<dyn Entropy>,
+        (settings, tasks, boot_id): (&ServeSettings, &Tasks, BootId),
+    ) -> Runner {
+        let (sender, ended) = mpsc::channel::<TaskEnd>(WAITING_ENDS);
+        let background = Background::new(background::Settings {
+            directory: settings.state_root.join("tasks"),
+            keep_bytes: tools::limits::TASK_OUTPUT_BYTES,
+            launcher: Arc::clone(&self.launcher),
+            tasks: tasks.clone(),
+            ended: sender,
+        });
+        let parts = Parts {
+            write: Arc::new(clerk.clone()),
+            published: published.clone(),
+            models: Arc::new(self.models),
+            workspace: self.workspace,
+            launcher: self.launcher,
+            background,
+            ended,
+            entropy,
+            boot_id,
+        };
+        Runner::start(parts, Settings::default())
+    }
+}

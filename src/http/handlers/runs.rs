@@ -1,0 +1,103 @@
+//! Runs: start, list, get, cancel, follow.
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use hyper::StatusCode;
+
+use super::PageQuery;
+use super::sessions::{done, session};
+use crate::domain::ids::RunId;
+use crate::domain::reason::{Reason, Refusal};
+use crate::http::app::App;
+use crate::http::extract::{Mutation, OnPassage, Query, Right};
+use crate::http::reply::{Reply, detached, ok};
+use crate::http::routes::Route;
+use crate::projections::Page;
+use crate::projections::runs::{Filter, RunView};
+use crate::services::authority::Action;
+use crate::services::desk::parse_id;
+use crate::services::runs::Start;
+use crate::services::sessions::Stop;
+
+/// How long `…/input` waits for the answer before it shows the run as it is.
+const INPUT_WAIT_MS: u64 = 25_000;
+
+pub(super) fn routes() -> Vec<Route<App>> {
+    vec![
+        Route::post("/v1/sessions/{session_id}/runs", Action::RunStart, "Queues a run.", start)
+            .takes::<Start>()
+            .gives::<RunView>(202),
+        Route::post("/v1/sessions/{session_id}/input", Action::SessionInput, "Queues a run and waits for it.", input)
+            .takes::<Start>()
+            .gives::<RunView>(200),
+        Route::get("/v1/sessions/{session_id}/runs", Action::RunRead, "Lists a session's runs.", of_session)
+            .gives::<Page<RunView>>(200),
+        Route::get("/v1/runs", Action::RunRead, "Lists runs, newest first.", list).gives::<Page<RunView>>(200),
+        Route::get("/v1/runs/{run_id}", Action::RunRead, "Shows a run.", get).gives::<RunView>(200),
+        Route::post("/v1/runs/{run_id}/cancel", Action::RunCancel, "Asks a run to stop.", cancel)
+            .takes::<Stop>()
+            .gives::<RunView>(200),
+    ]
+}
+
+pub(super) fn run(text: &str) -> Result<RunId, Refusal> {
+    parse_id(text, Reason::RunNotFound)
+}
+
+async fn start(
+    State(app): State<App>,
+    OnPassage(passage): OnPassage,
+    Path(id): Path<String>,
+    ask: Mutation<Start>,
+) -> Reply {
+    let by = App::by(&ask.right, Action::RunStart, ask.request)?;
+    let (runs, body, id) = (app.runs.clone(), ask.body, session(&id)?);
+    let queued = detached(&passage.gate().tasks, async move { runs.start(by, id, body).await }).await?;
+    done(StatusCode::ACCEPTED, &queued, &ask.right, &app.published)
+}
+
+async fn input(
+    State(app): State<App>,
+    OnPassage(passage): OnPassage,
+    Path(id): Path<String>,
+    ask: Mutation<Start>,
+) -> Reply {
+    let by = App::by(&ask.right, Action::SessionInput, ask.request)?;
+    let (runs, body, id, org) = (app.runs.clone(), ask.body, session(&id)?, by.org.clone());
+    let mut queued = detached(&passage.gate().tasks, async move { runs.start(by, id, body).await }).await?;
+    queued.view = app.runs.settled(&org, queued.view.run_id, Duration::from_millis(INPUT_WAIT_MS)).await?;
+    done(StatusCode::OK, &queued, &ask.right, &app.published)
+}
+
+async fn of_session(
+    State(app): State<App>,
+    Right(right): Right,
+    Path(id): Path<String>,
+    Query(query): Query<PageQuery>,
+) -> Reply {
+    let org = right.demand(Action::RunRead)?.organisation();
+    let filter = Filter { session: Some(session(&id)?), status: None };
+    ok(&app.runs.list(org, &filter, &query.into())?)
+}
+
+async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<PageQuery>) -> Reply {
+    let org = right.demand(Action::RunRead)?.organisation();
+    ok(&app.runs.list(org, &Filter::default(), &query.into())?)
+}
+
+async fn get(State(app): State<App>, Right(right): Right, Path(id): Path<String>) -> Reply {
+    ok(&app.runs.get(right.demand(Action::RunRead)?.organisation(), run(&id)?)?)
+}
+
+async fn cancel(
+    State(app): State<App>,
+    OnPassage(passage): OnPassage,
+    Path(id): Path<String>,
+    ask: Mutation<Stop>,
+) -> Reply {
+    let by = App::by(&ask.right, Action::RunCancel, ask.request)?;
+    let (runs, body, id) = (app.runs.clone(), ask.body, run(&id)?);
+    let stopped = detached(&passage.gate().tasks, async move { runs.cancel(by, id, body).await }).await?;
+    done(StatusCode::OK, &stopped, &ask.right, &app.published)
+}

@@ -1,0 +1,114 @@
+//! The runner's way to the model providers: the routes choose, the drivers speak.
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, Wish};
+use crate::agent::transcript::{CallText, Message};
+use crate::config::routes::{Asked, ResolvedRoute, Routes};
+use crate::domain::reason::{Reason, Refusal};
+use crate::outbound::providers::{self, Delta, Providers, RequestedCall, ToolSpec};
+
+/// Live pieces that may wait for whoever watches.
+const WAITING_PIECES: usize = 64;
+
+/// Routes and the drivers behind them.
+pub struct RoutedModels {
+    routes: Routes,
+    providers: Providers,
+}
+
+impl RoutedModels {
+    /// Speaks over these drivers.
+    pub fn new(routes: Routes, providers: Providers) -> Self {
+        Self { routes, providers }
+    }
+
+    fn resolve(&self, request: &ModelRequest) -> Result<ResolvedRoute, ModelFailure> {
+        let pinned = Asked { route: Some(&request.route), model: Some(&request.model) };
+        self.routes.choose(pinned, Asked::default()).map_err(|refusal| ModelFailure {
+            code: refusal.reason,
+            detail: refusal.detail,
+            retry_after_ms: None,
+        })
+    }
+}
+
+fn asked(wish: Wish<'_>) -> Asked<'_> {
+    Asked { route: wish.route, model: wish.model }
+}
+
+fn message(message: Message) -> providers::Message {
+    match message {
+        Message::User { text } => providers::Message::User { text },
+        Message::Assistant { text, calls } => {
+            let call = |CallText { provider_id, tool, input }| RequestedCall { provider_id, tool, input };
+            providers::Message::Assistant { text, tool_calls: calls.into_iter().map(call).collect() }
+        }
+        Message::Result { provider_id, ok, text, .. } => {
+            providers::Message::ToolResult { provider_id, ok, output: text }
+        }
+    }
+}
+
+impl ModelCaller for RoutedModels {
+    fn choose(&self, run: Wish<'_>, session: Wish<'_>) -> Result<Choice, Refusal> {
+        let route = self.routes.choose(asked(run), asked(session))?;
+        Ok(Choice {
+            rehearsal: route.is_rehearsal(),
+            driver: route.driver.name().to_owned(),
+            route: route.route_id,
+            model: route.model,
+            chosen_by: route.chosen_by,
+        })
+    }
+
+    fn call(
+        &self,
+        request: ModelRequest,
+        words: mpsc::Sender<String>,
+        stop: CancellationToken,
+    ) -> BoxFuture<'_, Result<ModelAnswer, ModelFailure>> {
+        Box::pin(async move {
+            let route = self.resolve(&request)?;
+            let tool = |tool: super::runner::ToolText| ToolSpec {
+                name: tool.name,
+                description: tool.description,
+                schema: tool.schema,
+            };
+            let request = providers::ModelRequest {
+                model: request.model,
+                system: Some(request.system),
+                messages: request.messages.into_iter().map(message).collect(),
+                tools: request.tools.into_iter().map(tool).collect(),
+                max_output_tokens: route.max_output_tokens,
+            };
+            let (deltas, mut pieces) = mpsc::channel(WAITING_PIECES);
+            let calling = self.providers.call(&route, &request, deltas, stop);
+            let passing = async {
+                while let Some(piece) = pieces.recv().await {
+                    if let Delta::Text(text) = piece {
+                        // A watcher that is slow loses live words; the answer is whole all the same.
+                        let _ = words.try_send(text);
+                    }
+                }
+            };
+            let (answer, ()) = tokio::join!(calling, passing);
+            let answer = answer.map_err(|error| ModelFailure {
+                // A call that broke off within its answer is not made again by itself.
+                code: if error.answer_begun && error.reason.retry() { Reason::ProviderRejected } else { error.reason },
+                detail: error.detail,
+                retry_after_ms: error.retry_after_ms,
+            })?;
+            let call = |RequestedCall { provider_id, tool, input }| CallText { provider_id, tool, input };
+            Ok(ModelAnswer {
+                text: answer.text,
+                reasoning: answer.reasoning,
+                calls: answer.tool_calls.into_iter().map(call).collect(),
+                stop: answer.stop,
+                usage: answer.usage,
+            })
+        })
+    }
+}
