@@ -375,3 +375,40 @@ fn an_approved_command_cannot_read_the_admin_token_or_the_signing_key() {
     assert!(finished.iter().any(|line| line.contains("ermission denied") || line.contains("No such file")));
     assert!(daemon.stop().success());
 }
+
+#[test]
+fn quickstart_ends_with_an_approved_call_a_verified_receipt_and_a_copy_that_does_not_verify() {
+    let temporary = tempfile::tempdir().unwrap();
+    let out = Command::new(BINARY).arg("quickstart").env("TMPDIR", temporary.path()).stdin(Stdio::null()).output();
+    let out = out.unwrap();
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success(), "{told}");
+    for words in ["approved", "The approved call ran", "receipt of the approval is verified", "it is invalid"] {
+        assert!(told.contains(words), "{words:?} is missing in {told}");
+    }
+    let kept = std::fs::read_dir(temporary.path()).unwrap().next().unwrap().unwrap().path();
+    let verdict = |root: &str| Command::new(BINARY).arg("verify").arg(kept.join(root)).output().unwrap().status.code();
+    assert_eq!((verdict("state"), verdict("copy")), (Some(0), Some(1)));
+}
+
+#[test]
+fn client_verbs_find_the_daemon_and_tell_codes_and_exit_codes() {
+    let house = House::new();
+    let client = |words: &[&str]| {
+        let mut command = Command::new(BINARY);
+        command.args(words).arg("--state-root").arg(house.state());
+        let out = command.output().unwrap();
+        (out.status.code(), String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap())
+    };
+    assert_eq!(client(&["status"]).0, Some(3), "without a daemon");
+    let daemon = house.start();
+    assert_eq!(client(&["status"]).0, Some(0));
+    let (code, session, _) = client(&["sessions", "create", "--title", "by hand"]);
+    assert_eq!(code, Some(0));
+    let session: serde_json::Value = serde_json::from_str(&session).unwrap();
+    assert_eq!(client(&["sessions", "get", session["session_id"].as_str().unwrap()]).0, Some(0));
+    let (code, _, told) = client(&["sessions", "get", "session_01ARZ3NDEKTSV4RRFFQ69G5FAV"]);
+    assert!(code == Some(1) && told.contains("session.not_found") && told.contains("next:"), "{told}");
+    assert_eq!(client(&["sessions", "dance"]).0, Some(2));
+    assert!(daemon.stop().success());
+}

@@ -1,6 +1,9 @@
 //! The verbs: one file each. What a verb prints goes through `output`.
 
+mod client;
 mod output;
+mod quickstart;
+mod remote;
 mod verify;
 
 use std::process::ExitCode;
@@ -14,16 +17,39 @@ use crate::domain::reason::{Reason, Refusal};
 #[derive(Debug, Parser)]
 #[command(name = "chancery", version)]
 struct Cli {
+    #[command(flatten)]
+    client: client::ClientArgs,
     #[command(subcommand)]
     verb: Verb,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Shows in a minute what Chancery is for, on a state root of its own.
+    Quickstart,
     /// Serves a state root on a loopback address.
     Serve(Box<ServeArgs>),
     /// Verifies a state root or a receipt, offline.
     Verify(verify::VerifyArgs),
+    /// How the daemon stands.
+    Status,
+    /// The receipt of a line of the journal.
+    Receipt {
+        /// Its sequence number.
+        seq: u64,
+    },
+    /// Sessions.
+    #[command(subcommand)]
+    Sessions(remote::Sessions),
+    /// Runs.
+    #[command(subcommand)]
+    Runs(remote::Runs),
+    /// Approvals.
+    #[command(subcommand)]
+    Approvals(remote::Approvals),
+    /// The journal.
+    #[command(subcommand)]
+    Journal(remote::Journal),
 }
 
 /// Runs the command line of this process.
@@ -31,7 +57,16 @@ pub fn main() -> ExitCode {
     if let Some(code) = crate::daemon::confined_child() {
         return code;
     }
-    match Cli::parse().verb {
+    let cli = Cli::parse();
+    let client = &cli.client;
+    match cli.verb {
+        Verb::Quickstart => quickstart::run(),
+        Verb::Status => remote::status(client),
+        Verb::Receipt { seq } => remote::receipt(client, seq),
+        Verb::Sessions(verb) => remote::sessions(client, &verb),
+        Verb::Runs(verb) => remote::runs(client, &verb),
+        Verb::Approvals(verb) => remote::approvals(client, &verb),
+        Verb::Journal(verb) => remote::journal(client, &verb),
         Verb::Serve(args) => serve(&args),
         Verb::Verify(args) => verify::run(&args),
     }

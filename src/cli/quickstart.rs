@@ -1,0 +1,227 @@
+//! `chancery quickstart`: the whole story in one minute, on a state root of its own: an agent reads a file, asks to run a
+//! command, is allowed, runs it; the receipt verifies, the state root verifies, and a copy with one changed byte does not.
+
+use std::io::{BufRead as _, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::{Client, Trouble, read_token};
+use super::output::{escape, talk};
+use crate::journal::layout;
+use crate::journal::note::parse_verifier_key;
+use crate::journal::proof::Receipt;
+use crate::journal::verify::{Verdict, verify};
+use crate::platform::disk::{Disk, Open, read_bounded, replace_atomically};
+use crate::platform::entropy::{Entropy as _, SystemEntropy};
+use crate::platform::files::Folder;
+
+const NOTES: &[u8] = b"Three things to remember: the journal is text, seals are signatures, and nothing is trusted.\n";
+const SCRIPT: &[u8] = br#"version = 1
+[[turns]]
+steps = [{ text = "I read the notes first." }, { call = "read_file", input = { path = "notes.txt" } }]
+[[turns]]
+steps = [{ text = "Now I count their words." }, { call = "bash", input = { command = "wc -w notes.txt" } }]
+[[turns]]
+steps = [{ text = "The notes are read and counted." }]
+"#;
+const ROUTES: &[u8] =
+    b"version = 1\n[routes.rehearsal]\ndriver = \"rehearsal\"\ndefault_model = \"rehearsal\"\nscript = \"script.toml\"\n";
+const STEP: Duration = Duration::from_millis(50);
+/// Steps to wait for the daemon or a run: twenty seconds.
+const STEPS: u32 = 400;
+
+/// Ends the daemon whatever happens.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs the verb.
+pub fn run() -> ExitCode {
+    match play() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            talk(&format!("quickstart failed: {}", escape(&why)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn said(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Unreachable(why) => why,
+        Trouble::Problem(problem) => problem["detail"].as_str().unwrap_or("the daemon refused").to_owned(),
+    }
+}
+
+fn io(what: &str) -> impl FnOnce(std::io::Error) -> String {
+    let what = what.to_owned();
+    move |error| format!("{what}: {error}")
+}
+
+fn play() -> Result<(), String> {
+    let home = std::env::temp_dir().join(format!("chancery-quickstart-{:08x}", SystemEntropy::default().u128() as u32));
+    let folder = Folder::create(&home).map_err(io("making a folder"))?;
+    folder.create_dir("work").map_err(io("making a folder"))?;
+    for (place, name, content) in
+        [("work", "notes.txt", NOTES), ("", "script.toml", SCRIPT), ("", "routes.toml", ROUTES)]
+    {
+        replace_atomically(&folder, place, name, content).map_err(io(name))?;
+    }
+    talk(&format!("Everything is in {} and stays there.", home.display()));
+    let mut daemon = start(&home)?;
+    let client = connect(&home, &mut daemon)?;
+    let session = client.post("/v1/sessions", &json!({ "title": "quickstart" })).map_err(said)?;
+    let path = format!("/v1/sessions/{}/runs", session["session_id"].as_str().unwrap_or_default());
+    let run = client.post(&path, &json!({ "content": "Read the notes and count their words." })).map_err(said)?;
+    let run = run["run_id"].as_str().unwrap_or_default().to_owned();
+    talk(&format!("An agent works: {run}. It is a rehearsal: a script answers in place of a model."));
+    let waiting = wait(&client, &run, "waiting_for_approval")?;
+    let approval = decide(&client, waiting["approval_id"].as_str().unwrap_or_default())?;
+    let done = wait(&client, &run, "completed")?;
+    talk(&format!(
+        "The approved call ran, and the agent said: {}",
+        escape(done["output"].as_str().unwrap_or_default())
+    ));
+    let seq = approval["ended_seq"].as_u64().ok_or("the approval names no record")?;
+    let receipt: Receipt = serde_json::from_value(client.get(&format!("/v1/journal/proof?seq={seq}")).map_err(said)?)
+        .map_err(|error| error.to_string())?;
+    let text = serde_json::to_string_pretty(&receipt).map_err(|error| error.to_string())?;
+    replace_atomically(&folder, "", "receipt.json", text.as_bytes()).map_err(io("receipt.json"))?;
+    stop(daemon)?;
+    prove(&home, &folder, &receipt)
+}
+
+fn start(home: &Path) -> Result<Daemon, String> {
+    let binary = std::env::current_exe().map_err(io("finding this program"))?;
+    let mut command = Command::new(binary);
+    command.args(["serve", "--bind", "127.0.0.1:0", "--state-root"]).arg(home.join("state"));
+    command.arg("--workspace-root").arg(home.join("work")).arg("--routes-file").arg(home.join("routes.toml"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CHANCERY_")) {
+        command.env_remove(name);
+    }
+    if !crate::daemon::can_confine() {
+        talk("This machine cannot confine commands; the fixed, harmless script runs without the sandbox.");
+        command.args(["--tool-sandbox", "off"]);
+    }
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    child.map(Daemon).map_err(io("starting the daemon"))
+}
+
+fn connect(home: &Path, daemon: &mut Daemon) -> Result<Client, String> {
+    let state = home.join("state");
+    for _ in 0..STEPS {
+        if let Ok(Some(status)) = daemon.0.try_wait() {
+            return Err(format!("the daemon ended: {status}"));
+        }
+        let file = Folder::open(&state).and_then(|folder| read_bounded(&folder, "daemon.json", 64 << 10));
+        let said: Value = file.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        if let (Some(address), Ok(token)) = (said["address"].as_str(), read_token(&state.join("tokens/admin.token"))) {
+            talk(&format!("A daemon serves {address}; its token is in {}.", state.join("tokens").display()));
+            return Ok(Client::new(address.to_owned(), token));
+        }
+        std::thread::sleep(STEP);
+    }
+    Err("the daemon does not serve".to_owned())
+}
+
+fn wait(client: &Client, run: &str, status: &str) -> Result<Value, String> {
+    for _ in 0..STEPS {
+        let view = client.get(&format!("/v1/runs/{run}")).map_err(said)?;
+        if view["status"] == status {
+            return Ok(view);
+        }
+        if ["failed", "interrupted", "cancelled"].iter().any(|end| view["status"] == *end) {
+            return Err(format!("the run ended otherwise: {view}"));
+        }
+        std::thread::sleep(STEP);
+    }
+    Err(format!("the run does not become {status}"))
+}
+
+/// Shows the card and decides: a person on a terminal, else the program itself.
+fn decide(client: &Client, id: &str) -> Result<Value, String> {
+    let path = format!("/v1/approvals/{id}");
+    let approval = client.get(&path).map_err(said)?;
+    talk("It asks to make this call:");
+    approval["card"].as_str().unwrap_or_default().lines().for_each(|line| talk(&format!("  | {}", escape(line))));
+    let allowed = if std::io::stdin().is_terminal() {
+        talk("Allow it? [y/N]");
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer).map_err(io("reading the answer"))?;
+        matches!(answer.trim(), "y" | "Y" | "yes")
+    } else {
+        talk("There is no terminal, so quickstart itself allows it through the interface.");
+        true
+    };
+    let decision = if allowed { "allow" } else { "deny" };
+    let body = json!({ "decision": decision, "call_hash": approval["call_hash"], "card_hash": approval["card_hash"] });
+    let decided = client.post(&format!("{path}/decision"), &body).map_err(said)?;
+    if allowed {
+        talk("It is approved, bound to the hashes of exactly this call and this card.");
+        Ok(decided)
+    } else {
+        Err("you denied the call, so there is nothing more to show".to_owned())
+    }
+}
+
+fn stop(mut daemon: Daemon) -> Result<(), String> {
+    let pid = rustix::process::Pid::from_child(&daemon.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|error| error.to_string())?;
+    let status = daemon.0.wait().map_err(io("waiting for the daemon"))?;
+    if status.success() { Ok(()) } else { Err(format!("the daemon stopped badly: {status}")) }
+}
+
+/// Verifies receipt and state root, and shows that a copy with one changed byte does not verify.
+fn prove(home: &Path, folder: &Folder, receipt: &Receipt) -> Result<(), String> {
+    let state = Folder::open(&home.join("state")).map_err(io("state"))?;
+    let report = verify(&state, false);
+    let (_, key) = parse_verifier_key(&report.key).ok_or("the state root names no key")?;
+    receipt.verify(&key).map_err(|fault| format!("the receipt does not verify: {fault}"))?;
+    talk(&format!("The receipt of the approval is verified: {}", home.join("receipt.json").display()));
+    if report.verdict != Verdict::Valid {
+        return Err(format!("the state root does not verify: {:?}", report.verdict));
+    }
+    talk(&format!("The state root is verified: {} lines under {} seals.", report.lines, report.seals));
+    let copy = copy(&state, folder, home)?;
+    let path = layout::segment_path(0);
+    let file = copy.open(&path, Open::Write).map_err(io(&path))?;
+    let at = read_bounded(&copy, &path, 64 << 20)
+        .ok()
+        .and_then(|bytes| memchr::memmem::find(&bytes, b"quickstart"))
+        .ok_or("the record is not found")?;
+    file.write_at(at as u64, b"Q").map_err(io(&path))?;
+    let changed = verify(&copy, false).verdict;
+    let Verdict::Invalid { file, offset, why, .. } = changed else {
+        return Err("a changed byte was not noticed".to_owned());
+    };
+    talk(&format!("In a copy, one byte was changed; it is invalid: {file}, byte {offset}: {why}."));
+    let verb = format!("chancery verify {}", home.join("state").display());
+    talk(&format!("See for yourself: {verb}"));
+    Ok(())
+}
+
+/// Copies what verification reads.
+fn copy(state: &Folder, folder: &Folder, home: &Path) -> Result<Folder, String> {
+    folder.create_dir("copy").map_err(io("copy"))?;
+    let target: PathBuf = home.join("copy");
+    let copy = Folder::open(&target).map_err(io("copy"))?;
+    for place in [layout::FOLDER, layout::QUARANTINE] {
+        copy.create_dir(place).map_err(io(place))?;
+    }
+    let root = read_bounded(state, layout::STATE_ROOT, 1 << 20).map_err(io(layout::STATE_ROOT))?;
+    replace_atomically(&copy, "", layout::STATE_ROOT, &root).map_err(io(layout::STATE_ROOT))?;
+    for entry in state.list(layout::FOLDER).map_err(io(layout::FOLDER))?.into_iter().filter(|entry| entry.plain) {
+        let path = format!("{}/{}", layout::FOLDER, entry.name);
+        let bytes = read_bounded(state, &path, 1 << 30).map_err(io(&path))?;
+        replace_atomically(&copy, layout::FOLDER, &entry.name, &bytes).map_err(io(&path))?;
+    }
+    Ok(copy)
+}
