@@ -1,0 +1,305 @@
+#!/usr/bin/env python3
+"""Verifies a Chancery state root or receipt without any of its code.
+
+Usage: verify_journal.py PATH [--key VERIFIER_KEY]
+Needs the package `cryptography`. Exit code: 0 valid, 1 invalid, 2 no such path, 3 unverifiable.
+Reads a state root that no daemon writes at the moment.
+"""
+import base64
+import hashlib
+import json
+import os
+import sys
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+DASH = "\u2014 "
+
+
+class Invalid(Exception):
+    pass
+
+
+class Unverifiable(Exception):
+    pass
+
+
+def sha(data):
+    return hashlib.sha256(data).digest()
+
+
+def leaf(line):
+    return sha(b"\0" + line)
+
+
+def node(left, right):
+    return sha(b"\1" + left + right)
+
+
+def strict_b64(text):
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise Invalid("base64 is not canonical")
+    return data
+
+
+class Tree:
+    def __init__(self, size=0, roots=()):
+        self.size, self.roots = size, list(roots)
+        if len(self.roots) != bin(size).count("1"):
+            raise Invalid("the frontier does not fit its size")
+
+    def push(self, h):
+        n = self.size
+        while n & 1:
+            h = node(self.roots.pop(), h)
+            n >>= 1
+        self.roots.append(h)
+        self.size += 1
+
+    def root(self):
+        if not self.roots:
+            return sha(b"")
+        h = self.roots[-1]
+        for left in reversed(self.roots[:-1]):
+            h = node(left, h)
+        return h
+
+
+class Note:
+    def __init__(self, text):
+        try:
+            head, tail = text.split("\n\n")
+            self.origin, size, root = head.split("\n")
+            self.size, self.root = int(size), strict_b64(root)
+            if str(self.size) != size or not tail.endswith("\n"):
+                raise ValueError
+            self.signed = (head + "\n").encode()
+            self.signatures = []
+            for line in tail[:-1].split("\n"):
+                name, blob = line.removeprefix(DASH).split(" ")
+                blob = strict_b64(blob)
+                if not line.startswith(DASH) or name != self.origin or len(blob) != 68:
+                    raise ValueError
+                self.signatures.append((blob[:4], blob[4:]))
+        except (ValueError, Invalid) as fault:
+            raise Invalid("a note is not canonical") from fault
+        self.text = text
+
+    def signed_by(self, key):
+        wanted = sha(self.origin.encode() + b"\n\1" + key)[:4]
+        for key_id, signature in self.signatures:
+            if key_id == wanted:
+                try:
+                    Ed25519PublicKey.from_public_bytes(key).verify(signature, self.signed)
+                    return True
+                except InvalidSignature:
+                    return False
+        return False
+
+
+class Keys:
+    """The keys of state-root.json, walked from the pin."""
+
+    def __init__(self, root):
+        self.links = []
+        for entry in root["keys"]:
+            key, origin = strict_b64(entry["public_key"]), f"chancery/{root['id']}/{entry['epoch']}"
+            handover = False
+            if not self.links:
+                if "note" in entry or entry["from_seq"] != 0:
+                    raise Invalid("the pin is not the first key")
+            else:
+                before, note = self.links[-1], Note(entry["note"])
+                good = note.origin == before[1] and note.signed_by(before[2]) and entry["from_seq"] >= before[0]
+                if origin == before[1]:
+                    handover = True
+                    good = good and note.signed_by(key) and note.size == entry["from_seq"] and len(note.signatures) == 2
+                else:
+                    good = good and note.size < entry["from_seq"]
+                if not good:
+                    raise Invalid("a key is not introduced by the key before it")
+            self.links.append((entry["from_seq"], origin, key, handover))
+
+    def accepts(self, note):
+        for from_seq, origin, key, handover in reversed(self.links):
+            if from_seq <= note.size:
+                wanted = 2 if handover and from_seq == note.size else 1
+                return note.origin == origin and len(note.signatures) == wanted and note.signed_by(key)
+        return False
+
+
+def unique(pairs):
+    found = {}
+    for name, value in pairs:
+        if name in found:
+            raise Invalid(f"the key {name} is repeated")
+        if value is None:
+            raise Invalid(f"the key {name} is null")
+        found[name] = value
+    return found
+
+
+def compact(value):
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+HEAD_KEYS = ["seq", "at_ms", "mono_ms", "kind", "v", "org", "stream", "project", "subject", "actor", "on_behalf_of",
+             "ctx", "request", "cause", "reason", "data"]
+
+
+def check_record(line, seq, first_seq):
+    record = json.loads(line, object_pairs_hook=unique)
+    if compact(record) != line:
+        raise Invalid(f"record {seq} is not compact")
+    order = [HEAD_KEYS.index(name) for name in record if name in HEAD_KEYS]
+    if len(order) != len(record) or order != sorted(order) or record["seq"] != seq:
+        raise Invalid(f"record {seq} has other keys, or in another order")
+    if len(line) > 1 << 20 or record["ctx"] < first_seq or (record["ctx"] == seq) != (record["kind"] == "context.set"):
+        raise Invalid(f"record {seq} passes a limit or names a context outside its segment")
+
+
+def render_seal(note):
+    text = note.text.replace("\n", "\\n")
+    return f'{{"seq":{note.size},"seal":"{text}"}}'.encode()
+
+
+def read_header(line, path):
+    body = json.loads(line, object_pairs_hook=unique)
+    segment = body["segment"]
+    if list(body) != ["segment"] or compact(body) != line:
+        raise Invalid(f"{path}: the header is not canonical")
+    if segment["format"] > 1:
+        raise Unverifiable(f"{path}: format {segment['format']} is newer")
+    note = Note(segment["checkpoint"]) if "checkpoint" in segment else None
+    tree = Tree(note.size if note else 0, [strict_b64(root) for root in segment["frontier"]])
+    if note and tree.root() != note.root:
+        raise Invalid(f"{path}: the frontier does not hash to the checkpoint")
+    if note:
+        tree.push(leaf(render_seal(note)))
+    if segment["first_seq"] != tree.size:
+        raise Invalid(f"{path}: the header's numbers do not agree")
+    return segment, note, tree
+
+
+def verify_segment(path, name, last, keys, root, seals):
+    data = open(path, "rb").read()
+    line, _, rest = data.partition(b"\n")
+    segment, note, tree = read_header(line, name)
+    if (note.text if note else None) != (last.text if last else None) or segment["root_id"] != root["id"]:
+        raise Invalid(f"{name}: the header does not continue the segment before")
+    if name != f"{segment['first_seq']:020}.jsonl":
+        raise Invalid(f"{name}: the name is not the first sequence number")
+    records, lines = 0, rest.split(b"\n")
+    for index, line in enumerate(lines):
+        if not line:
+            if records or any(lines[index:]):
+                raise_open(lines[index:], records, name)
+            return last, tree
+        seq = tree.size
+        if line.startswith(b'{"seq":%d,"seal":"' % seq):
+            seal = Note(json.loads(line, object_pairs_hook=unique)["seal"])
+            if render_seal(seal) != line or seal.size != seq or seal.root != tree.root() or not records:
+                raise Invalid(f"{name}: seal {seq} does not match the lines before it")
+            if not keys.accepts(seal):
+                raise Invalid(f"{name}: the signature of seal {seq} is not valid")
+            seals[seal.size] = seal.root
+            last, records = seal, 0
+        else:
+            try:
+                check_record(line, seq, segment["first_seq"])
+            except (ValueError, KeyError) as fault:
+                raise Invalid(f"{name}: line {seq} is no record: {fault}") from fault
+            records += 1
+        tree.push(leaf(line))
+    if records:
+        raise Unverifiable(f"{name}: lines stand behind the newest seal")
+    return last, tree
+
+
+def raise_open(rest, records, name):
+    if records and not any(rest):
+        raise Unverifiable(f"{name}: lines stand behind the newest seal")
+    raise Invalid(f"{name}: padding holds other bytes than newlines")
+
+
+def verify_root(path, key):
+    root = json.load(open(os.path.join(path, "state-root.json"), "rb"), object_pairs_hook=unique)
+    if root["format"] > 1:
+        raise Unverifiable("the state root is of a newer format")
+    keys, folder = Keys(root), os.path.join(path, "journal")
+    if key is not None and key != keys.links[0][2]:
+        raise Unverifiable("the pinned key is not the key given")
+    names = sorted(os.listdir(folder))
+    segments = [name for name in names if name.endswith(".jsonl")]
+    for name in names:
+        if name not in segments and name not in ("acked", "next", "quarantine"):
+            raise Invalid(f"{name}: nothing but the journal's files may stand here")
+    last, tree, seals = None, Tree(), {0: sha(b"")}
+    for name in segments:
+        last, tree = verify_segment(os.path.join(folder, name), name, last, keys, root, seals)
+    slots = open(os.path.join(folder, "acked"), "rb").read() if "acked" in names else b""
+    if len(slots) != 8192:
+        raise Invalid("acked is missing or has another length")
+    for slot in (slots[:4096], slots[4096:]):
+        note = Note(slot.rstrip(b"\n").decode() + "\n")
+        if note.text.encode().ljust(4096, b"\n") != slot or not keys.accepts(note) or seals.get(note.size) != note.root:
+            raise Invalid("a slot of acked is no canonical note over a prefix of the journal")
+    return f"valid: {tree.size} lines in {len(segments)} segments"
+
+
+def verify_receipt(path, key):
+    receipt = json.load(open(path, encoding="utf-8"))
+    note, line = Note(receipt["note"]), receipt["line"].encode()
+    index, size, h = receipt["seq"], receipt["tree_size"], leaf(line)
+    if note.size != size or index >= size or json.loads(line)["seq"] != index:
+        raise Invalid("the receipt's numbers do not agree")
+    last = size - 1
+    for sibling in map(strict_b64, receipt["hashes"]):
+        if last == 0:
+            raise Invalid("the proof is too long")
+        if index & 1 or index == last:
+            h = node(sibling, h)
+            while not index & 1 and index:
+                index, last = index >> 1, last >> 1
+        else:
+            h = node(h, sibling)
+        index, last = index >> 1, last >> 1
+    if last or h != note.root:
+        raise Invalid("the hashes do not lead to the root that the note signs")
+    if key is None:
+        raise Unverifiable("--key is needed to say who signed")
+    if not note.signed_by(key):
+        raise Invalid("the note is not signed by the key")
+    return f"valid: line {receipt['seq']} is in the tree of {size} lines"
+
+
+def main(arguments):
+    key = None
+    if "--key" in arguments:
+        at = arguments.index("--key")
+        key = strict_b64(arguments[at + 1].split("+", 2)[2])[1:]
+        del arguments[at:at + 2]
+    if len(arguments) != 1 or not os.path.exists(arguments[0]):
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        print((verify_root if os.path.isdir(arguments[0]) else verify_receipt)(arguments[0], key))
+        return 0
+    except Invalid as fault:
+        print(f"invalid: {fault}")
+        return 1
+    except Unverifiable as fault:
+        print(f"unverifiable: {fault}")
+        return 3
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as fault:
+        print(f"invalid: not of the documented form: {fault}")
+        return 1
+    except OSError as fault:
+        print(f"unverifiable: {fault}")
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
