@@ -7,6 +7,7 @@ pub mod disk;
 pub mod entropy;
 pub mod files;
 pub mod keyed;
+pub mod log_pipe;
 pub mod private_file;
 pub mod processes;
 pub mod rotated_log;
