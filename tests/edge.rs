@@ -673,7 +673,9 @@ async fn a_refusal_that_comes_before_the_body_announces_the_end_and_hears_the_cl
     // A body that was read leaves the connection as it was.
     let mut client = door.connect().await;
     for _ in 0..2 {
-        client.send(&post("/v1/notes", ADMIN, "", "{\"text\":\"a\"}")).await;
+        let headers =
+            format!("Authorization: Bearer {ADMIN}\r\nContent-Type: application/json\r\nContent-Length: 12\r\n");
+        client.send(&raw("POST", "/v1/notes", &door.host, &headers, "{\"text\":\"a\"}")).await;
         let answer = client.answer().await;
         assert_eq!((answer.status, answer.header("connection")), (201, None), "{answer:?}");
     }

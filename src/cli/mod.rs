@@ -89,8 +89,8 @@ fn serve(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let built = LogPipe::stderr()
-        .and_then(|log| Ok((log, tokio::runtime::Builder::new_multi_thread().enable_all().build()?)));
+    let built =
+        LogPipe::stderr().and_then(|log| Ok((log, tokio::runtime::Builder::new_multi_thread().enable_all().build()?)));
     let (log, runtime) = match built {
         Ok(built) => built,
         Err(error) => return output::refusal(&Refusal::new(Reason::InternalError, error.to_string())),

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use ulid::Ulid;
 
 use super::agents::Agents;
+use super::signals::Signals;
 use crate::config::settings::{AuthMode, Bind, ServeSettings};
 use crate::domain::command::Command;
 use crate::domain::context::{DaemonStarted, DaemonStopped};
@@ -102,6 +103,8 @@ fn take(
 }
 
 async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
+    let mut signals = Signals::listen()
+        .map_err(|error| Refusal::new(Reason::InternalError, format!("listening for signals: {error}")))?;
     let House { agents, root, opened, clock, entropy, boot_id } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
@@ -150,10 +153,20 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     tasks.spawn(accept(listener, edge));
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
-    signalled().await;
-    stop_runs(&runner, &commands).await;
-    drain(&tasks, &root, &snapshots, begun).await;
-    note(&clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await?;
+    signals.next().await;
+    let ending = async {
+        stop_runs(&runner, &commands).await;
+        drain(&tasks, &root, &snapshots, begun).await;
+        note(&clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await
+    };
+    tokio::select! {
+        ended = ending => ended?,
+        () = signals.next() => {
+            // Safe at any moment: what was acknowledged is on disk, and the next start settles the rest.
+            tracing::warn!("a second signal cuts the drain short");
+            return Ok(());
+        }
+    }
     let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
     let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
     drop((log, root));
@@ -287,16 +300,4 @@ fn write_daemon_file(root: &StateRoot, bound: &Bind, boot_id: BootId) -> Result<
     });
     let written = replace_atomically(root.folder.as_ref(), "", DAEMON_FILE, format!("{text}\n").as_bytes());
     written.map_err(|error| Refusal::new(Reason::StorageFull, error.to_string()))
-}
-
-/// Waits for a signal to end.
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
 }

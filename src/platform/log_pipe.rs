@@ -88,7 +88,10 @@ fn write(mut out: impl std::io::Write, lines: &Receiver<Item>, dropped: &AtomicU
         }
         let count = dropped.swap(0, Ordering::Relaxed);
         if count > 0 {
-            let _ = writeln!(out, "{{\"level\":\"WARN\",\"fields\":{{\"message\":\"log lines were dropped\",\"count\":{count}}}}}");
+            let _ = writeln!(
+                out,
+                "{{\"level\":\"WARN\",\"fields\":{{\"message\":\"log lines were dropped\",\"count\":{count}}}}}"
+            );
         }
     }
 }
@@ -131,7 +134,11 @@ mod tests {
         let text = String::from_utf8(full.taken.lock().unwrap().clone()).unwrap();
         let written = text.lines().filter(|line| *line == "line").count();
         assert!((QUEUE_LINES..=QUEUE_LINES + 1).contains(&written), "{written}");
-        assert!(text.contains(&format!("\"count\":{}", QUEUE_LINES + 100 - written)), "{}", text.lines().nth(1).unwrap());
+        assert!(
+            text.contains(&format!("\"count\":{}", QUEUE_LINES + 100 - written)),
+            "{}",
+            text.lines().nth(1).unwrap()
+        );
     }
 
     #[test]

@@ -124,12 +124,24 @@ def drains(house):
     lost = [name for name in made if name.encode() not in text]
     h.demand(made and not lost, f"{len(lost)} acknowledged sessions are gone after drains")
     daemon.process.send_signal(signal.SIGHUP)
+    h.demand(daemon.process.wait(5) == 0, "a terminal that goes away ends the daemon badly")
+    # A second signal cuts the drain short; the command's processes end all the same.
+    daemon, run = working(house)
+    name = daemon.create()
+    daemon.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
-    survived = daemon.process.poll() is None
-    if survived:
-        daemon.stop()
+    h.demand(daemon.process.poll() is None, "the drain was over before the second signal")
+    again = daemon.stop(2)[1]
+    h.until(2, "the command's processes are gone", lambda: not sleepers())
+    daemon = house.start()
+    h.demand(daemon.get(f"/v1/sessions/{name}").status == 200, "a session is gone after a drain that was cut short")
+    h.until(20, "the run ends", lambda: ended(daemon, run))
+    daemon.stop()
     house.demand_valid()
-    return f"idle with open streams: {seconds:.2f} s; under load: {slowest:.2f} s, all {len(made)} acknowledged sessions are there (SIGHUP {'changes nothing' if survived else 'ENDS THE DAEMON'})"
+    return (
+        f"idle with open streams: {seconds:.2f} s; under load: {slowest:.2f} s, all {len(made)} acknowledged sessions are "
+        f"there; SIGHUP drains too; a second signal ends at once ({again:.2f} s)"
+    )
 
 
 def latency(daemon, count=60):
