@@ -38,7 +38,7 @@ use crate::platform::keyed::FingerprintKey;
 use crate::platform::private_file;
 use crate::platform::tasks::Tasks;
 use crate::services::authority::Role;
-use crate::services::clerk::Clerk;
+use crate::services::clerk::{Clerk, ClerkThread};
 use crate::services::desk::{Desk, Lane, WritePath};
 use crate::services::opening::{Found, Opened, Opening, open};
 use crate::services::runner::Runner;
@@ -103,8 +103,7 @@ fn take(
 }
 
 async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
-    let mut signals = Signals::listen()
-        .map_err(|error| Refusal::new(Reason::InternalError, format!("listening for signals: {error}")))?;
+    let mut signals = Signals::listen()?;
     let House { agents, root, opened, clock, entropy, boot_id } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
@@ -154,22 +153,40 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
     signals.next().await;
+    if !wind_down((&runner, &commands), (&tasks, &root, &snapshots, begun), (&clerk, boot_id), &mut signals).await? {
+        return Ok(());
+    }
+    let closed = close(thread).await;
+    drop((log, root));
+    closed
+}
+
+/// Ends runs, tasks and door in order. False where a further signal cut it short: safe at any moment, for what was
+/// acknowledged is on disk, and the next start settles the rest.
+async fn wind_down(
+    (runner, commands): (&Runner, &Tasks),
+    (tasks, root, snapshots, begun): (&Tasks, &StateRoot, &Snapshotter, u64),
+    (clerk, boot_id): (&Clerk, BootId),
+    signals: &mut Signals,
+) -> Result<bool, Refusal> {
     let ending = async {
-        stop_runs(&runner, &commands).await;
-        drain(&tasks, &root, &snapshots, begun).await;
-        note(&clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await
+        stop_runs(runner, commands).await;
+        drain(tasks, root, snapshots, begun).await;
+        note(clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await
     };
     tokio::select! {
-        ended = ending => ended?,
+        ended = ending => ended.map(|()| true),
         () = signals.next() => {
-            // Safe at any moment: what was acknowledged is on disk, and the next start settles the rest.
             tracing::warn!("a second signal cuts the drain short");
-            return Ok(());
+            Ok(false)
         }
     }
+}
+
+/// Ends the clerk and closes the journal.
+async fn close(thread: ClerkThread) -> Result<(), Refusal> {
     let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
     let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
-    drop((log, root));
     closed.unwrap_or_else(|| Err(WriteError::Poisoned("the clerk's thread did not end well".to_owned())))?;
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::domain::reason::{Reason, Refusal};
+
 /// Signals that end a daemon: a terminal that goes away is one of them.
 pub(super) struct Signals {
     terminate: Signal,
@@ -11,11 +13,14 @@ pub(super) struct Signals {
 
 impl Signals {
     /// From now on these signals no longer end the process by themselves.
-    pub(super) fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> Result<Self, Refusal> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Refusal::new(Reason::InternalError, format!("listening for signals: {error}")))
+        };
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
         })
     }
 
