@@ -8,6 +8,7 @@ pub mod entropy;
 pub mod files;
 pub mod keyed;
 pub mod log_pipe;
+pub mod own_process;
 pub mod private_file;
 pub mod processes;
 pub mod rotated_log;

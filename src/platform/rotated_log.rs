@@ -45,7 +45,7 @@ impl RotatedLog {
         buffer.extend_from_slice(line);
         buffer.push(b'\n');
         let closed = if self.bytes > 0 && self.bytes + buffer.len() as u64 > self.limit_bytes {
-            Some(self.rotate()?)
+            self.close_full()?
         } else {
             None
         };
@@ -58,6 +58,15 @@ impl RotatedLog {
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".{number}"));
         name.into()
+    }
+
+    /// Closes the full file. Where an earlier attempt got as far as its new name, only the next file is missing.
+    fn close_full(&mut self) -> io::Result<Option<ClosedChunk>> {
+        if self.path.try_exists()? {
+            return self.rotate().map(Some);
+        }
+        (self.file, self.bytes) = open_append(&self.path)?;
+        Ok(None)
     }
 
     fn rotate(&mut self) -> io::Result<ClosedChunk> {
@@ -100,6 +109,18 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "line 0006\nline 0007\n");
         assert_eq!(std::fs::read_to_string(log.numbered(1)).unwrap(), "line 0004\nline 0005\n");
         assert!(!log.numbered(3).exists());
+    }
+
+    #[test]
+    fn a_log_whose_next_file_could_not_be_made_goes_on_when_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = RotatedLog::open(&path, 20, 2).unwrap();
+        log.append(b"0123456789abcdef").unwrap();
+        // As a rotation leaves it that renamed the file and then had no descriptor for the next one.
+        std::fs::rename(&path, folder.path().join("log.1")).unwrap();
+        assert_eq!(log.append(b"first of the next").unwrap(), None);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "first of the next\n");
     }
 
     #[test]

@@ -57,6 +57,7 @@ enum NameChange {
     Link(String, usize),
     Unlink(String),
     Rename(String, String, usize),
+    Folder(String),
 }
 
 #[derive(Debug)]
@@ -65,7 +66,8 @@ struct State {
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     unsynced_names: Vec<NameChange>,
-    folders: Vec<String>,
+    folders: BTreeSet<String>,
+    durable_folders: BTreeSet<String>,
     fault: Fault,
     operations: u64,
     syncs: u64,
@@ -147,7 +149,13 @@ fn apply_name(names: &mut BTreeMap<String, usize>, change: &NameChange) {
             names.remove(from);
             names.insert(to.clone(), *file);
         }
+        NameChange::Folder(_) => {}
     }
+}
+
+/// Whether each folder on the way to a file is among these.
+fn reachable(folders: &BTreeSet<String>, path: &str) -> bool {
+    path.match_indices('/').all(|(end, _)| folders.contains(&path[..end]))
 }
 
 impl SimDisk {
@@ -158,7 +166,8 @@ impl SimDisk {
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             unsynced_names: Vec::new(),
-            folders: vec![String::new()],
+            folders: BTreeSet::from([String::new()]),
+            durable_folders: BTreeSet::from([String::new()]),
             fault: Fault::None,
             operations: 0,
             syncs: 0,
@@ -195,7 +204,15 @@ impl SimDisk {
         let mut names = state.durable_names.clone();
         let pending = state.unsynced_names.clone();
         let kept = usize::try_from(state.draw()).unwrap_or(0) % (pending.len() + 1);
-        pending.iter().take(kept).for_each(|change| apply_name(&mut names, change));
+        let mut folders = state.durable_folders.clone();
+        for change in pending.iter().take(kept) {
+            apply_name(&mut names, change);
+            if let NameChange::Folder(name) = change {
+                folders.insert(name.clone());
+            }
+        }
+        names.retain(|name, _| reachable(&folders, name));
+        folders = folders.iter().filter(|name| reachable(&folders, name)).cloned().collect();
         let files: Vec<File> = (0..state.files.len())
             .map(|index| {
                 let durable = state.survivor(index);
@@ -206,7 +223,7 @@ impl SimDisk {
         let next = SimDisk::new(chance);
         let mut fresh = next.state();
         (fresh.files, fresh.names, fresh.durable_names) = (files, names.clone(), names);
-        fresh.folders.clone_from(&state.folders);
+        (fresh.folders, fresh.durable_folders) = (folders.clone(), folders);
         drop(fresh);
         next
     }
@@ -222,6 +239,7 @@ impl SimDisk {
         fresh.durable_names.clone_from(&state.durable_names);
         fresh.unsynced_names.clone_from(&state.unsynced_names);
         fresh.folders.clone_from(&state.folders);
+        fresh.durable_folders.clone_from(&state.durable_folders);
         drop(fresh);
         next
     }
@@ -259,6 +277,7 @@ impl SimDisk {
         fresh.names.clone_from(&state.names);
         fresh.durable_names.clone_from(&state.names);
         fresh.folders.clone_from(&state.folders);
+        fresh.durable_folders.clone_from(&state.folders);
         drop(fresh);
         next
     }
@@ -308,8 +327,8 @@ impl Disk for SimDisk {
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
-        if !state.folders.iter().any(|known| known == path) {
-            state.folders.push(path.to_owned());
+        if state.folders.insert(path.to_owned()) {
+            state.unsynced_names.push(NameChange::Folder(path.to_owned()));
         }
         Ok(())
     }
@@ -342,10 +361,16 @@ impl Disk for SimDisk {
         let pending = std::mem::take(&mut state.unsynced_names);
         for change in pending {
             let here = match &change {
-                NameChange::Link(name, _) | NameChange::Unlink(name) | NameChange::Rename(name, _, _) => within(name),
+                NameChange::Link(name, _)
+                | NameChange::Unlink(name)
+                | NameChange::Rename(name, _, _)
+                | NameChange::Folder(name) => within(name),
             };
             if here {
                 apply_name(&mut state.durable_names, &change);
+                if let NameChange::Folder(name) = change {
+                    state.durable_folders.insert(name);
+                }
             } else {
                 state.unsynced_names.push(change);
             }
