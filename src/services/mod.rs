@@ -22,4 +22,6 @@ pub mod tasks;
 pub mod tokens;
 
 #[cfg(test)]
+mod clerk_stories;
+#[cfg(test)]
 mod stories;
