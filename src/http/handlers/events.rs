@@ -20,11 +20,16 @@ use crate::services::authority::Action;
 /// Most lines of the journal that are looked at for one page; a page may end early and still have a next one.
 const PAGE_LINES: u64 = 50_000;
 
+/// What the query of a page may name.
+const ASKS: super::Asks = &[("after", "string"), ("cursor", "string"), ("limit", "integer")];
+
 pub(super) fn routes() -> Vec<Route<App>> {
     vec![
         Route::get("/v1/sessions/{session_id}/events", Action::EventsRead, "Shows a session's records.", of_session)
+            .asks(ASKS)
             .gives::<EventPage>(200),
         Route::get("/v1/runs/{run_id}/events", Action::EventsRead, "Shows a run's records.", of_run)
+            .asks(ASKS)
             .gives::<EventPage>(200),
     ]
 }

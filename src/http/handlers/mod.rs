@@ -32,6 +32,22 @@ pub fn routes() -> Vec<Route<App>> {
     routes
 }
 
+/// What a query may name, and its JSON type.
+type Asks = &'static [(&'static str, &'static str)];
+
+/// What a list that has no other filter may be asked.
+const BY_STATUS: Asks = &[("limit", "integer"), ("cursor", "string"), ("status", "string")];
+/// What a list of runs may be asked.
+const OF_RUNS: Asks = &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("session_id", "string")];
+/// What a list over all sessions may be asked.
+const OF_ALL: Asks = &[
+    ("limit", "integer"),
+    ("cursor", "string"),
+    ("status", "string"),
+    ("session_id", "string"),
+    ("run_id", "string"),
+];
+
 /// A page of a list that a query asks for, and what the list is narrowed to.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

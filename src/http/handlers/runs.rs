@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use hyper::StatusCode;
 
-use super::ListQuery;
+use super::{BY_STATUS, ListQuery, OF_RUNS};
 use super::sessions::{done, session};
 use crate::domain::ids::RunId;
 use crate::domain::reason::{Reason, Refusal};
@@ -33,8 +33,11 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .takes::<Start>()
             .gives::<RunView>(200),
         Route::get("/v1/sessions/{session_id}/runs", Action::RunRead, "Lists a session's runs.", of_session)
+            .asks(BY_STATUS)
             .gives::<Page<RunView>>(200),
-        Route::get("/v1/runs", Action::RunRead, "Lists runs, newest first.", list).gives::<Page<RunView>>(200),
+        Route::get("/v1/runs", Action::RunRead, "Lists runs, newest first.", list)
+            .asks(OF_RUNS)
+            .gives::<Page<RunView>>(200),
         Route::get("/v1/runs/{run_id}", Action::RunRead, "Shows a run.", get).gives::<RunView>(200),
         Route::post("/v1/runs/{run_id}/cancel", Action::RunCancel, "Asks a run to stop.", cancel)
             .takes::<Stop>()

@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::ListQuery;
+use super::{BY_STATUS, ListQuery};
 use crate::domain::ids::SessionId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::app::App;
@@ -27,6 +27,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .takes::<Create>()
             .gives::<SessionView>(201),
         Route::get("/v1/sessions", Action::SessionRead, "Lists sessions, newest first.", list)
+            .asks(BY_STATUS)
             .gives::<Page<SessionView>>(200),
         Route::get("/v1/sessions/{session_id}", Action::SessionRead, "Shows a session.", get).gives::<SessionView>(200),
         Route::post("/v1/sessions/{session_id}/interrupt", Action::SessionInterrupt, "Stops its runs.", interrupt)

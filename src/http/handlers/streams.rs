@@ -22,11 +22,15 @@ use crate::http::sse;
 use crate::projections::feed::{Filter, Scope};
 use crate::services::authority::{Action, Authorized};
 
+/// What the query of a stream may name.
+const ASKS: super::Asks = &[("after", "integer"), ("cursor_errors", "string")];
+
 pub(super) fn routes() -> Vec<Route<App>> {
+    let read = Action::EventsRead;
     vec![
-        Route::get("/v1/events/stream", Action::EventsRead, "Follows all records.", all),
-        Route::get("/v1/sessions/{session_id}/stream", Action::EventsRead, "Follows a session's records.", of_session),
-        Route::get("/v1/runs/{run_id}/stream", Action::EventsRead, "Follows a run's records to its end.", of_run),
+        Route::get("/v1/events/stream", read, "Follows all records.", all).asks(ASKS),
+        Route::get("/v1/sessions/{session_id}/stream", read, "Follows a session's records.", of_session).asks(ASKS),
+        Route::get("/v1/runs/{run_id}/stream", read, "Follows a run's records to its end.", of_run).asks(ASKS),
     ]
 }
 

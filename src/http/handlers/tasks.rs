@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use hyper::StatusCode;
 
-use super::ListQuery;
+use super::{BY_STATUS, ListQuery, OF_ALL};
 use super::sessions::{done, session};
 use crate::domain::ids::TaskId;
 use crate::domain::reason::{Reason, Refusal};
@@ -22,11 +22,14 @@ use crate::services::tasks::OutputView;
 pub(super) fn routes() -> Vec<Route<App>> {
     vec![
         Route::get("/v1/tasks", Action::TaskRead, "Lists background tasks, newest first.", list)
+            .asks(OF_ALL)
             .gives::<Page<TaskView>>(200),
         Route::get("/v1/sessions/{session_id}/tasks", Action::TaskRead, "Lists a session's tasks.", of_session)
+            .asks(BY_STATUS)
             .gives::<Page<TaskView>>(200),
         Route::get("/v1/tasks/{task_id}", Action::TaskRead, "Shows a task.", get).gives::<TaskView>(200),
         Route::get("/v1/tasks/{task_id}/output", Action::TaskRead, "Shows a page of its output.", output)
+            .asks(&[("offset", "integer"), ("limit", "integer")])
             .gives::<OutputView>(200),
         Route::post("/v1/tasks/{task_id}/stop", Action::TaskStop, "Asks a task to stop.", stop)
             .takes::<Stop>()

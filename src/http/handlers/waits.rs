@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use hyper::StatusCode;
 
-use super::ListQuery;
+use super::{BY_STATUS, ListQuery, OF_ALL};
 use super::runs::run;
 use super::sessions::{done, session};
 use crate::domain::ids::{ApprovalId, QuestionId};
@@ -24,6 +24,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
     let mut routes = of_sessions_and_runs();
     routes.extend([
         Route::get("/v1/approvals", Action::ApprovalRead, "Lists approvals, newest first.", all_approvals)
+            .asks(OF_ALL)
             .gives::<Page<ApprovalView>>(200),
         Route::get("/v1/approvals/{approval_id}", Action::ApprovalRead, "Shows an approval.", approval)
             .gives::<ApprovalView>(200),
@@ -31,6 +32,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .takes::<Decide>()
             .gives::<ApprovalView>(200),
         Route::get("/v1/questions", Action::QuestionRead, "Lists questions, newest first.", all_questions)
+            .asks(OF_ALL)
             .gives::<Page<QuestionView>>(200),
         Route::get("/v1/questions/{question_id}", Action::QuestionRead, "Shows a question.", question)
             .gives::<QuestionView>(200),
@@ -48,12 +50,16 @@ fn of_sessions_and_runs() -> Vec<Route<App>> {
     let (approvals, questions) = (Action::ApprovalRead, Action::QuestionRead);
     vec![
         Route::get("/v1/sessions/{session_id}/approvals", approvals, "Lists a session's approvals.", session_approvals)
+            .asks(BY_STATUS)
             .gives::<Page<ApprovalView>>(200),
         Route::get("/v1/sessions/{session_id}/questions", questions, "Lists a session's questions.", session_questions)
+            .asks(BY_STATUS)
             .gives::<Page<QuestionView>>(200),
         Route::get("/v1/runs/{run_id}/approvals", approvals, "Lists a run's approvals.", run_approvals)
+            .asks(BY_STATUS)
             .gives::<Page<ApprovalView>>(200),
         Route::get("/v1/runs/{run_id}/questions", questions, "Lists a run's questions.", run_questions)
+            .asks(BY_STATUS)
             .gives::<Page<QuestionView>>(200),
     ]
 }

@@ -154,6 +154,15 @@ impl Follower {
         }
     }
 
+    /// What a stream says before it closes by itself: a client that comes back learns nothing more.
+    fn farewell(&self) -> Bytes {
+        let status = match self.filter.scope {
+            Scope::Run(id) => self.published.models().runs.get(id).map(|run| run.row.status),
+            Scope::All | Scope::Session(_) => None,
+        };
+        sse::encode(None, "end", serde_json::json!({ "status": status }).to_string().as_bytes())
+    }
+
     async fn wait(&mut self) -> Result<(), Refusal> {
         let closes = self.closes;
         let closing = async {
@@ -168,7 +177,7 @@ impl Follower {
             () = self.words.wait() => Ok(()),
             () = closing => {
                 self.closed = true;
-                self.ready.push_back(sse::encode(None, "end", b"{}"));
+                self.ready.push_back(self.farewell());
                 Ok(())
             }
         }
