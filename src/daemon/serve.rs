@@ -103,7 +103,7 @@ fn take(
         options: Options::default(),
         boot_id,
         build: build(build_digest.as_deref()),
-        encode: |seq, kind, line| sse::encode(Some(seq), kind, line),
+        encode: sse::encode_record,
         observe: Arc::new(move |records, took| counted.observe(records, took)),
     })?;
     root.make_folders()?;

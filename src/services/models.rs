@@ -11,8 +11,8 @@ use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest
 use crate::agent::transcript::{CallText, Message};
 use crate::config::routes::{Asked, ResolvedRoute, Routes};
 use crate::domain::reason::{Reason, Refusal};
-use crate::platform::clock::Clock;
 use crate::outbound::providers::{self, Delta, Providers, RequestedCall, ToolSpec};
+use crate::platform::clock::Clock;
 
 /// Live pieces that may wait for whoever watches.
 const WAITING_PIECES: usize = 64;

@@ -67,7 +67,8 @@ pub struct ProviderNumbers(Arc<Mutex<BTreeMap<String, RouteNumbers>>>);
 impl ProviderNumbers {
     /// No calls yet over these routes; calls over others are not counted.
     pub fn new(routes: impl Iterator<Item = String>) -> Self {
-        let fresh = |id| (id, RouteNumbers { requests: BTreeMap::new(), seconds: Histogram::of_durations(), last: None });
+        let fresh =
+            |id| (id, RouteNumbers { requests: BTreeMap::new(), seconds: Histogram::of_durations(), last: None });
         Self(Arc::new(Mutex::new(routes.map(fresh).collect())))
     }
 

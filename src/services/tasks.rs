@@ -91,7 +91,8 @@ impl Tasks {
         let offset = offset.unwrap_or(0);
         let found = self.background.piece(id, offset, limit, rotated).await?;
         let written = task.output_bytes.unwrap_or(0);
-        let mut piece = found.unwrap_or(Piece { bytes: Vec::new(), offset: written, dropped_bytes: written, end: written });
+        let mut piece =
+            found.unwrap_or(Piece { bytes: Vec::new(), offset: written, dropped_bytes: written, end: written });
         if offset > piece.end {
             return Err(invalid("/offset", format!("The output has {} bytes so far.", piece.end)));
         }

@@ -40,13 +40,8 @@ const BY_STATUS: Asks = &[("limit", "integer"), ("cursor", "string"), ("status",
 /// What a list of runs may be asked.
 const OF_RUNS: Asks = &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("session_id", "string")];
 /// What a list over all sessions may be asked.
-const OF_ALL: Asks = &[
-    ("limit", "integer"),
-    ("cursor", "string"),
-    ("status", "string"),
-    ("session_id", "string"),
-    ("run_id", "string"),
-];
+const OF_ALL: Asks =
+    &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("session_id", "string"), ("run_id", "string")];
 
 /// A page of a list that a query asks for, and what the list is narrowed to.
 #[derive(Debug, serde::Deserialize)]

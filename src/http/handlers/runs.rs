@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use hyper::StatusCode;
 
-use super::{BY_STATUS, ListQuery, OF_RUNS};
 use super::sessions::{done, session};
+use super::{BY_STATUS, ListQuery, OF_RUNS};
 use crate::domain::ids::RunId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::Status;

@@ -3,8 +3,8 @@
 use axum::extract::{Path, State};
 use hyper::StatusCode;
 
-use super::{BY_STATUS, ListQuery, OF_ALL};
 use super::sessions::{done, session};
+use super::{BY_STATUS, ListQuery, OF_ALL};
 use crate::domain::ids::TaskId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::task::Status;

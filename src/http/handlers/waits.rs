@@ -3,9 +3,9 @@
 use axum::extract::{Path, State};
 use hyper::StatusCode;
 
-use super::{BY_STATUS, ListQuery, OF_ALL};
 use super::runs::run;
 use super::sessions::{done, session};
+use super::{BY_STATUS, ListQuery, OF_ALL};
 use crate::domain::ids::{ApprovalId, QuestionId};
 use crate::domain::reason::Reason;
 use crate::http::app::App;

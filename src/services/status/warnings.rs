@@ -93,9 +93,8 @@ mod tests {
 
     #[test]
     fn a_sandbox_that_was_switched_off_is_advice_and_one_that_cannot_be_is_a_failure() {
-        let found = ["landlock-abi-7+seccomp", "off", "unavailable"].map(|label| {
-            sandbox(label).map(|warning| (warning.code, warning.severity))
-        });
+        let found = ["landlock-abi-7+seccomp", "off", "unavailable"]
+            .map(|label| sandbox(label).map(|warning| (warning.code, warning.severity)));
         let off = Some(("sandbox_off", Severity::Advice));
         assert_eq!(found, [None, off, Some(("sandbox_below_floor", Severity::Failure))]);
     }
