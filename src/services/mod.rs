@@ -6,6 +6,7 @@ pub mod blobs;
 pub mod clerk;
 pub mod desk;
 pub mod models;
+pub mod numbers;
 pub mod opening;
 pub mod published;
 pub mod questions;

@@ -175,14 +175,14 @@ impl Scribe {
         let frames = self.published.encode(&build.records, build.batch.lines());
         let before = self.published.clock().since_boot();
         self.journal.commit(build.batch)?;
+        let took = self.published.clock().since_boot().saturating_sub(before);
         let runtime = &self.world.runtime;
         if self.journal.context().config_revision != runtime.revision {
             let context = self.journal.context().clone();
             let (config_revision, policy_sha256) = (runtime.revision, runtime.policy_digest());
             self.journal.set_context(context::Set { config_revision, policy_sha256, ..context });
         }
-        let after = self.published.clock().since_boot();
-        self.published.publish(&build.records, frames, after.saturating_sub(before));
+        self.published.publish(&build.records, frames, took);
         Ok(())
     }
 }
