@@ -196,7 +196,7 @@ fn sessions_are_cards_and_tables_for_people_and_answers_as_they_came_for_scripts
     assert!(list.code == 0 && list.out.starts_with("SESSION") && list.out.contains(&id), "{}", list.out);
     let one = house.ask(&["sessions", "list", "--limit", "1"]);
     assert_eq!(one["items"].as_array().unwrap().len(), 1);
-    assert_eq!(house.ask(&["sessions", "interrupt", &id, "--reason", "a pause"])["status"], "active");
+    assert_eq!(house.ask(&["sessions", "interrupt", &id, "--reason", "a pause"])["status"], "idle");
     assert_eq!(house.ask(&["sessions", "end", &id])["status"], "ended");
     let missing = house.run(&["sessions", "get", "../status"]);
     assert_eq!((missing.code, missing.out.as_str()), (1, ""));
@@ -225,7 +225,7 @@ fn a_run_is_followed_by_its_words_decided_elsewhere_and_ends_the_command_with_it
     let out = child.wait_with_output().unwrap();
     let said = said.join("\n");
     assert_eq!(out.status.code(), Some(0), "{said}");
-    assert_eq!(String::from_utf8(out.stdout).unwrap(), "I look first.\nNow I count.\nTwo words, I believe.\n");
+    assert_eq!(String::from_utf8(out.stdout).unwrap(), "[rehearsal] I look first.\n[rehearsal] Now I count.\n[rehearsal] Two words, I believe.\n");
     for part in ["-> read_file {", "-> bash {", "The run asks to make this call:", "exit code 0", "approval.decided by "] {
         assert!(said.contains(part), "{part} is missing: {said}");
     }

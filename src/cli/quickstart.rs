@@ -218,8 +218,8 @@ fn prove(home: &Path, folder: &Folder, receipt: &Receipt) -> Result<(), String> 
         return Err("a changed byte was not noticed".to_owned());
     };
     talk(&format!("In a copy, one byte was changed; it is invalid: {file}, byte {offset}: {why}."));
-    let verb = format!("chancery verify {}", home.join("state").display());
-    talk(&format!("See for yourself: {verb}"));
+    let program = std::env::current_exe().map_err(io("finding this program"))?;
+    talk(&format!("See for yourself: {} verify {}", program.display(), home.join("state").display()));
     Ok(())
 }
 

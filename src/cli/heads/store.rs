@@ -105,7 +105,8 @@ impl Store {
             return Ok(false);
         }
         epochs.insert(epoch, new.clone());
-        let text = serde_json::to_vec_pretty(&heads).map_err(|error| wrong(error.to_string()))?;
+        let mut text = serde_json::to_vec_pretty(&heads).map_err(|error| wrong(error.to_string()))?;
+        text.push(b'\n');
         replace_atomically(&folder, "", FILE, &text).map(|()| true)
     }
 }
