@@ -33,6 +33,7 @@ steps = [{ call = "ask_user_question", input = { question = "Which colour?", opt
 steps = [{ text = "So be it." }]
 "#;
 const ROUTES: &str = r#"version = 1
+default_route = "working"
 [routes.working]
 driver = "rehearsal"
 default_model = "rehearsal"
@@ -84,7 +85,7 @@ impl House {
 
     fn start(&self) {
         let mut command = Command::new(BINARY);
-        command.args(["serve", "--bind", "127.0.0.1:0", "--default-route", "working"]);
+        command.args(["serve", "--bind", "127.0.0.1:0"]);
         command.args(["--http-cors-allow-origin", "http://localhost:5173"]);
         command.arg("--state-root").arg(self.path("state")).arg("--workspace-root").arg(self.path("work"));
         command.arg("--routes-file").arg(self.path("routes.toml"));

@@ -261,7 +261,7 @@ fn finished(body: &Value) {
     talk(&format!("<- {}{exit}, {} ms", tint(outcome), body["duration_ms"].as_u64().unwrap_or(0)));
     let text = body["output"].as_str().unwrap_or("(kept apart)");
     let lines: Vec<&str> = text.lines().collect();
-    lines.iter().take(OUTPUT_LINES).for_each(|line| talk(&format!("   {}", first_words(line, INPUT_CHARACTERS))));
+    lines.iter().take(OUTPUT_LINES).for_each(|line| talk(&format!("   {}", first_words(&line.replace('\t', "    "), INPUT_CHARACTERS))));
     if lines.len() > OUTPUT_LINES {
         talk(&format!("   … {} more lines", lines.len() - OUTPUT_LINES));
     }
