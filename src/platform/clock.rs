@@ -1,6 +1,7 @@
 //! Clocks: wall time for people, boot time for measuring. Both are arguments of whatever needs them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A source of time.
 pub trait Clock: Send + Sync {
@@ -8,6 +9,10 @@ pub trait Clock: Send + Sync {
     fn wall_ms(&self) -> u64;
     /// Milliseconds since the machine booted, suspend included. Never goes back.
     fn boot_ms(&self) -> u64;
+    /// The same, as finely as the machine tells it: for measuring how long something took.
+    fn since_boot(&self) -> Duration {
+        Duration::from_millis(self.boot_ms())
+    }
 }
 
 /// The machine's clocks.
@@ -26,6 +31,12 @@ impl Clock for SystemClock {
 
     fn boot_ms(&self) -> u64 {
         milliseconds(rustix::time::ClockId::Boottime)
+    }
+
+    fn since_boot(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or(0);
+        Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), nanoseconds)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod clerk;
 pub mod desk;
 pub mod doctor;
 pub mod models;
+pub mod numbers;
 pub mod opening;
 pub mod published;
 pub mod questions;

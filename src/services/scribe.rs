@@ -164,16 +164,16 @@ impl Scribe {
 
     fn commit(&mut self, build: Build) -> Result<(), WriteError> {
         let lines = build.batch.lines();
-        let before = std::time::Duration::from_millis(self.published.clock().boot_ms());
+        let before = self.published.clock().since_boot();
         self.journal.commit(build.batch)?;
+        let took = self.published.clock().since_boot().saturating_sub(before);
         let runtime = &self.world.runtime;
         if self.journal.context().config_revision != runtime.revision {
             let context = self.journal.context().clone();
             let (config_revision, policy_sha256) = (runtime.revision, runtime.policy_digest());
             self.journal.set_context(context::Set { config_revision, policy_sha256, ..context });
         }
-        let after = std::time::Duration::from_millis(self.published.clock().boot_ms());
-        self.published.publish(&build.records, &lines, after.saturating_sub(before));
+        self.published.publish(&build.records, &lines, took);
         Ok(())
     }
 }

@@ -22,8 +22,10 @@ pub(super) fn routes() -> Vec<Route<App>> {
     vec![
         Route::get("/v1/journal/head", Action::JournalHeadRead, "The newest sealed tree.", head).gives::<HeadView>(200),
         Route::get("/v1/journal/checkpoint", Action::JournalHeadRead, "The newest note, as text.", checkpoint),
-        Route::get("/v1/journal/records", Action::JournalRead, "Stored lines, seals included.", records),
+        Route::get("/v1/journal/records", Action::JournalRead, "Stored lines, seals included.", records)
+            .asks(&[("from", "integer"), ("limit", "integer")]),
         Route::get("/v1/journal/proof", Action::ReceiptRead, "A receipt, or a consistency proof.", proof)
+            .asks(&[("seq", "integer"), ("size", "integer"), ("old", "integer"), ("new", "integer")])
             .gives::<Receipt>(200),
     ]
 }
