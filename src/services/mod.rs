@@ -5,6 +5,7 @@ pub mod authority;
 pub mod blobs;
 pub mod clerk;
 pub mod desk;
+pub mod doctor;
 pub mod models;
 pub mod numbers;
 pub mod opening;
