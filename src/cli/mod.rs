@@ -21,11 +21,18 @@ mod waits;
 mod wire;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::settings::{Folders, ServeArgs};
 use crate::domain::reason::{Reason, Refusal};
+use crate::platform::log_pipe::LogPipe;
+
+/// How long what still runs in threads may hold up the end of the daemon.
+const RUNTIME_ENDS: Duration = Duration::from_millis(500);
+/// How long the end waits for a reader of standard error.
+const LOG_SETTLES: Duration = Duration::from_millis(500);
 
 /// A self-hosted control plane for AI agents whose every act is sealed in a journal that anyone can verify.
 #[derive(Debug, Parser)]
@@ -133,14 +140,26 @@ fn serve(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CHANCERY_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let built =
+        LogPipe::stderr().and_then(|log| Ok((log, tokio::runtime::Builder::new_multi_thread().enable_all().build()?)));
+    let (log, runtime) = match built {
+        Ok(built) => built,
         Err(error) => return output::refusal(&Refusal::new(Reason::InternalError, error.to_string())),
     };
-    match runtime.block_on(crate::daemon::serve::serve(settings)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(refusal) => output::refusal(&refusal),
-    }
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CHANCERY_LOG").unwrap_or_else(|_| "info".into());
+    let writer = log.clone();
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(move || writer.clone()).init();
+    let served = runtime.block_on(crate::daemon::serve::serve(settings));
+    runtime.shutdown_timeout(RUNTIME_ENDS);
+    let code = served.map_or_else(
+        |refusal| {
+            // Through the log's queue: where nobody reads standard error, the process ends all the same.
+            let (reason, detail) = (refusal.reason, output::escape(&refusal.detail));
+            log.put(format!("{}: {detail}\nnext: {}\n", reason.code(), reason.next()).as_bytes());
+            ExitCode::from(reason.exit_code())
+        },
+        |()| ExitCode::SUCCESS,
+    );
+    log.settle(LOG_SETTLES);
+    code
 }

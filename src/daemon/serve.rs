@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use ulid::Ulid;
 
 use super::agents::Agents;
+use super::signals::Signals;
 use crate::config::settings::{AuthMode, Bind, ServeSettings};
 use crate::domain::command::Command;
 use crate::domain::context::{DaemonStarted, DaemonStopped};
@@ -39,7 +40,7 @@ use crate::platform::keyed::FingerprintKey;
 use crate::platform::private_file;
 use crate::platform::tasks::Tasks;
 use crate::services::authority::Role;
-use crate::services::clerk::Clerk;
+use crate::services::clerk::{Clerk, ClerkThread};
 use crate::services::desk::{Desk, Lane, WritePath};
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Found, Opened, Opening, open};
@@ -129,6 +130,7 @@ fn build(digest: Option<&str>) -> String {
 }
 
 async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
+    let mut signals = Signals::listen()?;
     let House { agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
@@ -181,13 +183,41 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     tasks.spawn(accept(listener, edge));
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
-    signalled().await;
-    stop_runs(&runner, &commands).await;
-    drain(&tasks, &root, &snapshots).await;
-    note(&clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await?;
+    signals.next().await;
+    if !wind_down((&runner, &commands), (&tasks, &root, &snapshots), (&clerk, boot_id), &mut signals).await? {
+        return Ok(());
+    }
+    let closed = close(thread).await;
+    drop((log, root));
+    closed
+}
+
+/// Ends runs, tasks and door in order. False where a further signal cut it short: safe at any moment, for what was
+/// acknowledged is on disk, and the next start settles the rest.
+async fn wind_down(
+    (runner, commands): (&Runner, &Tasks),
+    (tasks, root, snapshots): (&Tasks, &StateRoot, &Snapshotter),
+    (clerk, boot_id): (&Clerk, BootId),
+    signals: &mut Signals,
+) -> Result<bool, Refusal> {
+    let ending = async {
+        stop_runs(runner, commands).await;
+        drain(tasks, root, snapshots).await;
+        note(clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await
+    };
+    tokio::select! {
+        ended = ending => ended.map(|()| true),
+        () = signals.next() => {
+            tracing::warn!("a second signal cuts the drain short");
+            Ok(false)
+        }
+    }
+}
+
+/// Ends the clerk and closes the journal.
+async fn close(thread: ClerkThread) -> Result<(), Refusal> {
     let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
     let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
-    drop((log, root));
     closed.unwrap_or_else(|| Err(WriteError::Poisoned("the clerk's thread did not end well".to_owned())))?;
     Ok(())
 }
@@ -318,16 +348,4 @@ fn write_daemon_file(root: &StateRoot, bound: &Bind, boot_id: BootId) -> Result<
     });
     let written = replace_atomically(root.folder.as_ref(), "", DAEMON_FILE, format!("{text}\n").as_bytes());
     written.map_err(|error| Refusal::new(Reason::StorageFull, error.to_string()))
-}
-
-/// Waits for a signal to end.
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
 }

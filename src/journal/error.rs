@@ -1,5 +1,7 @@
 //! What can go wrong with a journal: at its opening, and while it is written.
 
+use std::io::ErrorKind;
+
 use crate::domain::reason::{Reason, Refusal};
 
 /// Why a journal does not open. The state root is left as it was.
@@ -79,7 +81,11 @@ impl From<OpenError> for Refusal {
             OpenError::Rollback { .. } => Reason::StateRootJournalRollback,
             OpenError::TooNew(_) => Reason::StateRootVersionTooNew,
             OpenError::Loose { .. } => Reason::StateRootInsecurePermissions,
-            OpenError::Io { .. } => Reason::StorageJournalUnavailable,
+            OpenError::Io { source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Reason::StorageFull,
+                ErrorKind::ReadOnlyFilesystem => Reason::StorageReadOnly,
+                _ => Reason::StorageJournalUnavailable,
+            },
         };
         Refusal::new(reason, error.to_string())
     }
@@ -103,6 +109,17 @@ pub enum WriteError {
     /// A decision or record passes its limit; nothing was written.
     #[error("{0}")]
     TooLarge(String),
+}
+
+impl From<WriteError> for std::io::Error {
+    fn from(error: WriteError) -> Self {
+        let kind = match error {
+            WriteError::Full(_) => ErrorKind::StorageFull,
+            WriteError::ReadOnly(_) => ErrorKind::ReadOnlyFilesystem,
+            WriteError::Poisoned(_) | WriteError::TooLarge(_) => ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
 }
 
 impl From<WriteError> for Refusal {

@@ -79,7 +79,7 @@ pub fn open(
     };
     let pending = pending(disk.as_ref())?;
     let records = record_recovery(&mut journal, bad_slot, &pending)
-        .map_err(|error| OpenError::io("the first batch")(io::Error::other(error.to_string())))?;
+        .map_err(|error| OpenError::io("the first batch")(error.into()))?;
     for (name, _) in pending {
         let final_name = name.strip_suffix(layout::PENDING).unwrap_or(&name).to_owned();
         let moved = disk.rename(&join(layout::QUARANTINE, &name), &join(layout::QUARANTINE, &final_name));

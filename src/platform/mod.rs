@@ -9,6 +9,7 @@ pub mod executable;
 pub mod files;
 pub mod histogram;
 pub mod keyed;
+pub mod log_pipe;
 pub mod private_file;
 pub mod processes;
 pub mod rotated_log;
