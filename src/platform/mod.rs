@@ -6,6 +6,7 @@ pub mod descriptors;
 pub mod disk;
 pub mod entropy;
 pub mod files;
+pub mod handed_calls;
 pub mod keyed;
 pub mod private_file;
 pub mod processes;
