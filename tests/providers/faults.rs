@@ -64,19 +64,18 @@ async fn an_error_before_the_answer_keeps_the_servers_words_and_its_wish() {
 async fn what_may_pass_is_asked_again_and_nothing_else_is() {
     let good = || vec![head(""), Act::Send((words("a") + &end("stop")).into())];
     let cut = || vec![head(""), Act::Send(words("half").into())];
-    for (first, asked, answered) in [
-        (refused("503 Later", "", ""), 2, true),
-        (refused("429 Too Many", "Retry-After: 1\r\n", ""), 2, true),
-        (vec![], 2, true),
-        (refused("400 Bad Request", "", ""), 1, false),
-        (refused("401 Unauthorized", "", ""), 1, false),
-        (cut(), 1, false),
+    for (first, asked, answered, wished_ms) in [
+        (refused("503 Later", "", ""), 2, true, 0),
+        (refused("429 Too Many", "Retry-After: 1\r\n", ""), 2, true, 1_000),
+        (vec![], 2, true, 0),
+        (refused("400 Bad Request", "", ""), 1, false, 0),
+        (refused("401 Unauthorized", "", ""), 1, false, 0),
+        (cut(), 1, false, 0),
     ] {
         let server = Server::start(vec![first.clone(), good()]);
         let (outcome, took) = within(Duration::from_secs(8), "a second attempt", server.call(8_000)).await;
         assert_eq!((outcome.is_ok(), server.asked()), (answered, asked), "{first:?}: {outcome:?}");
-        let wished = format!("{first:?}").len() > 300;
-        assert!(!wished || took >= Duration::from_secs(1), "the server's wish is heeded");
+        assert!(took >= Duration::from_millis(wished_ms), "the server's wish is heeded: {took:?}");
     }
     // A wish beyond the call's time ends it at once.
     let server = Server::start(vec![refused("429 Too Many", "Retry-After: 1000000000\r\n", ""), good()]);
@@ -138,7 +137,7 @@ async fn no_server_makes_the_answer_larger_than_the_limits() {
     let cases = [
         ("one line of a gigabyte", plus(start("data: "), Act::Repeat(chunk.clone(), 16 << 10)), broken, 32 << 20),
         ("one document of a gigabyte", plus(start("{\"a\":\""), Act::Repeat(chunk.clone(), 16 << 10)), rejected, 32 << 20),
-        ("nothing but spaces", plus(start(" "), Act::Repeat(vec![b' '; 64 << 10], 16 << 10)), rejected, 96 << 20),
+        ("nothing but spaces", plus(start(" "), Act::Repeat(vec![b' '; 64 << 10], 16 << 10)), rejected, 32 << 20),
         (
             "comments without end",
             plus(start(""), Act::Repeat(": alive\n".repeat(8 << 10).into(), 16 << 10)),
@@ -151,7 +150,7 @@ async fn no_server_makes_the_answer_larger_than_the_limits() {
     ];
     for (name, acts, reason, most) in cases {
         let server = Server::start(vec![acts]);
-        let (outcome, _) = within(Duration::from_secs(60), name, server.call(60_000)).await;
+        let (outcome, _) = within(Duration::from_secs(20), name, server.call(60_000)).await;
         let error = outcome.unwrap_err();
         assert_eq!(error.reason, reason, "{name}: {}", error.detail);
         assert!(error.partial.is_none_or(|words| words.len() <= limits::ANSWER_WORDS_BYTES + (64 << 10)), "{name}");

@@ -110,13 +110,15 @@ impl Keeper {
         let known = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
         let flags = AtFlags::from_bits(asked.flags).filter(|flags| known.contains(*flags)).ok_or(Errno::INVAL)?;
         let path = self.path(call, asked.path)?;
-        let base = base(call.thread, asked.folder, &path)?;
+        let descriptor = own_descriptor(&path);
+        let (folder, path) = descriptor.map_or((asked.folder, path), |number| (number, Vec::new()));
+        let base = base(call.thread, folder, &path)?;
         // From here on the thread's number is not used again.
         if !handed_calls::still_waits(&self.listener, call) {
             return Err(Errno::SRCH);
         }
         let file = if path.is_empty() {
-            if flags.contains(AtFlags::EMPTY_PATH) { base } else { return Err(Errno::NOENT) }
+            if descriptor.is_some() || flags.contains(AtFlags::EMPTY_PATH) { base } else { return Err(Errno::NOENT) }
         } else {
             let link = if flags.contains(AtFlags::SYMLINK_NOFOLLOW) { OFlags::NOFOLLOW } else { OFlags::empty() };
             let open = OFlags::PATH | OFlags::CLOEXEC | link;
@@ -156,6 +158,15 @@ impl Keeper {
         let real = Path::new(std::ffi::OsStr::from_bytes(real.as_bytes()));
         if self.roots.iter().any(|root| real.starts_with(root)) { Ok(()) } else { Err(Errno::ACCESS) }
     }
+}
+
+/// The number in a path that names one of the caller's own descriptors. The C library goes that way where it must not
+/// follow a link; here the same words would mean a descriptor of the supervisor.
+fn own_descriptor(path: &[u8]) -> Option<i32> {
+    let starts = [b"/proc/self/fd/".as_slice(), b"/proc/thread-self/fd/", b"/dev/fd/"];
+    let digits = starts.into_iter().find_map(|start| path.strip_prefix(start))?;
+    let number = std::str::from_utf8(digits).ok()?;
+    number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok())?
 }
 
 /// Where a path begins, as the calling thread sees it.
