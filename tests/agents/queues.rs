@@ -115,16 +115,35 @@ fn a_background_task_outlives_its_call_is_watched_and_ends_with_its_session() {
 }
 
 #[test]
-fn a_provider_that_fails_for_good_fails_the_run_with_its_words_and_one_that_recovers_does_not() {
-    let fails = turn("{ text = \"half\" }, { error = \"provider.rejected\", detail = \"no such model\" }");
-    let house = House::playing(&[fails]);
+fn a_run_fails_with_the_providers_cause_and_keeps_what_was_said_before_it() {
+    for (code, begun, kept) in [
+        ("provider.rejected", "{ text = \"half\" },", "provider.rejected"),
+        // What broke off within its answer is not asked again, whatever the cause.
+        ("provider.stream_broken", "{ text = \"half\" },", "provider.stream_broken"),
+        ("provider.unavailable", "{ text = \"half\" },", "provider.stream_broken"),
+        ("provider.rejected", "", "provider.rejected"),
+    ] {
+        let house = House::playing(&[turn(&format!("{begun} {{ error = \"{code}\", detail = \"the cause\" }}"))]);
+        let daemon = house.start();
+        let run = daemon.run(&json!({}));
+        let view = daemon.when(&run, "failed");
+        assert_eq!(view["error"]["code"], kept, "{code} {begun}");
+        assert!(view["error"]["detail"].as_str().unwrap().contains("the cause"), "{view}");
+        let failed = daemon.records(&run, "turn.failed");
+        let partial = if begun.is_empty() { Value::Null } else { json!("[rehearsal] half") };
+        assert_eq!((failed.len(), &failed[0]["data"]["partial"]), (1, &partial), "{code} {begun}");
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_provider_that_may_recover_is_asked_again_after_a_pause_and_then_given_up() {
+    let house = House::playing(&[turn("{ error = \"provider.unavailable\", detail = \"down\" }")]);
     let daemon = house.start();
     let run = daemon.run(&json!({}));
     let view = daemon.when(&run, "failed");
-    assert_eq!(view["error"]["code"], "provider.rejected");
-    assert!(view["error"]["detail"].as_str().unwrap().contains("no such model"), "{view}");
-    let failed = daemon.records(&run, "turn.failed");
-    assert_eq!((failed.len(), &failed[0]["data"]["partial"]), (1, &json!("[rehearsal] half")));
+    assert_eq!(view["error"]["code"], "provider.unavailable");
+    assert_eq!(daemon.records(&run, "turn.failed").len(), 4, "so many attempts a turn has");
     daemon.stop();
 }
 
@@ -145,7 +164,7 @@ fn arguments_that_no_tool_understands_reach_the_journal_and_the_model_and_nothin
     assert_eq!(daemon.records(&run, "call.refused").len(), 5);
     assert_eq!(daemon.records(&run, "call.dispatched").len(), 0);
     let answered = daemon.records(&run, "turn.answered");
-    assert_eq!(answered[0]["data"]["calls"][0]["input"], "{oops");
+    assert_eq!(answered[0]["data"]["tool_calls"][0]["input"], "{oops");
     assert!(!house.folder.path().join("out.txt").exists());
     daemon.stop();
 }

@@ -5,7 +5,9 @@ use std::os::unix::net::UnixDatagram;
 
 use chancery::agent::sandbox::{Launcher, SandboxMode};
 
-use crate::support::{Place, run, sandbox_or_skip};
+use serde_json::json;
+
+use crate::support::{House, Place, run, sandbox_or_skip};
 
 /// Mode, owner, group.
 fn facts(path: &std::path::Path) -> (u32, u32, u32) {
@@ -139,5 +141,65 @@ async fn a_command_can_neither_slow_others_down_nor_leave_memory_behind() {
     let (text, exit) = run(&place.launcher(SandboxMode::On), place.shell(&script)).await;
     if cfg!(target_arch = "x86_64") {
         assert_eq!((exit.code, text.as_str()), (Some(0), "-1 -1 -1 -1 -1 -1 -1 0"));
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_becomes_a_link_under_a_write_never_leads_the_write_out() {
+    let house = House::new();
+    let outside = house.place.root.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("kept.txt"), "s3cret").unwrap();
+    house.write("swapped/kept.txt", "inside");
+    std::os::unix::fs::symlink(&outside, house.place.work().join("link")).unwrap();
+    let (work, over) = (house.place.work(), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let told = over.clone();
+    let swaps = std::thread::spawn(move || {
+        let mut swaps = 0_u32;
+        let work = rustix::fs::open(&work, rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).unwrap();
+        while !told.load(std::sync::atomic::Ordering::Relaxed) {
+            let exchange = rustix::fs::RenameFlags::EXCHANGE;
+            rustix::fs::renameat_with(&work, "swapped", &work, "link", exchange).unwrap();
+            swaps += 1;
+        }
+        swaps
+    });
+    let (mut written, mut refused) = (0, 0);
+    for at in 0..2_000 {
+        let arguments = json!({ "path": format!("swapped/new{at}.txt"), "content": "x" });
+        let Ok(prepared) = house.prepare("write_file", arguments) else {
+            refused += 1;
+            continue;
+        };
+        if house.perform(&prepared).await.ok { written += 1 } else { refused += 1 }
+        let read = house.prepare("read_file", json!({ "path": "swapped/kept.txt" })).map(|read| (read, "s3cret"));
+        if let Ok((read, secret)) = read {
+            let outcome = house.perform(&read).await;
+            assert!(!outcome.ok || !outcome.output.contains(secret), "{}", outcome.output);
+        }
+    }
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    let swaps = swaps.join().unwrap();
+    assert!(written > 10 && refused > 10 && swaps > 100, "the race must have been run: {written} {refused} {swaps}");
+    let names: Vec<_> = std::fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["kept.txt"]);
+    assert_eq!(std::fs::read_to_string(outside.join("kept.txt")).unwrap(), "s3cret");
+}
+
+#[tokio::test]
+async fn a_write_or_an_edit_cuts_a_hard_link_and_changes_nothing_outside() {
+    let house = House::new();
+    let outside = house.place.root.path().join("outside.txt");
+    std::fs::write(&outside, "outside").unwrap();
+    for (tool, arguments) in [
+        ("write_file", json!({ "path": "hard.txt", "content": "new" })),
+        ("edit_file", json!({ "path": "hard.txt", "old_text": "outside", "new_text": "new" })),
+    ] {
+        let link = house.place.work().join("hard.txt");
+        let _ = std::fs::remove_file(&link);
+        std::fs::hard_link(&outside, &link).unwrap();
+        let outcome = house.call(tool, arguments).await;
+        assert!(outcome.ok, "{tool}: {}", outcome.output);
+        assert_eq!((house.read("hard.txt").as_str(), std::fs::read_to_string(&outside).unwrap().as_str()), ("new", "outside"));
     }
 }
