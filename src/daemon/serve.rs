@@ -39,7 +39,7 @@ use crate::platform::keyed::FingerprintKey;
 use crate::platform::private_file;
 use crate::platform::tasks::Tasks;
 use crate::services::authority::Role;
-use crate::services::clerk::Clerk;
+use crate::services::clerk::{Clerk, ClerkThread};
 use crate::services::desk::{Desk, Lane, WritePath};
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Found, Opened, Opening, open};
@@ -168,8 +168,8 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));
-    let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
-    registry.register_collector(Box::new(numbers));
+    let (numbers, beats) = (Arc::clone(&status), runner.beats().clone());
+    registry.register_collector(Box::new(HouseNumbers { status: numbers, batches, beats }));
     let ready = Arc::clone(&status);
     let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
     routes.extend(handlers::routes());
@@ -185,9 +185,15 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     stop_runs(&runner, &commands).await;
     drain(&tasks, &root, &snapshots).await;
     note(&clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await?;
+    let closed = close(thread).await;
+    drop((log, root));
+    closed
+}
+
+/// Lets the clerk finish and closes the journal.
+async fn close(thread: ClerkThread) -> Result<(), Refusal> {
     let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
     let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
-    drop((log, root));
     closed.unwrap_or_else(|| Err(WriteError::Poisoned("the clerk's thread did not end well".to_owned())))?;
     Ok(())
 }
