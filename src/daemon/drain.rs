@@ -38,8 +38,6 @@ pub(super) struct Drain<'a> {
     pub(super) tasks: &'a Tasks,
     /// Takes snapshots.
     pub(super) snapshots: &'a Snapshotter,
-    /// What the last snapshot holds.
-    pub(super) begun: u64,
     /// Writes the last record.
     pub(super) clerk: &'a Clerk,
     /// This start.
@@ -77,7 +75,7 @@ impl Drain<'_> {
     }
 
     async fn snapshot(&self, deadline: Instant) {
-        if self.snapshots.behind(self.begun) <= SNAPSHOT_RECORDS {
+        if self.snapshots.behind() <= SNAPSHOT_RECORDS {
             return;
         }
         match timeout_at(deadline, self.snapshots.take()).await {

@@ -18,7 +18,7 @@ fn listen(kind: SignalKind) -> Result<Signal, Refusal> {
 /// From now on neither a terminal that goes away nor a write beyond the limit of file sizes ends the process: such a write
 /// fails instead, like one on a full disk. A signal that was listened for once stays so until the process ends.
 pub(super) fn outlive() -> Result<(), Refusal> {
-    listen(SignalKind::hangup())?;
+    listen(SignalKind::hangup()).map(drop)?;
     listen(SignalKind::from_raw(libc::SIGXFSZ)).map(drop)
 }
 
