@@ -130,7 +130,8 @@ mod tests {
     #[test]
     fn connections_leave_the_journal_its_descriptors_whatever_the_limit() {
         let connections = |descriptors, held| Limits::default().within(descriptors, held).connections;
-        let found = [(u64::MAX, 1), (1_048_576, 1_000), (1_024, 1), (1_024, 500), (200, 1)].map(|(d, h)| connections(d, h));
+        let found =
+            [(u64::MAX, 1), (1_048_576, 1_000), (1_024, 1), (1_024, 500), (200, 1)].map(|(d, h)| connections(d, h));
         assert_eq!(found, [4_096, 4_096, 767, 268, 16]);
     }
 }
