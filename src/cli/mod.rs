@@ -1,6 +1,7 @@
 //! The verbs: one file each. What a verb prints goes through `output`.
 
 mod client;
+mod index;
 mod output;
 mod quickstart;
 mod remote;
@@ -50,6 +51,9 @@ enum Verb {
     /// The journal.
     #[command(subcommand)]
     Journal(remote::Journal),
+    /// The disposable index.
+    #[command(subcommand)]
+    Index(index::Index),
 }
 
 /// Runs the command line of this process.
@@ -67,6 +71,7 @@ pub fn main() -> ExitCode {
         Verb::Runs(verb) => remote::runs(client, &verb),
         Verb::Approvals(verb) => remote::approvals(client, &verb),
         Verb::Journal(verb) => remote::journal(client, &verb),
+        Verb::Index(verb) => index::run(&verb),
         Verb::Serve(args) => serve(&args),
         Verb::Verify(args) => verify::run(&args),
     }

@@ -39,6 +39,7 @@ use crate::platform::tasks::Tasks;
 use crate::services::authority::Role;
 use crate::services::clerk::Clerk;
 use crate::services::desk::{Desk, Lane, WritePath};
+use crate::services::indexer;
 use crate::services::opening::{Found, Opened, Opening, open};
 use crate::services::runner::Runner;
 use crate::services::snapshotter::Snapshotter;
@@ -144,6 +145,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone());
     let begun = found.snapshot_seq.unwrap_or(0);
     snapshots.clone().follow(&tasks, begun);
+    indexer::follow(&tasks, clerk.clone(), published.clone(), root.folder.clone());
     if let Some(tokens) = &tokens {
         follow_tokens(tokens, &tasks, clerk.clone());
     }

@@ -4,6 +4,7 @@
 pub mod approvals;
 pub mod digest;
 pub mod feed;
+pub mod index;
 pub mod page;
 pub mod questions;
 pub mod runs;

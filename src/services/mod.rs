@@ -5,6 +5,8 @@ pub mod authority;
 pub mod blobs;
 pub mod clerk;
 pub mod desk;
+pub mod index_offline;
+pub mod indexer;
 pub mod models;
 pub mod opening;
 pub mod published;
@@ -23,3 +25,5 @@ pub mod tokens;
 
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::clerk::Clerk;
-use super::published::Published;
+use super::published::{IndexState, Published};
 use super::tokens::Tokens;
 use crate::domain::reason::Refusal;
 use crate::domain::runtime::Configuration;
@@ -77,6 +77,15 @@ pub struct Journal {
     pub oldest_command_age_ms: u64,
 }
 
+/// The index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Index {
+    /// `none`, `building`, `ready` or `unusable`.
+    pub state: &'static str,
+    /// Sequence number up to which records are found without reading the journal through.
+    pub covered_seq: u64,
+}
+
 /// The build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Build {
@@ -108,6 +117,8 @@ pub struct Status {
     pub control_plane: ControlPlane,
     /// The journal.
     pub journal: Journal,
+    /// The index.
+    pub index: Index,
     /// What confines the commands of agents.
     pub sandbox: String,
     /// The build.
@@ -151,6 +162,8 @@ impl StatusSource {
         for problem in self.tokens.iter().flat_map(|tokens| tokens.problems().to_vec()) {
             warnings.push(Warning { code: "token_problem", detail: problem.detail });
         }
+        let (index, trouble) = self.index();
+        warnings.extend(trouble);
         let head = self.published.head();
         let (queued_commands, oldest_command_age_ms) = self.clerk.queue();
         let models = self.published.models();
@@ -169,9 +182,24 @@ impl StatusSource {
                 queued_commands,
                 oldest_command_age_ms,
             },
+            index,
             sandbox: self.sandbox.clone(),
             build: Build { version: env!("CARGO_PKG_VERSION") },
         }
+    }
+
+    fn index(&self) -> (Index, Option<Warning>) {
+        let (state, covered_seq) = match self.published.index() {
+            IndexState::None => ("none", 0),
+            IndexState::Used(index, false) => ("building", index.covered()),
+            IndexState::Used(index, true) => ("ready", index.covered()),
+            IndexState::Unusable(why) => {
+                let detail = format!("The journal is read instead: {why}");
+                let warning = Warning { code: "index_unusable", detail };
+                return (Index { state: "unusable", covered_seq: 0 }, Some(warning));
+            }
+        };
+        (Index { state, covered_seq }, None)
     }
 
     fn storage(&self) -> Storage {
