@@ -11,9 +11,10 @@ use crate::config::settings::Folders;
 use crate::journal::layout;
 use crate::journal::note::parse_verifier_key;
 use crate::journal::proof::Receipt;
-use crate::journal::verify::{Report, Verdict, verify};
+use crate::journal::verify::{Report, Verdict};
 use crate::platform::bounded_read::bounded_read;
 use crate::platform::files::Folder;
+use crate::services::house_verify::verify;
 
 /// Largest receipt that is read, bytes.
 const RECEIPT_BYTES: u64 = 8 << 20;
@@ -64,11 +65,16 @@ fn state_root(path: &Path, key: Option<&VerifyingKey>) -> ExitCode {
         }
     };
     let held = folder.is_locked(layout::LOCK).unwrap_or(false);
-    let report = verify(&folder, held);
+    let house = verify(&folder, held);
+    let report = house.journal;
     let pinned = parse_verifier_key(&report.key).map(|(_, key)| key);
     if key.is_some() && key != pinned.as_ref() {
         output::data("unverifiable: the state root's pinned key is not the key given");
         return ExitCode::from(UNVERIFIABLE);
+    }
+    if house.chunks + house.unnamed > 0 {
+        let (chunks, unnamed) = (house.chunks, house.unnamed);
+        output::talk(&format!("access log: {chunks} closed chunks verified, {unnamed} not named by the journal yet"));
     }
     show(&report)
 }

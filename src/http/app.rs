@@ -11,6 +11,7 @@ use crate::services::desk::{By, Desk};
 use crate::services::published::Published;
 use crate::services::questions::Questions;
 use crate::services::runs::Runs;
+use crate::services::runtime::Runtime;
 use crate::services::sessions::Sessions;
 use crate::services::status::StatusSource;
 
@@ -25,6 +26,8 @@ pub struct App {
     pub approvals: Approvals,
     /// Use cases of questions.
     pub questions: Questions,
+    /// Use cases of the runtime configuration.
+    pub runtime: Runtime,
     /// The read side.
     pub published: Published,
     /// What `status` shows.
@@ -38,7 +41,8 @@ impl App {
             sessions: Sessions::new(desk.clone()),
             runs: Runs::new(desk.clone()),
             approvals: Approvals::new(desk.clone()),
-            questions: Questions::new(desk),
+            questions: Questions::new(desk.clone()),
+            runtime: Runtime::new(desk),
             published,
             status,
         }

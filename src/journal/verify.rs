@@ -12,6 +12,7 @@ use super::segments::{self, SegmentFile};
 use super::tail::{self, Tail};
 use super::walk::{self, Step};
 use crate::domain::limits;
+use crate::domain::record::Record;
 use crate::platform::disk::{Disk, Open, read_bounded};
 
 /// What verification found.
@@ -66,6 +67,7 @@ struct Verifier<'a> {
     held: bool,
     report: Report,
     notes: Vec<(u64, [u8; 32])>,
+    visit: &'a mut dyn FnMut(&Record),
 }
 
 fn invalid(file: &str, offset: u64, seq: u64, why: impl Into<String>) -> Verdict {
@@ -74,6 +76,11 @@ fn invalid(file: &str, offset: u64, seq: u64, why: impl Into<String>) -> Verdict
 
 /// Verifies a state root. `held` says whether a daemon holds its lock: then bytes behind the newest seal are in flight.
 pub fn verify(disk: &dyn Disk, held: bool) -> Report {
+    verify_visiting(disk, held, &mut |_| {})
+}
+
+/// The same, and shows each record that holds, in order.
+pub fn verify_visiting(disk: &dyn Disk, held: bool, visit: &mut dyn FnMut(&Record)) -> Report {
     let mut report = Report {
         verdict: Verdict::Valid,
         lines: 0,
@@ -95,7 +102,7 @@ pub fn verify(disk: &dyn Disk, held: bool) -> Report {
         report.key = verifier_key(&origin.to_string(), &key);
     }
     report.quarantined = disk.list(layout::QUARANTINE).map_or(0, |entries| entries.len());
-    let mut verifier = Verifier { disk, ring, held, report, notes: Vec::new() };
+    let mut verifier = Verifier { disk, ring, held, report, notes: Vec::new(), visit };
     let outcome = verifier.run(root.id);
     verifier.report.verdict = outcome.err().unwrap_or(Verdict::Valid);
     verifier.report
@@ -168,7 +175,7 @@ impl Verifier<'_> {
                 Step::Broken(broken) => return Ok(Some((broken.offset, broken.why))),
                 Step::Batch(batch) => batch,
             };
-            let mut ctx = None;
+            let (mut ctx, mut records) = (None, Vec::new());
             for text in batch.record_lines() {
                 let record = line::check_record(text)
                     .map_err(|error| invalid(&file.path, batch.offset, batch.first_seq, error.to_string()))?;
@@ -179,6 +186,7 @@ impl Verifier<'_> {
                     return Err(invalid(&file.path, batch.offset, record.seq, why));
                 }
                 ctx = Some(record.ctx);
+                records.push(record);
             }
             if ctx.is_none() {
                 return Err(invalid(&file.path, batch.offset, batch.first_seq, "the batch holds no record"));
@@ -186,6 +194,7 @@ impl Verifier<'_> {
             if !self.ring.accepts(&batch.note) {
                 return Err(invalid(&file.path, batch.offset, batch.note.size, "the seal's signature is not valid"));
             }
+            records.iter().for_each(&mut *self.visit);
             self.report.seals += 1;
             self.notes.push((batch.note.size, batch.note.root));
             *last = Some(batch.note);

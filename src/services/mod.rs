@@ -1,10 +1,13 @@
 //! What one can ask: the clerk, authority, one file of use cases a noun, and the workers.
 
+pub mod access_log;
 pub mod approvals;
 pub mod authority;
 pub mod blobs;
 pub mod clerk;
+pub mod clock_watch;
 pub mod desk;
+pub mod house_verify;
 pub mod index_offline;
 pub mod indexer;
 pub mod models;

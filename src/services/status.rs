@@ -162,6 +162,8 @@ impl StatusSource {
         for problem in self.tokens.iter().flat_map(|tokens| tokens.problems().to_vec()) {
             warnings.push(Warning { code: "token_problem", detail: problem.detail });
         }
+        let untrusted = self.published.models().clock.warning();
+        warnings.extend(untrusted.map(|detail| Warning { code: "time_untrusted", detail }));
         let (index, trouble) = self.index();
         warnings.extend(trouble);
         let head = self.published.head();
