@@ -44,6 +44,7 @@ use crate::services::clock_watch::{self, Reading};
 use crate::services::desk::{Desk, Lane, WritePath};
 use crate::services::indexer;
 use crate::services::opening::{Found, Opened, Opening, open};
+use crate::services::published::Published;
 use crate::services::runner::Runner;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
@@ -146,13 +147,11 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status));
-    let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone())
-        .begun_from(found.snapshot.clone());
+    let snapshots =
+        Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone()).begun_from(found.snapshot.clone());
     let begun = found.snapshot_seq.unwrap_or(0);
     snapshots.clone().follow(&tasks, begun);
-    clock_watch::follow(&tasks, clerk.clone());
-    access_log::follow(&tasks, clerk.clone(), published.clone(), access_log_file(&settings), closed);
-    indexer::follow(&tasks, clerk.clone(), published.clone(), root.folder.clone());
+    follow_house(&tasks, (&clerk, &published), &root, access_log_file(&settings), closed);
     if let Some(tokens) = &tokens {
         follow_tokens(tokens, &tasks, clerk.clone());
     }
@@ -282,6 +281,19 @@ async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now: Reading) -
             return Ok(());
         }
     }
+}
+
+/// Follows the clock, the access log and the closed segments.
+fn follow_house(
+    tasks: &Tasks,
+    (clerk, published): (&Clerk, &Published),
+    root: &StateRoot,
+    log: PathBuf,
+    closed: mpsc::Receiver<ClosedChunk>,
+) {
+    clock_watch::follow(tasks, clerk.clone());
+    access_log::follow(tasks, clerk.clone(), published.clone(), log, closed);
+    indexer::follow(tasks, clerk.clone(), published.clone(), root.folder.clone());
 }
 
 /// Follows the token files and records each change.

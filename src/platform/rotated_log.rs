@@ -137,7 +137,8 @@ mod tests {
         assert_eq!((closed[0].bytes, closed[0].lines), (20, 2));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "line 0006\nline 0007\n");
         assert_eq!(std::fs::read_to_string(&closed[2].path).unwrap(), "line 0004\nline 0005\n");
-        let kept: Vec<_> = closed_chunks(&path).unwrap().into_iter().map(|(_, path)| read_chunk(&path).unwrap()).collect();
+        let kept: Vec<_> =
+            closed_chunks(&path).unwrap().into_iter().map(|(_, path)| read_chunk(&path).unwrap()).collect();
         assert_eq!(kept, closed[1..]);
     }
 

@@ -130,7 +130,8 @@ fn snapshot(world: World, models: Models, tree: &Frontier) -> Snapshot {
 /// hashed on the way and must lead to what that seal signs.
 pub fn fold(base: Option<Snapshot>, reader: &Reader) -> io::Result<Snapshot> {
     let begun = base.and_then(|base| {
-        let roots = base.frontier.iter().map(|text| data_encoding::BASE64.decode(text.as_bytes()).ok()?.try_into().ok());
+        let roots =
+            base.frontier.iter().map(|text| data_encoding::BASE64.decode(text.as_bytes()).ok()?.try_into().ok());
         let tree = Frontier::new(base.seq + 1, roots.collect::<Option<Vec<_>>>()?)?;
         Some((base.world, base.models, tree))
     });

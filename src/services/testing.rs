@@ -48,8 +48,12 @@ impl Root {
     /// Opens the state root as a start of the daemon does.
     pub(crate) fn start(&mut self) -> Opened {
         self.boots += 1;
-        let options =
-            Options { segment_bytes: self.segment_bytes, ahead_bytes: 8 << 10, reserve_bytes: 8 << 10, background: false };
+        let options = Options {
+            segment_bytes: self.segment_bytes,
+            ahead_bytes: 8 << 10,
+            reserve_bytes: 8 << 10,
+            background: false,
+        };
         open(Opening {
             disk: self.folder.clone(),
             clock: self.clock.clone(),

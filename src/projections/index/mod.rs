@@ -236,5 +236,3 @@ impl Hints for Index {
         value.get(at..at + 32)?.try_into().ok()
     }
 }
-
-

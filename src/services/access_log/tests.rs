@@ -72,7 +72,10 @@ fn closed_chunks_are_named_once_and_a_changed_chunk_is_invalid_while_a_dropped_o
     assert!(!first[0].path.exists(), "the oldest chunk is dropped");
     stop(opened);
     let report = verify(&root);
-    assert_eq!((&report.journal.verdict, report.chunks, report.unnamed), (&Verdict::Valid, 3 - later.len(), later.len()));
+    assert_eq!(
+        (&report.journal.verdict, report.chunks, report.unnamed),
+        (&Verdict::Valid, 3 - later.len(), later.len())
+    );
     let changed = &told[told.len() - 1].path;
     let good = std::fs::read_to_string(changed).unwrap();
     std::fs::write(changed, good.replacen('0', "1", 1)).unwrap();

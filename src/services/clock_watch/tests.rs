@@ -24,7 +24,11 @@ fn trust(opened: &Opened) -> ClockTrust {
 fn look(opened: &Opened) {
     opened.clerk.look_at_clock();
     // Decided after the look; changes nothing.
-    let nothing = session::End { org: DEFAULT_ORG.to_owned(), session_id: crate::domain::ids::SessionId::from_ulid(ulid::Ulid(1)), note: None };
+    let nothing = session::End {
+        org: DEFAULT_ORG.to_owned(),
+        session_id: crate::domain::ids::SessionId::from_ulid(ulid::Ulid(1)),
+        note: None,
+    };
     assert!(act(opened, Command::EndSession(nothing)).is_err());
 }
 
@@ -90,7 +94,10 @@ fn ten_years_forward_nothing_lapses_and_nothing_is_forgotten_until_ten_quiet_min
     assert_eq!(trust(&opened), ClockTrust::Jumped);
     root.clock.advance(1);
     look(&opened);
-    assert_eq!((trust(&opened), kinds(&opened)), (ClockTrust::Trusted, vec!["time.untrusted".to_owned(), "time.trusted".to_owned()]));
+    assert_eq!(
+        (trust(&opened), kinds(&opened)),
+        (ClockTrust::Trusted, vec!["time.untrusted".to_owned(), "time.trusted".to_owned()])
+    );
     look(&opened);
     root.clock.advance(HOUR_MS);
     act(&opened, Command::ExpireApprovals).unwrap();
@@ -126,7 +133,8 @@ fn thirty_days_back_ids_and_numbers_rise_all_the_same_and_what_is_over_stays_ove
     };
     assert_eq!(act(&opened, Command::QueueRun(queue)).unwrap_err().reason, Reason::SessionEnded);
     assert_eq!(row.status, run::Status::Cancelled);
-    let page = opened.published.models().session_page(DEFAULT_ORG, None, &crate::projections::Paging::default()).unwrap();
+    let page =
+        opened.published.models().session_page(DEFAULT_ORG, None, &crate::projections::Paging::default()).unwrap();
     let order: Vec<_> = page.items.iter().map(|facts| facts.id).collect();
     assert_eq!(order, [later, ended, session], "newest first is the order of creation, not of the clock");
     stop(opened);
@@ -197,8 +205,7 @@ fn a_drift_of_an_hour_is_none_and_a_little_more_is_one() {
     assert_eq!(watch.observe(ClockTrust::Trusted, at(NOW_MS + HOUR_MS + 7, 7)), None);
     assert_eq!(watch.observe(ClockTrust::Trusted, at(NOW_MS - HOUR_MS + 7, 7)), None);
     let now = at(NOW_MS + HOUR_MS + 8, 7);
-    let wanted: Event =
-        TimeUntrusted { wall_ms: now.wall_ms, boot_ms: 7, drift_ms: 3_600_001, at_start: false }.into();
+    let wanted: Event = TimeUntrusted { wall_ms: now.wall_ms, boot_ms: 7, drift_ms: 3_600_001, at_start: false }.into();
     assert_eq!(watch.observe(ClockTrust::Trusted, now), Some(wanted.clone()));
     assert_eq!(watch.observe(ClockTrust::Trusted, now), Some(wanted), "it is said until it is recorded");
     assert!(limits::APPROVAL_MS > HOUR_MS);

@@ -45,7 +45,9 @@ fn live(opened: &Opened, acts: &[(u8, u8)]) -> (Vec<SessionId>, Vec<RunId>) {
         let session = sessions[usize::from(*which) % sessions.len()];
         match act % 6 {
             0 => sessions.push(create_session(opened, &"t".repeat(usize::from(*which)))),
-            1..=3 if !ended.contains(&session) => runs.push(queue_run(opened, session, &"w".repeat(usize::from(*which) * 2 + 1))),
+            1..=3 if !ended.contains(&session) => {
+                runs.push(queue_run(opened, session, &"w".repeat(usize::from(*which) * 2 + 1)))
+            }
             4 if !runs.is_empty() => {
                 let run = runs[usize::from(*which) % runs.len()];
                 if opened.published.models().runs.queued_ids().any(|queued| queued == run) {
