@@ -98,7 +98,7 @@ fn take(
         options: Options::default(),
         boot_id,
         build: concat!(env!("CARGO_PKG_VERSION"), "+source").to_owned(),
-        encode: |seq, kind, line| sse::encode(Some(seq), kind, line),
+        encode: sse::encode_record,
         observe: Arc::new(|_, _| {}),
     })?;
     root.make_folders()?;

@@ -38,14 +38,7 @@ pub struct SseItem {
 /// another field or event.
 pub fn encode(id: Option<u64>, event: &str, data: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(data.len() + event.len() + 48);
-    if let Some(id) = id {
-        out.put_slice(b"id: ");
-        out.put_slice(id.to_string().as_bytes());
-        out.put_u8(b'\n');
-    }
-    out.put_slice(b"event: ");
-    out.extend(event.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')));
-    out.put_u8(b'\n');
+    put_head(id, event, &mut out);
     let mut rest = data;
     loop {
         let end = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
@@ -58,6 +51,27 @@ pub fn encode(id: Option<u64>, event: &str, data: &[u8]) -> Bytes {
     }
     out.put_u8(b'\n');
     out.freeze()
+}
+
+/// Encodes a record's line, which holds no line ends, as the last frame of a buffer; gives where the line stands in it.
+pub fn encode_record(seq: u64, kind: &'static str, line: &[u8], out: &mut BytesMut) -> usize {
+    put_head(Some(seq), kind, out);
+    out.put_slice(b"data: ");
+    let at = out.len();
+    out.put_slice(line);
+    out.put_slice(b"\n\n");
+    at
+}
+
+fn put_head(id: Option<u64>, event: &str, out: &mut BytesMut) {
+    if let Some(id) = id {
+        out.put_slice(b"id: ");
+        out.put_slice(id.to_string().as_bytes());
+        out.put_u8(b'\n');
+    }
+    out.put_slice(b"event: ");
+    out.extend(event.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')));
+    out.put_u8(b'\n');
 }
 
 impl From<SseItem> for Bytes {
@@ -245,6 +259,9 @@ mod tests {
     #[test]
     fn a_frame_is_written_exactly_so() {
         assert_eq!(encode(Some(3), "run.started", b"{}"), "id: 3\nevent: run.started\ndata: {}\n\n");
+        let mut buffer = BytesMut::from(&b"x"[..]);
+        assert_eq!(encode_record(3, "run.started", b"{}", &mut buffer), 32);
+        assert_eq!(buffer, "xid: 3\nevent: run.started\ndata: {}\n\n");
         assert_eq!(encode(None, "a\nid: 1", b"x\r\ny\rz\n"), "event: aid: 1\ndata: x\ndata: y\ndata: z\ndata: \n\n");
     }
 }

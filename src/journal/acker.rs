@@ -11,6 +11,8 @@ use crate::domain::limits;
 
 struct State {
     newest: Note,
+    /// The thread has nothing to do and is to be woken; otherwise it looks again by itself.
+    rests: bool,
     stop: bool,
     failure: Option<String>,
 }
@@ -34,7 +36,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Acker {
     /// Takes over `acked`, whose newest note is `newest`; with a thread, or written only when told.
     pub(super) fn new(file: Acked, newest: Note, background: bool) -> io::Result<Self> {
-        let state = State { newest, stop: false, failure: None };
+        let state = State { newest, rests: false, stop: false, failure: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new(), file: Mutex::new(file) });
         let thread = if background {
             let shared = Arc::clone(&shared);
@@ -47,8 +49,9 @@ impl Acker {
 
     /// A batch with this note is on disk.
     pub(super) fn offer(&self, note: &Note) {
-        lock(&self.shared.state).newest = note.clone();
-        if self.thread.is_some() {
+        let mut state = lock(&self.shared.state);
+        state.newest = note.clone();
+        if std::mem::take(&mut state.rests) {
             self.shared.wake.notify_one();
         }
     }
@@ -87,17 +90,17 @@ impl Shared {
         let mut written = lock(&self.state).newest.size;
         let mut settled = false;
         loop {
-            let state = lock(&self.state);
-            let (state, _) = if settled {
-                (self.wake.wait_while(state, |s| !s.stop && s.newest.size == written), false)
+            let mut state = lock(&self.state);
+            let state = if settled {
+                state.rests = state.newest.size == written;
+                self.wake.wait_while(state, |s| !s.stop && s.rests).unwrap_or_else(PoisonError::into_inner)
             } else {
                 // A short pause between writes leaves the disk to the batches.
                 match self.wake.wait_timeout_while(state, pause, |s| !s.stop) {
-                    Ok((state, _)) => (Ok(state), true),
-                    Err(poisoned) => (Ok(poisoned.into_inner().0), true),
+                    Ok((state, _)) => state,
+                    Err(poisoned) => poisoned.into_inner().0,
                 }
             };
-            let state = state.unwrap_or_else(PoisonError::into_inner);
             if state.stop {
                 return;
             }

@@ -12,6 +12,8 @@ use crate::domain::record::Record;
 pub struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) tree: Frontier,
+    /// The tree before the first line.
+    pub(super) base: Frontier,
     pub(super) first_seq: u64,
     /// Offset of each line in `bytes`.
     pub(super) starts: Vec<usize>,
@@ -32,13 +34,18 @@ pub(super) fn push_leaf(tree: &mut Frontier, tiles: &mut Vec<Tile>, leaf: Hash) 
     });
 }
 
+/// Lines that begin at these offsets and end before a newline.
+fn lines_at<'a>(bytes: &'a [u8], starts: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+    let ends = starts.iter().skip(1).copied().chain(std::iter::once(bytes.len()));
+    starts.iter().zip(ends).map(|(start, end)| bytes.get(*start..end.saturating_sub(1)).unwrap_or_default())
+}
+
 /// A place in a batch to which it can be taken back.
 #[derive(Debug, Clone)]
 pub struct Mark {
     bytes: usize,
     lines: usize,
     tiles: usize,
-    tree: Frontier,
 }
 
 impl Batch {
@@ -67,11 +74,9 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// The records' lines with their newlines, as shared slices of one buffer.
-    pub fn lines(&self) -> Vec<bytes::Bytes> {
-        let all = bytes::Bytes::copy_from_slice(&self.bytes);
-        let ends = self.starts.iter().skip(1).copied().chain(std::iter::once(all.len()));
-        self.starts.iter().zip(ends).map(|(start, end)| all.slice(*start..end)).collect()
+    /// The records' lines, without their newlines.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        lines_at(&self.bytes, &self.starts)
     }
 
     /// Whether nothing is in it.
@@ -81,15 +86,19 @@ impl Batch {
 
     /// The present place.
     pub fn mark(&self) -> Mark {
-        Mark { bytes: self.bytes.len(), lines: self.starts.len(), tiles: self.tiles.len(), tree: self.tree.clone() }
+        Mark { bytes: self.bytes.len(), lines: self.starts.len(), tiles: self.tiles.len() }
     }
 
-    /// Takes the batch back to a place, as if what came after had never been pushed.
-    pub fn undo(&mut self, mark: Mark) {
+    /// Takes the batch back to a place, as if what came after had never been pushed. Rare, so that the tree is grown
+    /// again instead of being kept at each place.
+    pub fn undo(&mut self, mark: &Mark) {
         self.bytes.truncate(mark.bytes);
         self.starts.truncate(mark.lines);
         self.tiles.truncate(mark.tiles);
-        self.tree = mark.tree;
+        self.tree.clone_from(&self.base);
+        for line in lines_at(&self.bytes, &self.starts) {
+            self.tree.push(leaf_hash(line));
+        }
     }
 
     /// Bytes pushed since a place.

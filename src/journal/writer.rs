@@ -147,6 +147,7 @@ impl Journal {
         let mut batch = Batch {
             bytes: Vec::with_capacity(16 << 10),
             tree: self.tree.clone(),
+            base: self.tree.clone(),
             first_seq: self.tree.size(),
             starts: Vec::new(),
             tiles: Vec::new(),

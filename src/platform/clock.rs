@@ -1,31 +1,36 @@
 //! Clocks: wall time for people, boot time for measuring. Both are arguments of whatever needs them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A source of time.
 pub trait Clock: Send + Sync {
     /// Wall clock, Unix milliseconds UTC. May jump.
     fn wall_ms(&self) -> u64;
-    /// Milliseconds since the machine booted, suspend included. Never goes back.
-    fn boot_ms(&self) -> u64;
+    /// Time since the machine booted, suspend included. Never goes back.
+    fn since_boot(&self) -> Duration;
+    /// The same in milliseconds.
+    fn boot_ms(&self) -> u64 {
+        u64::try_from(self.since_boot().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// The machine's clocks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
-fn milliseconds(id: rustix::time::ClockId) -> u64 {
+fn read(id: rustix::time::ClockId) -> Duration {
     let now = rustix::time::clock_gettime(id);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 impl Clock for SystemClock {
     fn wall_ms(&self) -> u64 {
-        milliseconds(rustix::time::ClockId::Realtime)
+        u64::try_from(read(rustix::time::ClockId::Realtime).as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn boot_ms(&self) -> u64 {
-        milliseconds(rustix::time::ClockId::Boottime)
+    fn since_boot(&self) -> Duration {
+        read(rustix::time::ClockId::Boottime)
     }
 }
 
@@ -59,7 +64,7 @@ impl Clock for FakeClock {
         self.wall.load(Ordering::SeqCst)
     }
 
-    fn boot_ms(&self) -> u64 {
-        self.boot.load(Ordering::SeqCst)
+    fn since_boot(&self) -> Duration {
+        Duration::from_millis(self.boot.load(Ordering::SeqCst))
     }
 }

@@ -22,7 +22,7 @@ pub struct Item {
     pub org: Arc<str>,
     /// What it belongs to.
     pub topics: Topics,
-    /// Its line, byte for byte, without the newline.
+    /// Its line, byte for byte, without the newline: a part of the frame.
     pub line: Bytes,
     /// The line as one encoded event.
     pub frame: Bytes,
@@ -99,13 +99,13 @@ impl Feed {
     pub fn publish(&self, items: Vec<Item>, next_seq: u64) {
         let mut recent = self.shared.recent.write().unwrap_or_else(PoisonError::into_inner);
         for item in items {
-            recent.bytes += item.line.len() + item.frame.len();
+            recent.bytes += item.frame.len();
             recent.items.push_back(Arc::new(item));
         }
         while recent.bytes > limits::FEED_BYTES
             && let Some(oldest) = recent.items.pop_front()
         {
-            recent.bytes -= oldest.line.len() + oldest.frame.len();
+            recent.bytes -= oldest.frame.len();
             recent.from_seq = oldest.seq + 1;
         }
         drop(recent);
@@ -155,8 +155,8 @@ mod tests {
             kind: "session.ended",
             org: "default".into(),
             topics: Topics::default(),
-            line: Bytes::from(vec![b'x'; bytes]),
-            frame: Bytes::new(),
+            line: Bytes::new(),
+            frame: Bytes::from(vec![b'x'; bytes]),
         }
     }
 

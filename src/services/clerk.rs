@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -18,6 +19,11 @@ use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Provenance;
 use crate::journal::writer::Journal;
+
+/// Longest wait for others who asked together last time.
+const GATHER: Duration = Duration::from_millis(1);
+/// That wait as a share of the time that their batch took: it may cost little beside what it saves.
+const GATHER_SHARE: u32 = 2;
 
 /// A command on its way.
 pub(super) struct Job {
@@ -35,6 +41,8 @@ struct Queues {
     reserved: VecDeque<Job>,
     ordinary: VecDeque<Job>,
     errands: VecDeque<Errand>,
+    /// The clerk sleeps, and is to be woken when so many commands wait.
+    wake_at: Option<usize>,
     closing: bool,
 }
 
@@ -83,15 +91,21 @@ impl Clerk {
             return Err(Refusal::from(Reason::RequestOverloaded).retry_after_ms(1_000));
         }
         queue.push_back(job);
+        let wake = queues.wake_at.is_some_and(|at| queues.waiting() >= at);
+        if wake {
+            queues.wake_at = None;
+        }
         drop(queues);
-        self.desk.wake.notify_one();
+        if wake {
+            self.desk.wake.notify_one();
+        }
         Ok(())
     }
 
     /// Lets the clerk's thread do something between two batches.
     pub(super) fn errand(&self, errand: Errand) {
         self.desk.lock().errands.push_back(errand);
-        self.desk.wake.notify_one();
+        self.desk.rouse();
     }
 
     /// Has the clerk compare the clocks now, as it does before each decision.
@@ -115,8 +129,7 @@ impl Clerk {
         let oldest =
             [&queues.reserved, &queues.ordinary].iter().filter_map(|q| q.front()).map(|j| j.queued_boot_ms).min();
         let now = self.desk.published.clock().boot_ms();
-        let waiting = queues.reserved.len() + queues.ordinary.len();
-        (waiting, oldest.map_or(0, |at| now.saturating_sub(at)))
+        (queues.waiting(), oldest.map_or(0, |at| now.saturating_sub(at)))
     }
 }
 
@@ -145,40 +158,74 @@ impl ClerkThread {
     /// Lets the clerk finish what waits and gives the journal back. Blocks.
     pub fn finish(self) -> Option<Journal> {
         self.clerk.desk.lock().closing = true;
-        self.clerk.desk.wake.notify_one();
+        self.clerk.desk.rouse();
         self.thread.join().ok()
     }
 }
 
 impl Desk {
+    /// Wakes the clerk whatever it waits for.
+    fn rouse(&self) {
+        self.lock().wake_at = None;
+        self.wake.notify_one();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self, mut scribe: Scribe) -> Journal {
+        // How many asked last time, and how long their batch took.
+        let (mut asked, mut took) = (0, Duration::ZERO);
         loop {
-            let mut queues = self.lock();
-            while queues.reserved.is_empty() && queues.ordinary.is_empty() && queues.errands.is_empty() {
-                if queues.closing {
-                    return scribe.into_journal();
-                }
-                queues = self.wake.wait(queues).unwrap_or_else(PoisonError::into_inner);
-            }
+            let Some(mut queues) = self.wait(asked, took) else { return scribe.into_journal() };
             let errands = std::mem::take(&mut queues.errands);
             let jobs = queues.take();
             drop(queues);
             for errand in errands {
                 errand(&mut scribe);
             }
-            if !jobs.is_empty() {
+            asked = jobs.len();
+            if asked > 0 {
+                let began = self.published.clock().since_boot();
                 let trouble = scribe.write(jobs);
+                took = self.published.clock().since_boot().saturating_sub(began);
                 *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
             }
         }
     }
+
+    /// Waits until there is something to do; `None` when there will be nothing more. Where several asked together last
+    /// time, they are likely to ask again at once: then the batch waits a moment for as many, for otherwise the first of
+    /// them would have a batch to itself and all the others would wait for it.
+    fn wait(&self, asked: usize, took: Duration) -> Option<MutexGuard<'_, Queues>> {
+        let mut queues = self.lock();
+        if asked > 1 && !queues.closing && queues.errands.is_empty() && queues.waiting() < asked {
+            queues.wake_at = Some(asked);
+            let patience = (took / GATHER_SHARE).min(GATHER);
+            let gathering = |queues: &mut Queues| queues.wake_at.is_some();
+            queues = match self.wake.wait_timeout_while(queues, patience, gathering) {
+                Ok((queues, _)) => queues,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        while queues.waiting() == 0 && queues.errands.is_empty() {
+            if queues.closing {
+                return None;
+            }
+            queues.wake_at = Some(1);
+            queues = self.wake.wait(queues).unwrap_or_else(PoisonError::into_inner);
+        }
+        queues.wake_at = None;
+        Some(queues)
+    }
 }
 
 impl Queues {
+    fn waiting(&self) -> usize {
+        self.reserved.len() + self.ordinary.len()
+    }
+
     /// The next batch's commands: reserved first, but at most three quarters while others wait.
     fn take(&mut self) -> Vec<Job> {
         let most = limits::BATCH_RECORDS;

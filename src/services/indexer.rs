@@ -22,6 +22,8 @@ use crate::projections::index::{self, Index, Unfit};
 
 /// How often it is looked for closed segments and for the index's own files, milliseconds.
 const TICK_MS: u64 = 1_000;
+/// How long a start is left alone before the index is opened, milliseconds.
+const START_MS: u64 = 2_000;
 /// Failures after which this start of the daemon goes on without an index.
 const FAILURES: u32 = 3;
 
@@ -179,6 +181,7 @@ pub fn follow(tasks: &Tasks, clerk: Clerk, published: Published, folder: Arc<Fol
 }
 
 async fn keep(mut keeper: Keeper, clerk: Clerk) {
+    tokio::time::sleep(Duration::from_millis(START_MS)).await;
     loop {
         let step = tokio::task::spawn_blocking(move || {
             let began = keeper.published.clock().boot_ms();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::blobs::Blobs;
 use super::desk::ReadSide;
@@ -20,8 +20,15 @@ use crate::projections::feed::{Feed, Filter, Item, Scope};
 use crate::projections::index::{Index, Unusable};
 use crate::projections::{Bodies, Models};
 
-/// Makes an event of a record's line; the door knows how.
-pub type Encode = fn(seq: u64, kind: &'static str, line: &[u8]) -> Bytes;
+/// Makes an event of a record's line at the end of the buffer, and gives the offset in it at which the line stands,
+/// byte for byte; the door knows how.
+pub type Encode = fn(seq: u64, kind: &'static str, line: &[u8], out: &mut BytesMut) -> usize;
+
+/// An event, and the line in it.
+pub(super) struct Encoded {
+    frame: Bytes,
+    line: Bytes,
+}
 
 /// Told of each batch: records in it and how long its write and sync took.
 pub type Observe = Arc<dyn Fn(usize, Duration) + Send + Sync>;
@@ -40,6 +47,9 @@ pub enum IndexState {
     /// It cannot be used, and why.
     Unusable(String),
 }
+
+/// Room for what an event has beside its line, bytes; more is only slower.
+const FRAME_BYTES: usize = 80;
 
 struct Shared {
     models: RwLock<Models>,
@@ -117,22 +127,34 @@ impl Published {
         &self.shared.clock
     }
 
-    /// Folds a durable batch into the read models and hands it to the feed.
-    pub(super) fn publish(&self, records: &[Record], lines: &[Bytes], took: Duration) {
-        let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
-        let mut items = Vec::with_capacity(records.len());
+    /// Makes the events of a batch, all in one buffer.
+    pub(super) fn encode<'a>(&self, records: &[Record], lines: impl Iterator<Item = &'a [u8]>) -> Vec<Encoded> {
+        let mut buffer = BytesMut::new();
+        let mut places = Vec::with_capacity(records.len());
         for (record, line) in records.iter().zip(lines) {
+            if buffer.is_empty() {
+                buffer.reserve(records.len() * (line.len() + FRAME_BYTES));
+            }
+            let start = buffer.len();
+            let at = (self.shared.encode)(record.seq, record.event.kind(), line, &mut buffer);
+            places.push((start..buffer.len(), at..at + line.len()));
+        }
+        let all = buffer.freeze();
+        places.into_iter().map(|(frame, line)| Encoded { frame: all.slice(frame), line: all.slice(line) }).collect()
+    }
+
+    /// Folds a durable batch into the read models and hands it to the feed.
+    pub(super) fn publish(&self, records: &[Record], events: Vec<Encoded>, took: Duration) {
+        let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
+        let mut items: Vec<Item> = Vec::with_capacity(records.len());
+        for (record, Encoded { frame, line }) in records.iter().zip(events) {
             models.apply(record);
-            let line = line.slice(..line.len().saturating_sub(1));
-            let kind = record.event.kind();
-            items.push(Item {
-                seq: record.seq,
-                kind,
-                org: record.org.as_str().into(),
-                topics: models.topics(record),
-                frame: (self.shared.encode)(record.seq, kind, &line),
-                line,
-            });
+            let org = match items.last() {
+                Some(last) if *last.org == *record.org => Arc::clone(&last.org),
+                _ => record.org.as_str().into(),
+            };
+            let topics = models.topics(record);
+            items.push(Item { seq: record.seq, kind: record.event.kind(), org, topics, line, frame });
         }
         drop(models);
         self.shared.feed.publish(items, self.shared.reader.head().next_seq);
@@ -196,13 +218,12 @@ impl Published {
         let record = line::parse_record(bytes).ok()?;
         let topics = self.models().topics(&record);
         let kind = record.event.kind();
-        filter.admits(&record.org, &topics).then(|| Item {
-            seq,
-            kind,
-            org: record.org.as_str().into(),
-            topics,
-            line: Bytes::copy_from_slice(bytes),
-            frame: (self.shared.encode)(seq, kind, bytes),
+        filter.admits(&record.org, &topics).then(|| {
+            let mut buffer = BytesMut::with_capacity(bytes.len() + FRAME_BYTES);
+            let at = (self.shared.encode)(seq, kind, bytes, &mut buffer);
+            let frame = buffer.freeze();
+            let line = frame.slice(at..at + bytes.len());
+            Item { seq, kind, org: record.org.as_str().into(), topics, line, frame }
         })
     }
 

@@ -98,21 +98,21 @@ impl Scribe {
                     return Some(refusal);
                 }
             };
-            let mut decisions: Vec<(Job, Result<Committed, Refusal>)> = Vec::new();
+            let mut decisions = Vec::with_capacity(jobs.len());
             while let Some(job) = jobs.peek() {
                 let outcome = match self.decide(job, &mut build) {
                     Err(Unfit::BatchFull) => break,
                     Err(Unfit::Refused(refusal)) => Err(refusal),
                     Ok(committed) => Ok(committed),
                 };
-                decisions.extend(jobs.next().map(|job| (job, outcome)));
+                decisions.extend(jobs.next().map(|job| (job.reply, outcome)));
             }
             let outcome = if build.applied > 0 { self.commit(build) } else { Ok(()) };
             trouble = outcome.as_ref().err().cloned().map(Refusal::from);
-            for (job, decided) in decisions {
+            for (reply, decided) in decisions {
                 let answer = outcome.clone().map_err(Refusal::from).and(decided);
                 // Whoever asked may have gone; what was decided stands.
-                let _ = job.reply.send(answer);
+                let _ = reply.send(answer);
             }
         }
         trouble
@@ -199,8 +199,8 @@ impl Scribe {
     }
 
     fn commit(&mut self, build: Build) -> Result<(), WriteError> {
-        let lines = build.batch.lines();
-        let before = std::time::Duration::from_millis(self.published.clock().boot_ms());
+        let frames = self.published.encode(&build.records, build.batch.lines());
+        let before = self.published.clock().since_boot();
         self.journal.commit(build.batch)?;
         let runtime = &self.world.runtime;
         if self.journal.context().config_revision != runtime.revision {
@@ -208,8 +208,8 @@ impl Scribe {
             let (config_revision, policy_sha256) = (runtime.revision, runtime.policy_digest());
             self.journal.set_context(context::Set { config_revision, policy_sha256, ..context });
         }
-        let after = std::time::Duration::from_millis(self.published.clock().boot_ms());
-        self.published.publish(&build.records, &lines, after.saturating_sub(before));
+        let after = self.published.clock().since_boot();
+        self.published.publish(&build.records, frames, after.saturating_sub(before));
         Ok(())
     }
 }
@@ -231,7 +231,7 @@ impl Build {
             }
         });
         if added.is_err() {
-            self.batch.undo(mark);
+            self.batch.undo(&mark);
             self.records.truncate(before);
         }
         added

@@ -61,7 +61,11 @@ impl Root {
             options,
             boot_id: BootId::from_ulid(Ulid::from_parts(NOW_MS, self.boots)),
             build: "test".to_owned(),
-            encode: |_, _, line| bytes::Bytes::copy_from_slice(line),
+            encode: |_, _, line, out| {
+                let at = out.len();
+                out.extend_from_slice(line);
+                at
+            },
             observe: Arc::new(|_, _| {}),
         })
         .unwrap()

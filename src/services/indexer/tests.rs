@@ -279,7 +279,7 @@ async fn a_rebuild_is_recorded_once() {
     .unwrap();
     let tasks = Tasks::new();
     follow(&tasks, opened.clerk.clone(), opened.published.clone(), root.folder.clone());
-    tokio::time::sleep(Duration::from_millis(TICK_MS * 3)).await;
+    tokio::time::sleep(Duration::from_millis(START_MS + TICK_MS * 4)).await;
     tasks.stop();
     assert!(tasks.drained(Duration::from_secs(5)).await);
     let mut causes = Vec::new();
