@@ -73,7 +73,7 @@ pub(super) fn pack(numbers: &[u64], whole: bool) -> Vec<u8> {
     out
 }
 
-/// Reads numbers that follow `last`; the iterator ends early with `None` where the bytes are no such numbers.
+/// Reads numbers that follow `last`; `None` where the bytes are no such numbers.
 fn distances(bytes: &[u8], mut last: u64) -> Option<Vec<u64>> {
     let mut out = Vec::new();
     let mut bytes = bytes.iter();
