@@ -7,6 +7,7 @@ mod doctor;
 mod events;
 mod follow;
 mod heads;
+mod index;
 mod output;
 mod quickstart;
 mod remote;
@@ -93,6 +94,9 @@ enum Verb {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// The disposable index
+    #[command(subcommand)]
+    Index(index::Index),
 }
 
 /// Runs the command line of this process.
@@ -117,6 +121,7 @@ pub fn main() -> ExitCode {
         Verb::Tasks(verb) => tasks::tasks(client, &verb),
         Verb::Runtime(verb) => tasks::runtime(client, &verb),
         Verb::Journal(verb) => remote::journal(client, &verb),
+        Verb::Index(verb) => index::run(&verb),
         Verb::Bench(verb) => bench::run(client, &verb),
         Verb::Completions { shell } => completions(shell),
     }

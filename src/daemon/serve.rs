@@ -1,7 +1,7 @@
 //! A daemon from start to drain: take the state root, recover, start the clerk and the workers, open the door, and on a
 //! signal close everything in order.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,12 +38,17 @@ use crate::platform::entropy::{Entropy, SystemEntropy};
 use crate::platform::executable;
 use crate::platform::keyed::FingerprintKey;
 use crate::platform::private_file;
+use crate::platform::rotated_log::ClosedChunk;
 use crate::platform::tasks::Tasks;
+use crate::services::access_log;
 use crate::services::authority::Role;
 use crate::services::clerk::{Clerk, ClerkThread};
+use crate::services::clock_watch::{self, Reading};
 use crate::services::desk::{Desk, Lane, WritePath};
+use crate::services::indexer;
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Found, Opened, Opening, open};
+use crate::services::published::Published;
 use crate::services::runner::Runner;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
@@ -138,8 +143,9 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let tokens = tokens(&settings, &key, entropy.as_ref())?;
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
     let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
-    let (sink, log) = access_log(&settings, &clock)?;
-    let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot_seq);
+    let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot.clone());
+    let (chunks, closed) = mpsc::channel(access_log::WAITING);
+    let (sink, log) = open_access_log(&settings, &clock, chunks)?;
     let status = Arc::new(StatusSource {
         clerk: clerk.clone(),
         published: published.clone(),
@@ -151,7 +157,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         snapshots: snapshots.clone(),
         build_digest,
     });
-    announce(&clerk, &found, boot_id, clock.wall_ms()).await?;
+    announce(&clerk, &found, boot_id, Reading::of(clock.as_ref())).await?;
     let mut registry = metrics::registry();
     let parts = EdgeParts {
         limits: Limits::default(),
@@ -177,6 +183,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     routes.extend(handlers::routes());
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
     snapshots.clone().follow(&tasks);
+    follow_house(&tasks, (&clerk, &published), &root, access_log_file(&settings), closed);
     if let Some(tokens) = &tokens {
         follow_tokens(tokens, &tasks, clerk.clone());
     }
@@ -245,9 +252,16 @@ async fn drain(tasks: &Tasks, root: &StateRoot, snapshots: &Snapshotter) {
     }
 }
 
-fn access_log(settings: &ServeSettings, clock: &Arc<dyn Clock>) -> Result<(AuditSink, JoinHandle<()>), Refusal> {
-    let path = settings.state_root.join("control-plane-auth/audit.jsonl");
-    audit::start(&path, Arc::clone(clock), None)
+fn access_log_file(settings: &ServeSettings) -> PathBuf {
+    settings.state_root.join(access_log::FOLDER).join(access_log::FILE)
+}
+
+fn open_access_log(
+    settings: &ServeSettings,
+    clock: &Arc<dyn Clock>,
+    chunks: mpsc::Sender<ClosedChunk>,
+) -> Result<(AuditSink, JoinHandle<()>), Refusal> {
+    audit::start(&access_log_file(settings), Arc::clone(clock), Some(chunks))
         .map_err(|error| Refusal::new(Reason::StorageAuditUnavailable, error.to_string()))
 }
 
@@ -308,12 +322,17 @@ async fn note(clerk: &Clerk, stream: Stream, event: Event) -> Result<(), Refusal
 }
 
 /// Records the start, and settles what an earlier one left half done.
-async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now_ms: u64) -> Result<(), Refusal> {
+async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now: Reading) -> Result<(), Refusal> {
+    // Before anything is decided by the time.
+    if let Some(untrusted) = clock_watch::at_start(found.last_at_ms, now) {
+        tracing::warn!(drift_ms = untrusted.drift_ms, "the clock is not trusted until `chancery runtime trust-clock`");
+        note(clerk, Stream::Daemon, untrusted.into()).await?;
+    }
     let started = DaemonStarted {
         boot_id,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         clean: found.clean || found.last_at_ms.is_none(),
-        down_ms: found.last_at_ms.map(|at| now_ms.saturating_sub(at)),
+        down_ms: found.last_at_ms.map(|at| now.wall_ms.saturating_sub(at)),
     };
     note(clerk, Stream::Daemon, started.into()).await?;
     loop {
@@ -322,6 +341,19 @@ async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now_ms: u64) ->
             return Ok(());
         }
     }
+}
+
+/// Follows the clock, the access log and the closed segments.
+fn follow_house(
+    tasks: &Tasks,
+    (clerk, published): (&Clerk, &Published),
+    root: &StateRoot,
+    log: PathBuf,
+    closed: mpsc::Receiver<ClosedChunk>,
+) {
+    clock_watch::follow(tasks, clerk.clone());
+    access_log::follow(tasks, clerk.clone(), published.clone(), log, closed);
+    indexer::follow(tasks, clerk.clone(), published.clone(), root.folder.clone());
 }
 
 /// Follows the token files and records each change.

@@ -176,6 +176,15 @@ pub fn shape(line: &[u8]) -> Option<Shape> {
     }
 }
 
+/// The stream of a record's line, as it is written, without reading the rest.
+pub fn stream_text(line: &[u8]) -> Option<&str> {
+    // Quotes within strings are escaped, so the key is found only where it is one.
+    const KEY: &[u8] = b"\"stream\":\"";
+    let at = memchr::memmem::find(line, KEY)?;
+    let rest = line.get(at + KEY.len()..)?;
+    std::str::from_utf8(rest.get(..memchr::memchr(b'"', rest)?)?).ok()
+}
+
 /// Reads a seal's line; it must be in its one permitted spelling.
 pub fn parse_seal(line: &[u8]) -> Option<(u64, Note)> {
     let Some(Shape::Seal(seq)) = shape(line) else { return None };

@@ -1,11 +1,16 @@
 //! What one can ask: the clerk, authority, one file of use cases a noun, and the workers.
 
+pub mod access_log;
 pub mod approvals;
 pub mod authority;
 pub mod blobs;
 pub mod clerk;
+pub mod clock_watch;
 pub mod desk;
 pub mod doctor;
+pub mod house_verify;
+pub mod index_offline;
+pub mod indexer;
 pub mod models;
 pub mod numbers;
 pub mod opening;
@@ -27,3 +32,5 @@ pub mod tokens;
 mod clerk_stories;
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+pub(crate) mod testing;
