@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use ulid::Ulid;
 
 use super::agents::Agents;
+use super::signals::Signals;
 use crate::config::settings::{AuthMode, Bind, ServeSettings};
 use crate::domain::command::Command;
 use crate::domain::context::{DaemonStarted, DaemonStopped};
@@ -28,6 +29,7 @@ use crate::http::edge::{Edge, EdgeParts};
 use crate::http::limits::Limits;
 use crate::http::metrics::{self, EdgeMetrics};
 use crate::http::numbers::HouseNumbers;
+use crate::http::routes::Route;
 use crate::http::{handlers, health, sse};
 use crate::journal::error::WriteError;
 use crate::journal::writer::Options;
@@ -129,6 +131,7 @@ fn build(digest: Option<&str>) -> String {
 }
 
 async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
+    let mut signals = Signals::listen()?;
     let House { agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
@@ -168,11 +171,9 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));
-    let (numbers, beats) = (Arc::clone(&status), runner.beats().clone());
-    registry.register_collector(Box::new(HouseNumbers { status: numbers, batches, beats }));
-    let ready = Arc::clone(&status);
-    let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
-    routes.extend(handlers::routes());
+    let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
+    registry.register_collector(Box::new(numbers));
+    let routes = routes(Arc::clone(&status), registry);
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
     snapshots.clone().follow(&tasks);
     if let Some(tokens) = &tokens {
@@ -181,16 +182,45 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     tasks.spawn(accept(listener, edge));
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
-    signalled().await;
-    stop_runs(&runner, &commands).await;
-    drain(&tasks, &root, &snapshots).await;
-    note(&clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await?;
+    signals.next().await;
+    if !wind_down((&runner, &commands), (&tasks, &root, &snapshots), (&clerk, boot_id), &mut signals).await? {
+        return Ok(());
+    }
     let closed = close(thread).await;
     drop((log, root));
     closed
 }
 
-/// Lets the clerk finish and closes the journal.
+/// Every route of the door.
+fn routes(status: Arc<StatusSource>, registry: metrics::Registry) -> Vec<Route<App>> {
+    let mut routes = health::routes(Arc::new(move || status.ready()), Arc::new(registry));
+    routes.extend(handlers::routes());
+    routes
+}
+
+/// Ends runs, tasks and door in order. False where a further signal cut it short: safe at any moment, for what was
+/// acknowledged is on disk, and the next start settles the rest.
+async fn wind_down(
+    (runner, commands): (&Runner, &Tasks),
+    (tasks, root, snapshots): (&Tasks, &StateRoot, &Snapshotter),
+    (clerk, boot_id): (&Clerk, BootId),
+    signals: &mut Signals,
+) -> Result<bool, Refusal> {
+    let ending = async {
+        stop_runs(runner, commands).await;
+        drain(tasks, root, snapshots).await;
+        note(clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await
+    };
+    tokio::select! {
+        ended = ending => ended.map(|()| true),
+        () = signals.next() => {
+            tracing::warn!("a second signal cuts the drain short");
+            Ok(false)
+        }
+    }
+}
+
+/// Ends the clerk and closes the journal.
 async fn close(thread: ClerkThread) -> Result<(), Refusal> {
     let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
     let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
@@ -324,16 +354,4 @@ fn write_daemon_file(root: &StateRoot, bound: &Bind, boot_id: BootId) -> Result<
     });
     let written = replace_atomically(root.folder.as_ref(), "", DAEMON_FILE, format!("{text}\n").as_bytes());
     written.map_err(|error| Refusal::new(Reason::StorageFull, error.to_string()))
-}
-
-/// Waits for a signal to end.
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
 }

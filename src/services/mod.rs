@@ -5,6 +5,7 @@ pub mod authority;
 pub mod blobs;
 pub mod clerk;
 pub mod desk;
+pub mod doctor;
 pub mod models;
 pub mod numbers;
 pub mod opening;
@@ -22,5 +23,7 @@ pub mod status;
 pub mod tasks;
 pub mod tokens;
 
+#[cfg(test)]
+mod clerk_stories;
 #[cfg(test)]
 mod stories;

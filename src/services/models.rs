@@ -108,8 +108,12 @@ impl ModelCaller for RoutedModels {
                 self.numbers.observe(&route.route_id, call, self.clock.since_boot().saturating_sub(began));
             }
             let answer = answer.map_err(|error| ModelFailure {
-                // A call that broke off within its answer is not made again by itself.
-                code: if error.answer_begun && error.reason.retry() { Reason::ProviderRejected } else { error.reason },
+                // A call that broke off within its answer is not made again by itself; the detail names the cause.
+                code: if error.answer_begun && error.reason.retry() {
+                    Reason::ProviderStreamBroken
+                } else {
+                    error.reason
+                },
                 detail: error.detail,
                 retry_after_ms: error.retry_after_ms,
             })?;
