@@ -29,6 +29,7 @@ use crate::http::edge::{Edge, EdgeParts};
 use crate::http::limits::Limits;
 use crate::http::metrics::{self, EdgeMetrics};
 use crate::http::numbers::HouseNumbers;
+use crate::http::routes::Route;
 use crate::http::{handlers, health, sse};
 use crate::journal::error::WriteError;
 use crate::journal::writer::Options;
@@ -176,11 +177,9 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));
-    let (numbers, beats) = (Arc::clone(&status), runner.beats().clone());
-    registry.register_collector(Box::new(HouseNumbers { status: numbers, batches, beats }));
-    let ready = Arc::clone(&status);
-    let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
-    routes.extend(handlers::routes());
+    let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
+    registry.register_collector(Box::new(numbers));
+    let routes = routes(Arc::clone(&status), registry);
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
     snapshots.clone().follow(&tasks);
     follow_house(&tasks, (&clerk, &published), &root, access_log_file(&settings), closed);
@@ -197,6 +196,13 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let closed = close(thread).await;
     drop((log, root));
     closed
+}
+
+/// Every route of the door.
+fn routes(status: Arc<StatusSource>, registry: metrics::Registry) -> Vec<Route<App>> {
+    let mut routes = health::routes(Arc::new(move || status.ready()), Arc::new(registry));
+    routes.extend(handlers::routes());
+    routes
 }
 
 /// Ends runs, tasks and door in order. False where a further signal cut it short: safe at any moment, for what was
