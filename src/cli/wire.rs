@@ -141,7 +141,7 @@ impl Address {
             env!("CARGO_PKG_VERSION")
         );
         for (name, value) in &ask.headers {
-            head.extend([name, ": ", value.as_str(), "\r\n"]);
+            head.extend([*name, ": ", value.as_str(), "\r\n"]);
         }
         if let Some(body) = &ask.body {
             let length = body.len().to_string();
