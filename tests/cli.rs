@@ -204,7 +204,7 @@ fn sessions_are_cards_and_tables_for_people_and_answers_as_they_came_for_scripts
     assert_eq!(house.ask(&["sessions", "end", &id])["status"], "ended");
     let missing = house.run(&["sessions", "get", "../status"]);
     assert_eq!((missing.code, missing.out.as_str()), (1, ""));
-    assert!(missing.err.contains("session.not_found: ") && missing.err.contains("\nnext: "), "{}", missing.err);
+    assert!(missing.err.contains("request.malformed: ") && missing.err.contains("\nnext: "), "{}", missing.err);
 }
 
 #[test]
