@@ -4,6 +4,7 @@ mod client;
 mod output;
 mod quickstart;
 mod remote;
+mod schema;
 mod verify;
 
 use std::process::ExitCode;
@@ -50,6 +51,9 @@ enum Verb {
     /// The journal.
     #[command(subcommand)]
     Journal(remote::Journal),
+    /// Schemas, samples and vectors of every format.
+    #[command(subcommand)]
+    Schema(schema::Schema),
 }
 
 /// Runs the command line of this process.
@@ -67,6 +71,7 @@ pub fn main() -> ExitCode {
         Verb::Runs(verb) => remote::runs(client, &verb),
         Verb::Approvals(verb) => remote::approvals(client, &verb),
         Verb::Journal(verb) => remote::journal(client, &verb),
+        Verb::Schema(verb) => schema::run(&verb),
         Verb::Serve(args) => serve(&args),
         Verb::Verify(args) => verify::run(&args),
     }

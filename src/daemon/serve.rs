@@ -38,6 +38,7 @@ use crate::platform::private_file;
 use crate::platform::tasks::Tasks;
 use crate::services::authority::Role;
 use crate::services::clerk::Clerk;
+use crate::services::daemon_file::DaemonFile;
 use crate::services::desk::{Desk, Lane, WritePath};
 use crate::services::opening::{Found, Opened, Opening, open};
 use crate::services::runner::Runner;
@@ -279,12 +280,13 @@ fn follow_tokens(tokens: &Arc<Tokens>, tasks: &Tasks, clerk: Clerk) {
 }
 
 fn write_daemon_file(root: &StateRoot, bound: &Bind, boot_id: BootId) -> Result<(), Refusal> {
-    let text = serde_json::json!({
-        "address": bound.to_string(),
-        "pid": std::process::id(),
-        "boot_id": boot_id,
-        "version": env!("CARGO_PKG_VERSION"),
-    });
+    let file = DaemonFile {
+        address: bound.to_string(),
+        pid: std::process::id(),
+        boot_id,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let text = serde_json::json!(file);
     let written = replace_atomically(root.folder.as_ref(), "", DAEMON_FILE, format!("{text}\n").as_bytes());
     written.map_err(|error| Refusal::new(Reason::StorageFull, error.to_string()))
 }

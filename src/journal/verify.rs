@@ -121,7 +121,10 @@ impl Verifier<'_> {
         for (index, file) in files.iter().enumerate() {
             let opened = self.disk.open(&file.path, Open::Read).map_err(|error| unreadable(&file.path, &error))?;
             let found = walk::open(opened.clone()).map_err(|error| unreadable(&file.path, &error))?;
-            let (header, mut walker) = found.map_err(|error| verdict_of(segments::header_fault(&file.path, &error)))?;
+            let (header, mut walker) = found.map_err(|error| match segments::header_fault(&file.path, &error) {
+                    OpenError::Corrupt { file: path, why, .. } => invalid(&path, 0, file.first_seq, why),
+                    other => verdict_of(other),
+                })?;
             let chained = header.first_seq == file.first_seq
                 && header.root_id == root_id
                 && Some(header.epoch) == self.ring.epoch_at(header.first_seq)
@@ -139,7 +142,8 @@ impl Verifier<'_> {
                 _ if index + 1 == count && self.held => self.report.in_flight_bytes = rest.len() as u64,
                 Tail::Crash { .. } if index + 1 == count => open_end = Some(()),
                 Tail::Crash { .. } | Tail::Rot { .. } => {
-                    let (at, why) = broken.unwrap_or((walker.offset(), "padding holds other bytes than newlines"));
+                    let (at, seq, why) =
+                        broken.unwrap_or((walker.offset(), seq, "padding holds other bytes than newlines"));
                     return Err(invalid(&file.path, at, seq, why));
                 }
             }
@@ -161,26 +165,29 @@ impl Verifier<'_> {
         file: &SegmentFile,
         walker: &mut walk::Walker,
         last: &mut Option<Note>,
-    ) -> Result<Option<(u64, &'static str)>, Verdict> {
+    ) -> Result<Option<(u64, u64, &'static str)>, Verdict> {
+        let mut in_force = None;
         loop {
             let batch = match walker.step().map_err(|error| unreadable(&file.path, &error))? {
                 Step::End => return Ok(None),
-                Step::Broken(broken) => return Ok(Some((broken.offset, broken.why))),
+                Step::Broken(broken) => return Ok(Some((broken.offset, broken.seq, broken.why))),
                 Step::Batch(batch) => batch,
             };
-            let mut ctx = None;
+            let mut due = (batch.offset, batch.first_seq);
             for text in batch.record_lines() {
+                let (offset, seq) = due;
                 let record = line::check_record(text)
-                    .map_err(|error| invalid(&file.path, batch.offset, batch.first_seq, error.to_string()))?;
-                let own = matches!(record.event, crate::domain::event::Event::ContextSet(_));
-                if text.len() > limits::RECORD_BYTES || (record.ctx == record.seq) != own || record.ctx < file.first_seq
-                {
-                    let why = "the record passes a limit or names a context outside its segment";
-                    return Err(invalid(&file.path, batch.offset, record.seq, why));
+                    .map_err(|error| invalid(&file.path, offset, seq, error.to_string()))?;
+                if matches!(record.event, crate::domain::event::Event::ContextSet(_)) {
+                    in_force = Some(seq);
                 }
-                ctx = Some(record.ctx);
+                if text.len() > limits::RECORD_BYTES || in_force != Some(record.ctx) {
+                    let why = "the record passes a limit or names another context than the one in force";
+                    return Err(invalid(&file.path, offset, seq, why));
+                }
+                due = (offset + text.len() as u64 + 1, seq + 1);
             }
-            if ctx.is_none() {
+            if due.1 == batch.first_seq {
                 return Err(invalid(&file.path, batch.offset, batch.first_seq, "the batch holds no record"));
             }
             if !self.ring.accepts(&batch.note) {
