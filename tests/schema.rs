@@ -72,11 +72,7 @@ fn judge(state_root: &Path) -> Report {
 
 #[test]
 fn the_files_are_what_the_types_produce() {
-    let checked = Command::new(env!("CARGO_BIN_EXE_chancery"))
-        .args(["schema", "check"])
-        .arg(root())
-        .output()
-        .unwrap();
+    let checked = Command::new(env!("CARGO_BIN_EXE_chancery")).args(["schema", "check"]).arg(root()).output().unwrap();
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(checked.status.success(), "run `cargo run -- schema print --write .`:\n{said}");
 }
@@ -94,11 +90,8 @@ fn a_changed_a_missing_and_a_strange_file_are_each_named() {
     std::fs::write(schemas.join("run.queued.v1.json"), "{}\n").unwrap();
     std::fs::remove_file(schemas.join("run.failed.v1.json")).unwrap();
     std::fs::write(schemas.join("run.dreamed.v1.json"), "{}\n").unwrap();
-    let checked = Command::new(env!("CARGO_BIN_EXE_chancery"))
-        .args(["schema", "check"])
-        .arg(copied.path())
-        .output()
-        .unwrap();
+    let checked =
+        Command::new(env!("CARGO_BIN_EXE_chancery")).args(["schema", "check"]).arg(copied.path()).output().unwrap();
     let wanted = "state-schema/events/run.failed.v1.json is missing\n\
         state-schema/events/run.queued.v1.json has other contents\n\
         state-schema/events/run.dreamed.v1.json does not belong here\n";
@@ -133,7 +126,8 @@ fn the_verifier_says_of_every_journal_what_is_expected() {
             Verdict::Invalid { file, seq, .. } => (1, Some((file, seq))),
             Verdict::Unverifiable { .. } => (3, None),
         };
-        let at = expected.get("file").map(|file| (file.as_str().unwrap().to_owned(), expected["seq"].as_u64().unwrap()));
+        let at =
+            expected.get("file").map(|file| (file.as_str().unwrap().to_owned(), expected["seq"].as_u64().unwrap()));
         assert_eq!(said, (expected["exit"].as_u64().unwrap(), at), "{}", vector.display());
         seen += 1;
     }

@@ -122,9 +122,9 @@ impl Verifier<'_> {
             let opened = self.disk.open(&file.path, Open::Read).map_err(|error| unreadable(&file.path, &error))?;
             let found = walk::open(opened.clone()).map_err(|error| unreadable(&file.path, &error))?;
             let (header, mut walker) = found.map_err(|error| match segments::header_fault(&file.path, &error) {
-                    OpenError::Corrupt { file: path, why, .. } => invalid(&path, 0, file.first_seq, why),
-                    other => verdict_of(other),
-                })?;
+                OpenError::Corrupt { file: path, why, .. } => invalid(&path, 0, file.first_seq, why),
+                other => verdict_of(other),
+            })?;
             let chained = header.first_seq == file.first_seq
                 && header.root_id == root_id
                 && Some(header.epoch) == self.ring.epoch_at(header.first_seq)
@@ -176,8 +176,8 @@ impl Verifier<'_> {
             let mut due = (batch.offset, batch.first_seq);
             for text in batch.record_lines() {
                 let (offset, seq) = due;
-                let record = line::check_record(text)
-                    .map_err(|error| invalid(&file.path, offset, seq, error.to_string()))?;
+                let record =
+                    line::check_record(text).map_err(|error| invalid(&file.path, offset, seq, error.to_string()))?;
                 if matches!(record.event, crate::domain::event::Event::ContextSet(_)) {
                     in_force = Some(seq);
                 }

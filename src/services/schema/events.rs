@@ -65,9 +65,15 @@ fn sample_record(index: u64, stream: Stream, event: Event) -> Record {
     if index % 2 == 1 {
         let credential = CredentialRef { id: "admin".to_owned(), fp: "0011223344556677".to_owned() };
         let [kind, via] = [ActorKind::Token, ActorKind::Agent];
-        record.on_behalf_of = vec![Actor { kind: via, id: "run_01".into(), via: "worker".into(), credential: None, verified: false }];
-        record.actor =
-            Actor { kind, id: "admin".to_owned(), via: "http".to_owned(), credential: Some(credential), verified: true };
+        record.on_behalf_of =
+            vec![Actor { kind: via, id: "run_01".into(), via: "worker".into(), credential: None, verified: false }];
+        record.actor = Actor {
+            kind,
+            id: "admin".to_owned(),
+            via: "http".to_owned(),
+            credential: Some(credential),
+            verified: true,
+        };
         record.request = Some(RequestFacts {
             id: "req_01HF7YAT0000000000000000RQ".to_owned(),
             key: Some("k-1".to_owned()),

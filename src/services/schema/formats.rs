@@ -60,7 +60,7 @@ pub(super) fn add(files: &mut Files, problem: &Value) {
 
 /// The routes file as a schema over the JSON that its TOML stands for. Rules between fields are in the descriptions.
 fn routes_file() -> Value {
-    let model = json!({ "type": "string", "minLength": 1, "maxLength": MODEL_BYTES });
+    let id = format!("^[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{}}}$", ROUTE_ID_BYTES - 1);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "routes.toml",
@@ -73,23 +73,28 @@ fn routes_file() -> Value {
             "routes": {
                 "type": "object",
                 "minProperties": 1,
-                "propertyNames": { "pattern": format!("^[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{}}}$", ROUTE_ID_BYTES - 1) },
-                "additionalProperties": {
-                    "type": "object",
-                    "additionalProperties": false,
-                    "required": ["driver", "default_model"],
-                    "properties": {
-                        "driver": { "enum": Driver::ALL.map(Driver::name) },
-                        "default_model": model,
-                        "base_url": { "type": "string", "description": "Required for openai, refused for rehearsal." },
-                        "model_support": { "enum": ["any", "listed"] },
-                        "models": { "type": "array", "items": model, "description": "Belongs to model_support = \"listed\"." },
-                        "script": { "type": "string", "description": "A rehearsal's script; beside the routes file." },
-                        "max_output_tokens": { "type": "integer", "minimum": 1 },
-                        "timeout_ms": { "type": "integer", "minimum": 1 },
-                    },
-                },
+                "propertyNames": { "pattern": id },
+                "additionalProperties": route(),
             },
+        },
+    })
+}
+
+fn route() -> Value {
+    let model = json!({ "type": "string", "minLength": 1, "maxLength": MODEL_BYTES });
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["driver", "default_model"],
+        "properties": {
+            "driver": { "enum": Driver::ALL.map(Driver::name) },
+            "default_model": model,
+            "base_url": { "type": "string", "description": "Required for openai, refused for rehearsal." },
+            "model_support": { "enum": ["any", "listed"] },
+            "models": { "type": "array", "items": model, "description": "Belongs to model_support = \"listed\"." },
+            "script": { "type": "string", "description": "A rehearsal's script; beside the routes file." },
+            "max_output_tokens": { "type": "integer", "minimum": 1 },
+            "timeout_ms": { "type": "integer", "minimum": 1 },
         },
     })
 }

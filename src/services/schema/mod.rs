@@ -38,7 +38,11 @@ pub fn files(door: &Door) -> Result<Files, String> {
     put_json(&mut files, "state-schema/openapi.json", &openapi);
     let good = vectors::make(&Edits::default())?;
     let root = "state-schema/vectors/journal";
-    put_json(&mut files, &format!("{root}/good/expected.json"), &json!({ "about": "Everything holds.", "verdict": "valid", "exit": 0 }));
+    put_json(
+        &mut files,
+        &format!("{root}/good/expected.json"),
+        &json!({ "about": "Everything holds.", "verdict": "valid", "exit": 0 }),
+    );
     for (path, bytes) in &good.files {
         files.insert(format!("{root}/good/files/{path}"), bytes.clone());
     }
@@ -64,7 +68,8 @@ fn put_json(files: &mut Files, path: &str, value: &Value) {
 pub fn differences(wanted: &Files, found: &Files) -> Vec<String> {
     let missing = wanted.keys().filter(|path| !found.contains_key(*path)).map(|path| format!("{path} is missing"));
     let other = wanted.iter().filter(|(path, bytes)| found.get(*path).is_some_and(|found| found != *bytes));
-    let extra = found.keys().filter(|path| !wanted.contains_key(*path)).map(|path| format!("{path} does not belong here"));
+    let extra =
+        found.keys().filter(|path| !wanted.contains_key(*path)).map(|path| format!("{path} does not belong here"));
     missing.chain(other.map(|(path, _)| format!("{path} has other contents"))).chain(extra).collect()
 }
 

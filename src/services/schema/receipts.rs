@@ -84,15 +84,30 @@ fn vectors(made: &Made) -> Result<Vec<Vector>, String> {
         ("hash-wrong", "One sibling is another hash.", 1, changed(&|r| r["hashes"][0] = json!(base64(&[1; 32])))),
         ("hash-extra", "One sibling too many.", 1, changed(&|r| push(r, base64(&[1; 32])))),
         ("hash-missing", "One sibling too few.", 1, changed(&drop_last)),
-        ("hash-base64-loose", "Base64 with unused bits set.", 1, changed(&|r| r["hashes"][0] = json!(loose_base64(&first)))),
+        (
+            "hash-base64-loose",
+            "Base64 with unused bits set.",
+            1,
+            changed(&|r| r["hashes"][0] = json!(loose_base64(&first))),
+        ),
         ("tree-size-wrong", "Another size than the note's.", 1, changed(&|r| r["tree_size"] = json!(13))),
         ("seq-wrong", "Another place than the line's own.", 1, changed(&|r| r["seq"] = json!(5))),
-        ("line-changed", "A letter of the line is another.", 1, changed(&|r| r["line"] = json!(record.line.replacen("42", "43", 1)))),
+        (
+            "line-changed",
+            "A letter of the line is another.",
+            1,
+            changed(&|r| r["line"] = json!(record.line.replacen("42", "43", 1))),
+        ),
         ("note-foreign", "Another key signed the note.", 1, changed(&|r| r["note"] = json!(foreign))),
-        ("note-root-loose", "The note's base64 has unused bits set.", 1, changed(&|r| {
-            let root = base64(&newest.root);
-            r["note"] = json!(newest.render().replacen(&root, &loose_base64(&root), 1));
-        })),
+        (
+            "note-root-loose",
+            "The note's base64 has unused bits set.",
+            1,
+            changed(&|r| {
+                let root = base64(&newest.root);
+                r["note"] = json!(newest.render().replacen(&root, &loose_base64(&root), 1));
+            }),
+        ),
         ("field-unknown", "A key that no receipt has: this is no receipt.", 3, changed(&|r| r["mood"] = json!(1))),
     ])
 }
