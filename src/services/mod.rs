@@ -6,7 +6,9 @@ pub mod blobs;
 pub mod clerk;
 pub mod daemon_file;
 pub mod desk;
+pub mod doctor;
 pub mod models;
+pub mod numbers;
 pub mod opening;
 pub mod published;
 pub mod questions;
@@ -23,5 +25,7 @@ pub mod status;
 pub mod tasks;
 pub mod tokens;
 
+#[cfg(test)]
+mod clerk_stories;
 #[cfg(test)]
 mod stories;

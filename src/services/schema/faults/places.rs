@@ -70,7 +70,7 @@ pub(super) fn files(book: &mut Book) -> Result<(), String> {
     )?;
     book.file(
         ("last-newline-missing", "The file ends before the last seal's newline."),
-        (1, Some((ACKED, 14))),
+        (1, Some((SECOND_FILE, 14))),
         |files| {
             if let Some(bytes) = files.get_mut(SECOND_FILE) {
                 let end = bytes.iter().rposition(|byte| *byte != b'\n').map_or(0, |at| at + 1);
