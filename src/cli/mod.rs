@@ -12,6 +12,7 @@ mod output;
 mod quickstart;
 mod remote;
 mod runs;
+mod schema;
 mod sessions;
 mod show;
 mod stream;
@@ -86,6 +87,9 @@ enum Verb {
     /// The journal
     #[command(subcommand)]
     Journal(remote::Journal),
+    /// Schemas, samples and vectors of every format
+    #[command(subcommand)]
+    Schema(schema::Schema),
     /// Measurements on this machine
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
         Verb::Runtime(verb) => tasks::runtime(client, &verb),
         Verb::Journal(verb) => remote::journal(client, &verb),
         Verb::Index(verb) => index::run(&verb),
+        Verb::Schema(verb) => schema::run(&verb),
         Verb::Bench(verb) => bench::run(client, &verb),
         Verb::Completions { shell } => completions(shell),
     }

@@ -45,6 +45,7 @@ use crate::services::access_log;
 use crate::services::authority::Role;
 use crate::services::clerk::{Clerk, ClerkThread};
 use crate::services::clock_watch::{self, Reading};
+use crate::services::daemon_file::DaemonFile;
 use crate::services::desk::{Desk, Lane, WritePath};
 use crate::services::indexer;
 use crate::services::numbers::BatchNumbers;
@@ -378,12 +379,13 @@ fn follow_tokens(tokens: &Arc<Tokens>, tasks: &Tasks, clerk: Clerk) {
 }
 
 fn write_daemon_file(root: &StateRoot, bound: &Bind, boot_id: BootId) -> Result<(), Refusal> {
-    let text = serde_json::json!({
-        "address": bound.to_string(),
-        "pid": std::process::id(),
-        "boot_id": boot_id,
-        "version": env!("CARGO_PKG_VERSION"),
-    });
+    let file = DaemonFile {
+        address: bound.to_string(),
+        pid: std::process::id(),
+        boot_id,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let text = serde_json::json!(file);
     let written = replace_atomically(root.folder.as_ref(), "", DAEMON_FILE, format!("{text}\n").as_bytes());
     written.map_err(|error| Refusal::new(Reason::StorageFull, error.to_string()))
 }

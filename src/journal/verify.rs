@@ -158,7 +158,10 @@ impl Verifier<'_> {
         for (index, file) in files.iter().enumerate() {
             let opened = self.disk.open(&file.path, Open::Read).map_err(|error| unreadable(&file.path, &error))?;
             let found = walk::open(opened.clone()).map_err(|error| unreadable(&file.path, &error))?;
-            let (header, mut walker) = found.map_err(|error| verdict_of(segments::header_fault(&file.path, &error)))?;
+            let (header, mut walker) = found.map_err(|error| match segments::header_fault(&file.path, &error) {
+                OpenError::Corrupt { file: path, why, .. } => invalid(&path, 0, file.first_seq, why),
+                other => verdict_of(other),
+            })?;
             let chained = header.first_seq == file.first_seq
                 && header.root_id == root_id
                 && Some(header.epoch) == self.ring.epoch_at(header.first_seq)
@@ -171,8 +174,8 @@ impl Verifier<'_> {
             let seq = walker.tree().size();
             self.report.lines = seq;
             self.report.segments = index + 1;
-            let (at, why) = broken.unwrap_or((walker.offset(), "padding holds other bytes than newlines"));
-            let fault = invalid(&file.path, at, seq, why);
+            let (at, wrong, why) = broken.unwrap_or((walker.offset(), seq, "padding holds other bytes than newlines"));
+            let fault = invalid(&file.path, at, wrong, why);
             match tail::judge(&rest, walker.offset(), seq) {
                 Tail::Padding => {}
                 Tail::Crash { bytes, .. } if index + 1 == count && self.held => {
@@ -202,28 +205,31 @@ impl Verifier<'_> {
         file: &SegmentFile,
         walker: &mut walk::Walker,
         last: &mut Option<Note>,
-    ) -> Result<Option<(u64, &'static str)>, Verdict> {
+    ) -> Result<Option<(u64, u64, &'static str)>, Verdict> {
         let mut in_force = None;
         loop {
             let batch = match walker.step().map_err(|error| unreadable(&file.path, &error))? {
                 Step::End => return Ok(None),
-                Step::Broken(broken) => return Ok(Some((broken.offset, broken.why))),
+                Step::Broken(broken) => return Ok(Some((broken.offset, broken.seq, broken.why))),
                 Step::Batch(batch) => batch,
             };
             let mut records = Vec::new();
+            let mut due = (batch.offset, batch.first_seq);
             for text in batch.record_lines() {
-                let record = line::check_record(text)
-                    .map_err(|error| invalid(&file.path, batch.offset, batch.first_seq, error.to_string()))?;
+                let (offset, seq) = due;
+                let record =
+                    line::check_record(text).map_err(|error| invalid(&file.path, offset, seq, error.to_string()))?;
                 if let Event::ContextSet(_) = record.event {
-                    in_force = Some(record.seq);
+                    in_force = Some(seq);
                 }
                 if text.len() > limits::RECORD_BYTES || in_force != Some(record.ctx) {
                     let why = "the record passes a limit or does not name the context in force in its segment";
-                    return Err(invalid(&file.path, batch.offset, record.seq, why));
+                    return Err(invalid(&file.path, offset, seq, why));
                 }
                 if let Event::JournalTailQuarantined(body) = &record.event {
                     self.quarantined.insert(body.file.clone(), body.sha256.clone());
                 }
+                due = (offset + text.len() as u64 + 1, seq + 1);
                 records.push(record);
             }
             if records.is_empty() {
