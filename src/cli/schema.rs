@@ -50,7 +50,9 @@ pub fn run(verb: &Schema) -> ExitCode {
             }
         },
         Schema::Print { .. } => {
-            files.keys().for_each(|path| output::data(path));
+            for path in files.keys() {
+                output::data(path);
+            }
             ExitCode::SUCCESS
         }
         Schema::Check { folder } => check(&files, folder),
@@ -95,7 +97,9 @@ fn check(files: &Files, folder: &Path) -> ExitCode {
         }
     };
     let differences = differences(files, &found);
-    differences.iter().for_each(|difference| output::data(difference));
+    for difference in &differences {
+        output::data(difference);
+    }
     if differences.is_empty() {
         output::data(&format!("same: {} files", files.len()));
         return ExitCode::SUCCESS;

@@ -184,9 +184,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
     snapshots.clone().follow(&tasks);
     follow_house(&tasks, (&clerk, &published), &root, access_log_file(&settings), closed);
-    if let Some(tokens) = &tokens {
-        follow_tokens(tokens, &tasks, clerk.clone());
-    }
+    follow_tokens(tokens.as_ref(), &tasks, clerk.clone());
     tasks.spawn(accept(listener, edge));
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
@@ -364,7 +362,8 @@ fn follow_house(
 }
 
 /// Follows the token files and records each change.
-fn follow_tokens(tokens: &Arc<Tokens>, tasks: &Tasks, clerk: Clerk) {
+fn follow_tokens(tokens: Option<&Arc<Tokens>>, tasks: &Tasks, clerk: Clerk) {
+    let Some(tokens) = tokens else { return };
     let (sender, mut changes) = mpsc::channel::<TokenChange>(16);
     tokens.follow(tasks, sender);
     tasks.spawn(async move {

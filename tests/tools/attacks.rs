@@ -173,9 +173,9 @@ async fn a_folder_that_becomes_a_link_under_a_write_never_leads_the_write_out() 
             continue;
         };
         if house.perform(&prepared).await.ok {
-            written += 1
+            written += 1;
         } else {
-            refused += 1
+            refused += 1;
         }
         let read = house.prepare("read_file", json!({ "path": "swapped/kept.txt" })).map(|read| (read, "s3cret"));
         if let Ok((read, secret)) = read {
