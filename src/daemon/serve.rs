@@ -28,18 +28,21 @@ use crate::http::connection::accept::{Listener, serve as accept};
 use crate::http::edge::{Edge, EdgeParts};
 use crate::http::limits::Limits;
 use crate::http::metrics::{self, EdgeMetrics};
+use crate::http::numbers::HouseNumbers;
 use crate::http::{handlers, health, sse};
 use crate::journal::error::WriteError;
 use crate::journal::writer::Options;
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::disk::{Disk, replace_atomically};
 use crate::platform::entropy::{Entropy, SystemEntropy};
+use crate::platform::executable;
 use crate::platform::keyed::FingerprintKey;
 use crate::platform::private_file;
 use crate::platform::tasks::Tasks;
 use crate::services::authority::Role;
 use crate::services::clerk::{Clerk, ClerkThread};
 use crate::services::desk::{Desk, Lane, WritePath};
+use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Found, Opened, Opening, open};
 use crate::services::runner::Runner;
 use crate::services::snapshotter::Snapshotter;
@@ -66,6 +69,8 @@ struct House {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     boot_id: BootId,
+    batches: BatchNumbers,
+    build_digest: Option<String>,
 }
 
 /// Serves until a signal. Everything is checked before anything is bound.
@@ -84,27 +89,49 @@ fn take(
     (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
     boot_id: BootId,
 ) -> Result<House, Refusal> {
+    // Read beside the taking of the state root: the first record of this start names the binary.
+    let hashing = std::thread::spawn(executable::digest);
     let root = state_root::take(&settings.state_root, &settings.workspace_root, boot_id)?;
     // A file of an earlier daemon names an address that is not ours.
     let _ = root.folder.remove(DAEMON_FILE);
+    let build_digest = digest_of(hashing);
+    let batches = BatchNumbers::default();
+    let counted = batches.clone();
     let opened = open(Opening {
         disk: root.folder.clone(),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         options: Options::default(),
         boot_id,
-        build: concat!(env!("CARGO_PKG_VERSION"), "+source").to_owned(),
+        build: build(build_digest.as_deref()),
         encode: sse::encode_record,
-        observe: Arc::new(|_, _| {}),
+        observe: Arc::new(move |records, took| counted.observe(records, took)),
     })?;
     root.make_folders()?;
     let agents = Agents::prepare(settings, &clock, &entropy)?;
-    Ok(House { agents, root, opened, clock, entropy, boot_id })
+    Ok(House { agents, root, opened, clock, entropy, boot_id, batches, build_digest })
+}
+
+fn digest_of(hashing: JoinHandle<std::io::Result<String>>) -> Option<String> {
+    match hashing.join() {
+        Ok(Ok(digest)) => Some(digest),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the running program could not be read; its digest is unknown");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Version and digest of the running program, as `context.set` names them.
+fn build(digest: Option<&str>) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    digest.map_or_else(|| format!("{version}+unknown"), |digest| format!("{version}+sha256.{digest}"))
 }
 
 async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let mut signals = Signals::listen()?;
-    let House { agents, root, opened, clock, entropy, boot_id } = house;
+    let House { agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
     let key = FingerprintKey::new(&root.fingerprint_key()?);
@@ -112,6 +139,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
     let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
     let (sink, log) = access_log(&settings, &clock)?;
+    let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot_seq);
     let status = Arc::new(StatusSource {
         clerk: clerk.clone(),
         published: published.clone(),
@@ -119,6 +147,9 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         sandbox: agents.sandbox.clone(),
         tokens: tokens.clone(),
         folder: root.folder.clone(),
+        readiness: agents.readiness.clone(),
+        snapshots: snapshots.clone(),
+        build_digest,
     });
     announce(&clerk, &found, boot_id, clock.wall_ms()).await?;
     let mut registry = metrics::registry();
@@ -135,17 +166,17 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         entropy: Arc::clone(&entropy),
         tasks: tasks.clone(),
     };
-    let ready = Arc::clone(&status);
-    let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
-    routes.extend(handlers::routes());
     let desk = Desk::new(Arc::new(clerk.clone()), Arc::new(published.clone()), Arc::clone(&agents.route_ids));
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));
-    let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status));
-    let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone());
-    let begun = found.snapshot_seq.unwrap_or(0);
-    snapshots.clone().follow(&tasks, begun);
+    let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
+    registry.register_collector(Box::new(numbers));
+    let ready = Arc::clone(&status);
+    let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
+    routes.extend(handlers::routes());
+    let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
+    snapshots.clone().follow(&tasks);
     if let Some(tokens) = &tokens {
         follow_tokens(tokens, &tasks, clerk.clone());
     }
@@ -153,7 +184,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
     signals.next().await;
-    if !wind_down((&runner, &commands), (&tasks, &root, &snapshots, begun), (&clerk, boot_id), &mut signals).await? {
+    if !wind_down((&runner, &commands), (&tasks, &root, &snapshots), (&clerk, boot_id), &mut signals).await? {
         return Ok(());
     }
     let closed = close(thread).await;
@@ -165,13 +196,13 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
 /// acknowledged is on disk, and the next start settles the rest.
 async fn wind_down(
     (runner, commands): (&Runner, &Tasks),
-    (tasks, root, snapshots, begun): (&Tasks, &StateRoot, &Snapshotter, u64),
+    (tasks, root, snapshots): (&Tasks, &StateRoot, &Snapshotter),
     (clerk, boot_id): (&Clerk, BootId),
     signals: &mut Signals,
 ) -> Result<bool, Refusal> {
     let ending = async {
         stop_runs(runner, commands).await;
-        drain(tasks, root, snapshots, begun).await;
+        drain(tasks, root, snapshots).await;
         note(clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await
     };
     tokio::select! {
@@ -200,14 +231,14 @@ async fn stop_runs(runner: &Runner, commands: &Tasks) {
 }
 
 /// Ends the tasks within the deadline and takes a snapshot where it pays.
-async fn drain(tasks: &Tasks, root: &StateRoot, snapshots: &Snapshotter, begun: u64) {
+async fn drain(tasks: &Tasks, root: &StateRoot, snapshots: &Snapshotter) {
     tracing::info!("draining");
     let _ = root.folder.remove(DAEMON_FILE);
     tasks.stop();
     if !tasks.drained(Duration::from_millis(DRAIN_MS)).await {
         tracing::warn!("some tasks did not end in time");
     }
-    if snapshots.behind(begun) > DRAIN_SNAPSHOT_RECORDS
+    if snapshots.behind() > DRAIN_SNAPSHOT_RECORDS
         && let Err(refusal) = snapshots.take().await
     {
         tracing::warn!(code = refusal.reason.code(), detail = refusal.detail, "no snapshot was taken");

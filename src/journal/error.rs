@@ -103,6 +103,9 @@ pub enum WriteError {
     /// The file system is mounted read-only.
     #[error("the state root is on a read-only file system: {0}")]
     ReadOnly(String),
+    /// The machine lacks descriptors or memory for the moment; nothing was decided.
+    #[error("the next segment of the journal could not be prepared: {0}")]
+    Exhausted(String),
     /// A decision or record passes its limit; nothing was written.
     #[error("{0}")]
     TooLarge(String),
@@ -126,6 +129,7 @@ impl From<WriteError> for Refusal {
             WriteError::Poisoned(_) => Refusal::new(Reason::StorageJournalUnavailable, detail).retry_after_ms(10_000),
             WriteError::Full(_) => Refusal::new(Reason::StorageFull, detail).retry_after_ms(1_000),
             WriteError::ReadOnly(_) => Refusal::new(Reason::StorageReadOnly, detail).retry_after_ms(10_000),
+            WriteError::Exhausted(_) => Refusal::new(Reason::RequestOverloaded, detail).retry_after_ms(1_000),
             WriteError::TooLarge(_) => Refusal::new(Reason::RequestTooLarge, detail),
         }
     }

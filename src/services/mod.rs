@@ -5,7 +5,9 @@ pub mod authority;
 pub mod blobs;
 pub mod clerk;
 pub mod desk;
+pub mod doctor;
 pub mod models;
+pub mod numbers;
 pub mod opening;
 pub mod published;
 pub mod questions;
@@ -21,5 +23,7 @@ pub mod status;
 pub mod tasks;
 pub mod tokens;
 
+#[cfg(test)]
+mod clerk_stories;
 #[cfg(test)]
 mod stories;

@@ -2,6 +2,7 @@
 //! sync of a writer.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ pub(super) struct Encoded {
     line: Bytes,
 }
 
+/// Bytes of lines that one reading of the journal gathers; it may pass them by one line.
+const READ_BYTES: usize = 4 << 20;
+
 /// Told of each batch: records in it and how long its write and sync took.
 pub type Observe = Arc<dyn Fn(usize, Duration) + Send + Sync>;
 
@@ -42,6 +46,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     encode: Encode,
     observe: Observe,
+    /// When the newest batch was sealed, by the clock that never goes back.
+    sealed_boot_ms: AtomicU64,
 }
 
 /// Everything that readers may see. Clones share it.
@@ -60,7 +66,10 @@ impl Published {
         (encode, observe): (Encode, Observe),
     ) -> Self {
         let feed = Feed::from(reader.head().next_seq);
-        let shared = Shared { models: RwLock::new(models), reader, feed, blobs, clock, encode, observe };
+        // The opening of the journal has just sealed its own records.
+        let sealed_boot_ms = AtomicU64::new(clock.boot_ms());
+        let models = RwLock::new(models);
+        let shared = Shared { models, reader, feed, blobs, clock, encode, observe, sealed_boot_ms };
         Self { shared: Arc::new(shared) }
     }
 
@@ -77,6 +86,17 @@ impl Published {
     /// The newest sealed state.
     pub fn head(&self) -> Head {
         self.shared.reader.head()
+    }
+
+    /// How long ago the newest batch was sealed, milliseconds.
+    pub fn last_seal_age_ms(&self) -> u64 {
+        let sealed = self.shared.sealed_boot_ms.load(Ordering::Relaxed);
+        self.shared.clock.boot_ms().saturating_sub(sealed)
+    }
+
+    /// Whether a fold into the read models broke off, so that they may not be what the records say.
+    pub fn fold_broke_off(&self) -> bool {
+        self.shared.models.is_poisoned()
     }
 
     /// The feed.
@@ -112,6 +132,7 @@ impl Published {
 
     /// Folds a durable batch into the read models and hands it to the feed.
     pub(super) fn publish(&self, records: &[Record], events: Vec<Encoded>, took: Duration) {
+        self.shared.sealed_boot_ms.store(self.shared.clock.boot_ms(), Ordering::Relaxed);
         let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
         let mut items: Vec<Item> = Vec::with_capacity(records.len());
         for (record, Encoded { frame, line }) in records.iter().zip(events) {
@@ -128,19 +149,22 @@ impl Published {
         (self.shared.observe)(records.len(), took);
     }
 
-    /// Reads records from the journal that a filter admits, from `from` up to `to`, at most `most`; says where to go on.
-    /// Blocks on the disk.
+    /// Reads records from the journal that a filter admits, from `from` up to `to`, at most `most` and no more bytes than
+    /// memory should hold; says where to go on. Blocks on the disk.
     pub fn read(&self, filter: &Filter, from: u64, to: u64, most: usize) -> std::io::Result<(Vec<Item>, u64)> {
         let mut items = Vec::new();
-        let mut next = from;
+        let (mut next, mut bytes_read) = (from, 0);
         let runs = self.runs_of(filter);
         self.shared.reader.scan(from, to, |seq, bytes| {
-            if items.len() == most {
+            if items.len() == most || bytes_read >= READ_BYTES {
                 return false;
             }
             next = seq + 1;
             if may_concern(filter, runs.as_ref(), bytes) && matches!(line::shape(bytes), Some(line::Shape::Record(_))) {
-                items.extend(self.item(filter, seq, bytes));
+                if let Some(item) = self.item(filter, seq, bytes) {
+                    bytes_read += bytes.len();
+                    items.push(item);
+                }
             }
             true
         })?;
@@ -169,12 +193,6 @@ impl Published {
                 Some(self.models().runs_of_session(&filter.org, id).iter().map(RunId::to_string).collect())
             }
         }
-    }
-
-    /// Records of a session and its runs, or of a run, from its creation on, in order. Blocks on the disk.
-    pub fn records(&self, filter: &Filter, from: u64) -> std::io::Result<Vec<Record>> {
-        let (items, _) = self.read(filter, from, u64::MAX, usize::MAX)?;
-        Ok(items.iter().filter_map(|item| line::parse_record(&item.line).ok()).collect())
     }
 
     /// Where a session's or run's records begin, for readers that need all of them.

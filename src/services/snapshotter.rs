@@ -1,6 +1,7 @@
 //! Takes a snapshot every so many records, off the clerk's thread but for the copy, and has the journal name it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::oneshot;
 
@@ -22,21 +23,29 @@ pub struct Snapshotter {
     clerk: Clerk,
     published: Published,
     disk: Arc<dyn Disk>,
+    /// One more than the sequence number of the newest snapshot; 0 where there is none.
+    newest: Arc<AtomicU64>,
 }
 
 impl Snapshotter {
-    /// A worker for this state root.
-    pub fn new(clerk: Clerk, published: Published, disk: Arc<dyn Disk>) -> Self {
-        Self { clerk, published, disk }
+    /// A worker for this state root, which was opened from the snapshot at `found`, if from one.
+    pub fn new(clerk: Clerk, published: Published, disk: Arc<dyn Disk>, found: Option<u64>) -> Self {
+        let newest = Arc::new(AtomicU64::new(found.map_or(0, |seq| seq.saturating_add(1))));
+        Self { clerk, published, disk, newest }
     }
 
-    /// Takes snapshots until the drain begins; `from` is what the last one holds.
-    pub fn follow(self, tasks: &Tasks, from: u64) {
+    /// Sequence number of the newest snapshot.
+    pub fn newest(&self) -> Option<u64> {
+        self.newest.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Takes snapshots until the drain begins.
+    pub fn follow(self, tasks: &Tasks) {
         let stopping = tasks.stopping();
         tasks.spawn(async move {
             let mut changes = self.published.feed().changes();
             let work = async {
-                let mut last = from;
+                let mut last = self.newest().unwrap_or(0);
                 while changes.changed().await.is_ok() {
                     let next = *changes.borrow_and_update();
                     if next.saturating_sub(last) < limits::SNAPSHOT_RECORDS {
@@ -56,9 +65,9 @@ impl Snapshotter {
         });
     }
 
-    /// Lines that a snapshot taken at `from` does not hold.
-    pub fn behind(&self, from: u64) -> u64 {
-        self.published.feed().next_seq().saturating_sub(from)
+    /// Lines that the newest snapshot does not hold.
+    pub fn behind(&self) -> u64 {
+        self.published.feed().next_seq().saturating_sub(self.newest().unwrap_or(0))
     }
 
     /// Takes a snapshot now and has the journal name it. Gives its sequence number.
@@ -80,6 +89,7 @@ impl Snapshotter {
         };
         let draft = Draft::new(DEFAULT_ORG, Stream::Journal, taken.into());
         self.clerk.submit(Command::Note(draft), Provenance::system("snapshots"), Lane::Ordinary).await?;
+        self.newest.store(seq.saturating_add(1), Ordering::Relaxed);
         let disk = Arc::clone(&self.disk);
         // An old snapshot that stays costs only space.
         let _ = tokio::task::spawn_blocking(move || snapshots::prune(disk.as_ref())).await;
