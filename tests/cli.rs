@@ -192,7 +192,10 @@ fn sessions_are_cards_and_tables_for_people_and_answers_as_they_came_for_scripts
     assert!(!made.out.contains('\u{1b}'), "nothing reaches the terminal as it came");
     let id = made.out.lines().find_map(|line| line.strip_prefix("session ")).unwrap().trim().to_owned();
     let view = house.ask(&["sessions", "get", &id]);
-    assert_eq!((view["session_id"].as_str(), view["title"].as_str()), (Some(id.as_str()), Some("a \u{1b}[31mred\u{202e} title")));
+    assert_eq!(
+        (view["session_id"].as_str(), view["title"].as_str()),
+        (Some(id.as_str()), Some("a \u{1b}[31mred\u{202e} title"))
+    );
     let list = house.run(&["sessions", "list"]);
     assert!(list.code == 0 && list.out.starts_with("SESSION") && list.out.contains(&id), "{}", list.out);
     let one = house.ask(&["sessions", "list", "--limit", "1"]);
@@ -226,16 +229,31 @@ fn a_run_is_followed_by_its_words_decided_elsewhere_and_ends_the_command_with_it
     let out = child.wait_with_output().unwrap();
     let said = said.join("\n");
     assert_eq!(out.status.code(), Some(0), "{said}");
-    assert_eq!(String::from_utf8(out.stdout).unwrap(), "[rehearsal] I look first.\n[rehearsal] Now I count.\n[rehearsal] Two words, I believe.\n");
-    for part in ["-> read_file {", "-> bash {", "The run asks to make this call:", "exit code 0", "approval.decided by "] {
+    assert_eq!(
+        String::from_utf8(out.stdout).unwrap(),
+        "[rehearsal] I look first.\n[rehearsal] Now I count.\n[rehearsal] Two words, I believe.\n"
+    );
+    for part in
+        ["-> read_file {", "-> bash {", "The run asks to make this call:", "exit code 0", "approval.decided by "]
+    {
         assert!(said.contains(part), "{part} is missing: {said}");
     }
-    let run = house.ask(&["runs", "list", "--limit", "100"])["items"].as_array().unwrap().iter()
-        .find(|run| run["session_id"] == session.as_str()).unwrap()["run_id"].as_str().unwrap().to_owned();
+    let run = house.ask(&["runs", "list", "--limit", "100"])["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|run| run["session_id"] == session.as_str())
+        .unwrap()["run_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let again = house.run(&["runs", "follow", &run, "--output", "json"]);
     assert_eq!(again.code, 0, "a run that ended is followed from its beginning: {}", again.err);
-    let kinds: Vec<String> = again.out.lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].as_str().unwrap().to_owned()).collect();
+    let kinds: Vec<String> = again
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(kinds.first().map(String::as_str), Some("run.queued"));
     assert_eq!(kinds.last().map(String::as_str), Some("run.completed"));
     let events = house.run(&["runs", "events", &run]);
@@ -243,7 +261,8 @@ fn a_run_is_followed_by_its_words_decided_elsewhere_and_ends_the_command_with_it
     let of_session = house.ask(&["sessions", "events", &session]);
     assert_eq!(of_session["items"][0]["kind"], "session.created");
     let receipts = [&session, &run].map(|id| house.run(&["receipt", id]).json());
-    let kinds = receipts.map(|receipt| serde_json::from_str::<Value>(receipt["line"].as_str().unwrap()).unwrap()["kind"].clone());
+    let kinds = receipts
+        .map(|receipt| serde_json::from_str::<Value>(receipt["line"].as_str().unwrap()).unwrap()["kind"].clone());
     assert_eq!(kinds, ["session.created", "run.completed"]);
 }
 
@@ -253,7 +272,8 @@ fn following_a_cancelled_run_fails_and_ctrl_c_leaves_a_run_running() {
     let session = house.session("cancelled");
     let run = house.start_run(&session, &[]);
     house.wait_for(&run, "waiting_for_approval");
-    let mut child = house.command(&["runs", "follow", &run]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        house.command(&["runs", "follow", &run]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     while !lines.next().unwrap().unwrap().starts_with("To decide") {}
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
@@ -396,7 +416,9 @@ fn wrong_usage_is_two_a_foreign_token_is_one_and_no_daemon_is_three() {
 fn a_reader_who_leaves_early_is_no_crash() {
     let house = shared();
     house.session("one");
-    for arguments in [&["sessions", "list"][..], &["journal", "records", "--limit", "1000"], &["completions", "bash"], &["--help"]] {
+    for arguments in
+        [&["sessions", "list"][..], &["journal", "records", "--limit", "1000"], &["completions", "bash"], &["--help"]]
+    {
         let mut child = house.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let out = child.wait_with_output().unwrap();
@@ -459,7 +481,11 @@ fn a_journal_that_does_not_continue_the_one_seen_before_is_cried_out() {
     let forked = house.run(&["sessions", "create", "--title", "another second"]);
     assert_eq!(forked.code, 1, "{}", forked.err);
     assert!(forked.out.contains("another second"), "the answer is shown all the same");
-    assert!(forked.err.contains("DOES NOT CONTINUE") && forked.err.matches("chancery/root_").count() >= 2, "{}", forked.err);
+    assert!(
+        forked.err.contains("DOES NOT CONTINUE") && forked.err.matches("chancery/root_").count() >= 2,
+        "{}",
+        forked.err
+    );
     let after = std::fs::read_to_string(house.path("user/chancery-cli/heads.json")).unwrap();
     assert!(after.contains("root_"), "what was kept stays");
     for _ in 0..8 {
@@ -491,7 +517,9 @@ fn commands_at_the_same_time_keep_one_head_and_a_folder_that_cannot_be_written_i
 
 fn outcomes(report: &Value) -> std::collections::BTreeMap<String, String> {
     let findings = report["findings"].as_array().unwrap().iter();
-    findings.map(|one| (one["check"].as_str().unwrap().to_owned(), one["outcome"].as_str().unwrap().to_owned())).collect()
+    findings
+        .map(|one| (one["check"].as_str().unwrap().to_owned(), one["outcome"].as_str().unwrap().to_owned()))
+        .collect()
 }
 
 #[test]
@@ -528,9 +556,13 @@ fn doctor_says_what_is_in_order_what_is_broken_and_what_it_could_not_measure() {
     std::fs::write(&segment, bytes).unwrap();
     let rotten = house.run(&["doctor", "--output", "json"]);
     assert_eq!((rotten.code, outcomes(&rotten.json())["journal"].as_str()), (2, "broken"), "{}", rotten.out);
-    assert!(!house.path("state").read_dir().unwrap().any(|entry| {
-        entry.unwrap().file_name().to_string_lossy().starts_with("doctor-probe")
-    }));
+    assert!(
+        !house
+            .path("state")
+            .read_dir()
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_string_lossy().starts_with("doctor-probe") })
+    );
 }
 
 #[test]

@@ -125,7 +125,11 @@ fn scratch_root(home: &Path) -> Result<Opened, String> {
         entropy: Arc::new(entropy),
         options: Options::default(),
         build: "bench".to_owned(),
-        encode: |_, _, line| bytes::Bytes::copy_from_slice(line),
+        encode: |_, _, line, out| {
+            let at = out.len();
+            out.extend_from_slice(line);
+            at
+        },
         observe: Arc::new(|_, _| {}),
     };
     open(opening).map_err(|refusal| refusal.detail)

@@ -195,7 +195,8 @@ impl ClientArgs {
             Some(url) => Address::parse(url).map_err(Trouble::Usage)?,
             None => {
                 let root = root.as_deref();
-                let text = address_of(root.ok_or_else(|| Trouble::Usage("--url or --state-root is needed".to_owned()))?);
+                let text =
+                    address_of(root.ok_or_else(|| Trouble::Usage("--url or --state-root is needed".to_owned()))?);
                 Address::parse(&text?).map_err(Trouble::Unreachable)?
             }
         };

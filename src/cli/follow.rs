@@ -59,7 +59,10 @@ pub fn follow(client: Client, format: Format, run: &str) -> ExitCode {
             }
             Sight::Line(line) => follower.typed(line.as_deref()),
             Sight::Interrupted => {
-                talk(&format!("\nThe run goes on. See it with `chancery runs follow {0}`, stop it with `chancery runs cancel {0}`.", escape(run)));
+                talk(&format!(
+                    "\nThe run goes on. See it with `chancery runs follow {0}`, stop it with `chancery runs cancel {0}`.",
+                    escape(run)
+                ));
                 return ExitCode::from(INTERRUPTED);
             }
             Sight::Lost(trouble) => {
@@ -231,9 +234,7 @@ impl Follower {
         }
         match chosen(question, line) {
             Some(options) => Some(waits::answer(&self.client, id, &options, None)),
-            None if question["freeform"] == true => {
-                Some(waits::answer(&self.client, id, &[], Some(&line.to_owned())))
-            }
+            None if question["freeform"] == true => Some(waits::answer(&self.client, id, &[], Some(&line.to_owned()))),
             None => None,
         }
     }
@@ -241,8 +242,7 @@ impl Follower {
 
 /// The options that numbers or ids name.
 fn chosen(question: &Value, line: &str) -> Option<Vec<String>> {
-    let ids: Vec<&str> =
-        question["options"].as_array()?.iter().filter_map(|option| option["id"].as_str()).collect();
+    let ids: Vec<&str> = question["options"].as_array()?.iter().filter_map(|option| option["id"].as_str()).collect();
     let named = |word: &str| {
         let number = word.parse::<usize>().ok().and_then(|number| ids.get(number.checked_sub(1)?));
         number.or_else(|| ids.iter().find(|id| **id == word)).map(|id| (*id).to_owned())
@@ -261,7 +261,10 @@ fn finished(body: &Value) {
     talk(&format!("<- {}{exit}, {} ms", tint(outcome), body["duration_ms"].as_u64().unwrap_or(0)));
     let text = body["output"].as_str().unwrap_or("(kept apart)");
     let lines: Vec<&str> = text.lines().collect();
-    lines.iter().take(OUTPUT_LINES).for_each(|line| talk(&format!("   {}", first_words(&line.replace('\t', "    "), INPUT_CHARACTERS))));
+    lines
+        .iter()
+        .take(OUTPUT_LINES)
+        .for_each(|line| talk(&format!("   {}", first_words(&line.replace('\t', "    "), INPUT_CHARACTERS))));
     if lines.len() > OUTPUT_LINES {
         talk(&format!("   … {} more lines", lines.len() - OUTPUT_LINES));
     }

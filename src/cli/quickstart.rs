@@ -71,7 +71,9 @@ fn fresh_home() -> Result<PathBuf, String> {
     let temporary = std::env::temp_dir();
     let wrong = |why: &dyn std::fmt::Display| {
         let path = temporary.display();
-        format!("the folder for temporary files, {path}, cannot be used: {why}; set TMPDIR to a folder that you can write to")
+        format!(
+            "the folder for temporary files, {path}, cannot be used: {why}; set TMPDIR to a folder that you can write to"
+        )
     };
     let parent = temporary.canonicalize().map_err(|error| wrong(&error))?;
     if !parent.is_dir() {

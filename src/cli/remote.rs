@@ -97,7 +97,9 @@ fn seq_of(client: &Client, what: &str) -> Result<u64, Trouble> {
             let path = format!("/v1/sessions/{}/stream", segment(session));
             first_of(client, &path, |record| record["kind"] == wanted.as_str() && record["stream"] == stream.as_str())
         }
-        _ => Err(Trouble::Usage(format!("{what} is neither a sequence number nor the id of a session, run, approval or question"))),
+        _ => Err(Trouble::Usage(format!(
+            "{what} is neither a sequence number nor the id of a session, run, approval or question"
+        ))),
     }
 }
 

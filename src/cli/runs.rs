@@ -88,9 +88,9 @@ pub fn run(args: &ClientArgs, verb: &Runs) -> ExitCode {
         }
         Runs::Start { .. } => with(args, |client| start(client, verb).map(|run| (show::RUN, run))),
         Runs::List(paging) => with(args, |client| client.get(&paging.of("/v1/runs")).map(|list| (show::RUNS, list))),
-        Runs::Get { id } => with(args, |client| {
-            client.get(&format!("/v1/runs/{}", segment(id))).map(|run| (show::RUN, run))
-        }),
+        Runs::Get { id } => {
+            with(args, |client| client.get(&format!("/v1/runs/{}", segment(id))).map(|run| (show::RUN, run)))
+        }
         Runs::Cancel { id, reason: why } => with(args, |client| {
             let path = format!("/v1/runs/{}/cancel", segment(id));
             client.post(&path, &reason(why.as_ref())).map(|run| (show::RUN, run))

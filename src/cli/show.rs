@@ -235,7 +235,8 @@ fn shorten(text: &str) -> String {
 }
 
 fn card(parts: &[Part], value: &Value) -> String {
-    let shown = |path: &str| !matches!(part(value, path), Value::Null) && *part(value, path) != Value::Array(Vec::new());
+    let shown =
+        |path: &str| !matches!(part(value, path), Value::Null) && *part(value, path) != Value::Array(Vec::new());
     let wide = parts.iter().filter(|(_, path, _)| shown(path)).map(|(name, _, _)| name.len()).max().unwrap_or(0);
     let mut lines = Vec::new();
     for (name, path, kind) in parts.iter().filter(|(_, path, _)| shown(path)) {

@@ -123,7 +123,10 @@ fn read(door: &Door, path: &str, after: u64, sender: &SyncSender<Sight>) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut said, true) {
-                    output::talk(&format!("The connection is lost ({}); trying again.", output::escape(&error.to_string())));
+                    output::talk(&format!(
+                        "The connection is lost ({}); trying again.",
+                        output::escape(&error.to_string())
+                    ));
                 }
             }
         }
@@ -194,15 +197,15 @@ mod tests {
     fn lines_become_events_and_comments_nothing() {
         let mut parser = Parser::default();
         let mut seen = Vec::new();
-        for line in ": open\n\nid: 7\nevent: run.started\ndata: {}\n\nevent: delta\ndata: a\ndata:  b\n\n: beat\n\n".lines() {
+        for line in
+            ": open\n\nid: 7\nevent: run.started\ndata: {}\n\nevent: delta\ndata: a\ndata:  b\n\n: beat\n\n".lines()
+        {
             if let Some(Sight::Event { id, event, data }) = parser.line(line) {
                 seen.push((id, event, data));
             }
         }
-        let wanted = [
-            (Some(7), "run.started".to_owned(), "{}".to_owned()),
-            (None, "delta".to_owned(), "a\n b".to_owned()),
-        ];
+        let wanted =
+            [(Some(7), "run.started".to_owned(), "{}".to_owned()), (None, "delta".to_owned(), "a\n b".to_owned())];
         assert_eq!(seen, wanted);
     }
 }

@@ -119,12 +119,10 @@ fn task_output(args: &ClientArgs, id: &str) -> ExitCode {
 pub fn runtime(args: &ClientArgs, verb: &Runtime) -> ExitCode {
     let answer = with(args, |client| match verb {
         Runtime::Get => client.get("/v1/runtime").map(|view| (show::RUNTIME, view)),
-        Runtime::SetPermissionMode { mode } => client
-            .put("/v1/runtime/permission-mode", &json!({ "mode": mode.word() }))
-            .map(|view| (show::RUNTIME, view)),
-        Runtime::TrustClock => {
-            client.post("/v1/runtime/trust-clock", &json!({})).map(|view| (show::RUNTIME, view))
+        Runtime::SetPermissionMode { mode } => {
+            client.put("/v1/runtime/permission-mode", &json!({ "mode": mode.word() })).map(|view| (show::RUNTIME, view))
         }
+        Runtime::TrustClock => client.post("/v1/runtime/trust-clock", &json!({})).map(|view| (show::RUNTIME, view)),
     });
     if matches!(verb, Runtime::SetPermissionMode { mode: ModeWord::BypassPermissions }) {
         output::talk("From now on calls run unasked wherever no rule denies them.");

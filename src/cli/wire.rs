@@ -319,7 +319,8 @@ mod tests {
     #[test]
     fn an_answer_is_read_whole_in_chunks_or_to_its_end_and_a_cut_one_is_an_error() {
         assert_eq!(heard("HTTP/1.1 201 Created\r\nA: b\r\n\r\n{}").unwrap(), (201, "{}".to_owned()));
-        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{\"\r\n4\r\na\":1\r\n1\r\n}\r\n0\r\n\r\n";
+        let chunked =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{\"\r\n4\r\na\":1\r\n1\r\n}\r\n0\r\n\r\n";
         assert_eq!(heard(chunked).unwrap(), (200, "{\"a\":1}".to_owned()));
         assert_eq!(heard("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc").unwrap(), (200, "ab".to_owned()));
         assert!(heard("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc").is_err());

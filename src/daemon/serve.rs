@@ -170,8 +170,8 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));
-    let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
-    registry.register_collector(Box::new(numbers));
+    let (numbers, beats) = (Arc::clone(&status), runner.beats().clone());
+    registry.register_collector(Box::new(HouseNumbers { status: numbers, batches, beats }));
     let ready = Arc::clone(&status);
     let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
     routes.extend(handlers::routes());

@@ -15,7 +15,7 @@ use crate::services::runs::Runs;
 use crate::services::runtime::Runtime;
 use crate::services::sessions::Sessions;
 use crate::services::status::StatusSource;
-use crate::services::tasks::Tasks;
+use crate::services::tasks::{Outputs, Tasks};
 
 /// The state of all handlers. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +30,8 @@ pub struct App {
     pub questions: Questions,
     /// Use cases of background tasks.
     pub tasks: Tasks,
+    /// The output of background tasks.
+    pub outputs: Outputs,
     /// Use cases of the runtime configuration.
     pub runtime: Runtime,
     /// Words of models while they arrive.
@@ -48,7 +50,8 @@ impl App {
             runs: Runs::new(desk.clone()),
             approvals: Approvals::new(desk.clone()),
             questions: Questions::new(desk.clone()),
-            tasks: Tasks::new(desk.clone(), runner.background().clone()),
+            outputs: Outputs::new(Tasks::new(desk.clone()), runner.background().clone()),
+            tasks: Tasks::new(desk.clone()),
             runtime: Runtime::new(desk),
             live: runner.live().clone(),
             published,

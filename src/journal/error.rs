@@ -116,7 +116,7 @@ impl From<WriteError> for std::io::Error {
         let kind = match error {
             WriteError::Full(_) => ErrorKind::StorageFull,
             WriteError::ReadOnly(_) => ErrorKind::ReadOnlyFilesystem,
-            WriteError::Poisoned(_) | WriteError::TooLarge(_) => ErrorKind::Other,
+            WriteError::Poisoned(_) | WriteError::Exhausted(_) | WriteError::TooLarge(_) => ErrorKind::Other,
         };
         Self::new(kind, error)
     }

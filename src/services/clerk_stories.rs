@@ -74,7 +74,9 @@ async fn what_is_decided_after_a_change_of_policy_names_the_new_context_also_in_
     let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));
     let house = opened(&SimDisk::new(1), &clock, NOW_MS);
     let (hold, held) = mpsc::channel::<()>();
-    house.clerk.errand(Box::new(move |_| drop(held.recv())));
+    house.clerk.errand(Box::new(move |_| {
+        let _ = held.recv();
+    }));
     let set =
         Command::SetPermissionMode(SetMode { org: DEFAULT_ORG.to_owned(), mode: Mode::Plan, expected_revision: None });
     let before = submit(&house.clerk, create());

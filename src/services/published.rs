@@ -160,11 +160,12 @@ impl Published {
                 return false;
             }
             next = seq + 1;
-            if may_concern(filter, runs.as_ref(), bytes) && matches!(line::shape(bytes), Some(line::Shape::Record(_))) {
-                if let Some(item) = self.item(filter, seq, bytes) {
-                    bytes_read += bytes.len();
-                    items.push(item);
-                }
+            if may_concern(filter, runs.as_ref(), bytes)
+                && matches!(line::shape(bytes), Some(line::Shape::Record(_)))
+                && let Some(item) = self.item(filter, seq, bytes)
+            {
+                bytes_read += bytes.len();
+                items.push(item);
             }
             true
         })?;

@@ -43,13 +43,19 @@ pub struct OutputView {
 #[derive(Clone)]
 pub struct Tasks {
     desk: Desk,
+}
+
+/// What one can ask of the output of tasks.
+#[derive(Clone)]
+pub struct Outputs {
+    tasks: Tasks,
     background: Background,
 }
 
 impl Tasks {
-    /// Use cases at a desk; `background` knows where output lies.
-    pub fn new(desk: Desk, background: Background) -> Self {
-        Self { desk, background }
+    /// Use cases at a desk.
+    pub fn new(desk: Desk) -> Self {
+        Self { desk }
     }
 
     /// Asks a task to stop. Repeating it changes nothing.
@@ -70,9 +76,16 @@ impl Tasks {
         let page = self.desk.look(|models| models.task_page(org, filter, paging))?;
         Ok(page.map(|facts| facts.view(self.desk.bodies())))
     }
+}
+
+impl Outputs {
+    /// Of these tasks; `background` knows where their output lies.
+    pub fn new(tasks: Tasks, background: Background) -> Self {
+        Self { tasks, background }
+    }
 
     /// One page of a task's output.
-    pub async fn output(
+    pub async fn page(
         &self,
         org: &str,
         id: TaskId,
@@ -84,7 +97,7 @@ impl Tasks {
             return Err(invalid("/limit", format!("A page of output has 1 to {OUTPUT_BYTES_MAX} bytes.")));
         }
         // Looked up before the file is read: what has ended by now writes no more.
-        let task = self.get(org, id)?;
+        let task = self.tasks.get(org, id)?;
         let ended = task.status != Status::InProgress;
         let told = ended && task.terminal_reason != Some(TerminalReason::DaemonRestarted);
         let rotated = !(told && task.rotations == Some(0));

@@ -44,7 +44,8 @@ fn a_run_that_waited_for_its_model_goes_on_after_a_kill() {
     let daemon = house.start();
     assert_eq!(daemon.when(&run, "completed")["output"], "[rehearsal] late");
     let asked = daemon.records(&run, "turn.requested");
-    let attempts: Vec<_> = asked.iter().map(|one| (one["data"]["turn"].clone(), one["data"]["attempt"].clone())).collect();
+    let attempts: Vec<_> =
+        asked.iter().map(|one| (one["data"]["turn"].clone(), one["data"]["attempt"].clone())).collect();
     assert_eq!(attempts, [(json!(1), json!(1)), (json!(2), json!(1)), (json!(2), json!(2))]);
     assert_eq!(daemon.records(&run, "call.dispatched").len(), 1, "what was done is not done again");
     daemon.stop();
@@ -53,8 +54,11 @@ fn a_run_that_waited_for_its_model_goes_on_after_a_kill() {
 #[test]
 fn a_background_task_does_not_outlive_a_killed_daemon_and_the_next_start_says_so() {
     let house = House::playing(&[
-        calls(&[("bash", json!({ "background": true,
-            "command": "echo $$ > pid.txt; setsid sh -c 'echo $$ > below.txt; exec sleep 300' & sleep 300" }))]),
+        calls(&[(
+            "bash",
+            json!({ "background": true,
+            "command": "echo $$ > pid.txt; setsid sh -c 'echo $$ > below.txt; exec sleep 300' & sleep 300" }),
+        )]),
         says("done"),
     ]);
     let daemon = house.start();
@@ -76,8 +80,10 @@ fn a_background_task_does_not_outlive_a_killed_daemon_and_the_next_start_says_so
 fn a_command_that_was_allowed_cannot_loosen_the_daemons_secrets() {
     use std::os::unix::fs::MetadataExt as _;
     let house = House::playing(&[
-        bash("for f in ../state ../state/tokens ../state/tokens/admin.token ../state/audit-signing.key; do \
-              chmod 777 $f; chown 12345 $f; done; echo tried > tried.txt"),
+        bash(
+            "for f in ../state ../state/tokens ../state/tokens/admin.token ../state/audit-signing.key; do \
+              chmod 777 $f; chown 12345 $f; done; echo tried > tried.txt",
+        ),
         says("done"),
     ]);
     let daemon = house.start();

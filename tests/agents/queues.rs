@@ -56,7 +56,9 @@ fn a_run_ends_at_its_limit_of_turns_and_says_why() {
 #[test]
 fn a_cancelled_command_is_gone_with_all_it_started_and_its_outcome_is_recorded() {
     let house = House::playing(&[
-        bash("setsid sh -c 'echo $$ > below.txt; exec sleep 300' & echo $$ > pid.txt; trap '' TERM; while :; do sleep 1; done"),
+        bash(
+            "setsid sh -c 'echo $$ > below.txt; exec sleep 300' & echo $$ > pid.txt; trap '' TERM; while :; do sleep 1; done",
+        ),
         says("done"),
     ]);
     let daemon = house.start();
@@ -81,9 +83,8 @@ fn an_interrupt_stops_a_sessions_runs_and_an_end_takes_no_more() {
     let path = format!("/v1/sessions/{session}");
     assert_eq!(daemon.post(&format!("{path}/interrupt"), &json!({})).0, 200);
     for run in &runs {
-        let view = eventually("end of the run", || {
-            Some(daemon.view(run)).filter(|view| !view["ended_at_ms"].is_null())
-        });
+        let view =
+            eventually("end of the run", || Some(daemon.view(run)).filter(|view| !view["ended_at_ms"].is_null()));
         assert!(view["status"] == "interrupted" || view["status"] == "cancelled", "{view}");
     }
     assert!(!lives(&pid));
@@ -96,8 +97,11 @@ fn an_interrupt_stops_a_sessions_runs_and_an_end_takes_no_more() {
 #[test]
 fn a_background_task_outlives_its_call_is_watched_and_ends_with_its_session() {
     let house = House::playing(&[
-        calls(&[("bash", json!({ "background": true,
-            "command": "echo $$ > pid.txt; setsid sh -c 'echo $$ > below.txt; exec sleep 300' & while :; do echo tick; sleep 0.1; done" }))]),
+        calls(&[(
+            "bash",
+            json!({ "background": true,
+            "command": "echo $$ > pid.txt; setsid sh -c 'echo $$ > below.txt; exec sleep 300' & while :; do echo tick; sleep 0.1; done" }),
+        )]),
         bash("sleep 1"),
         says("done"),
     ]);

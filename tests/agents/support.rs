@@ -189,7 +189,8 @@ impl Daemon {
         let mut found = Vec::new();
         let mut from = 0;
         loop {
-            let (_, lines) = self.request(&self.token, "GET", &format!("/v1/journal/records?from={from}&limit=1000"), "");
+            let (_, lines) =
+                self.request(&self.token, "GET", &format!("/v1/journal/records?from={from}&limit=1000"), "");
             let lines: Vec<Value> = match lines {
                 Value::String(text) => text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
                 one => vec![one],

@@ -96,18 +96,8 @@ fn cases() -> Vec<Case> {
             words("a") + &end("length"),
             Ok(said(Some("a"), &[], MaxTokens)),
         ),
-        case(
-            "a filter",
-            "{ stop = \"content_filter\" }",
-            end("content_filter"),
-            Ok(said(None, &[], ContentFilter)),
-        ),
-        case(
-            "another end",
-            "{ stop = \"other\" }",
-            end("bored"),
-            Ok(said(None, &[], StopReason::Other)),
-        ),
+        case("a filter", "{ stop = \"content_filter\" }", end("content_filter"), Ok(said(None, &[], ContentFilter))),
+        case("another end", "{ stop = \"other\" }", end("bored"), Ok(said(None, &[], StopReason::Other))),
         case(
             "an error in place of an answer",
             "{ error = \"provider.rejected\", detail = \"no such model\" }",
@@ -135,11 +125,9 @@ fn plain(outcome: Result<ModelAnswer, ProviderError>, name: &str) -> Result<Mode
             answer.tool_calls.iter_mut().for_each(|call| call.provider_id.clear());
             Ok(ModelAnswer { text: answer.text.map(unlabelled), usage: None, ..answer })
         }
-        Err(error) => Err(ProviderError {
-            detail: unlabelled(error.detail),
-            partial: error.partial.map(unlabelled),
-            ..error
-        }),
+        Err(error) => {
+            Err(ProviderError { detail: unlabelled(error.detail), partial: error.partial.map(unlabelled), ..error })
+        }
     }
 }
 
@@ -160,7 +148,8 @@ async fn a_script_and_a_server_that_say_the_same_are_heard_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let script = format!("version = 1\n[[turns]]\nsteps = [{}]\n", case.steps);
         std::fs::write(folder.path().join("script.toml"), script).unwrap();
-        let routes = "version = 1\n[routes.r]\ndriver = \"rehearsal\"\ndefault_model = \"r\"\nscript = \"script.toml\"\n";
+        let routes =
+            "version = 1\n[routes.r]\ndriver = \"rehearsal\"\ndefault_model = \"r\"\nscript = \"script.toml\"\n";
         let (rehearsal, practice) = server::open(routes, folder.path()).unwrap();
         let server = Server::start(vec![vec![head(""), Act::Send(case.stream.clone().into())]]);
         let (openai, real) = server.providers(200);
@@ -168,7 +157,13 @@ async fn a_script_and_a_server_that_say_the_same_are_heard_the_same() {
             let (outcome, deltas) = heard(providers, route, &server::request()).await;
             if let Ok(answer) = &outcome {
                 let whole = (answer.text.clone().unwrap_or_default(), answer.reasoning.clone().unwrap_or_default());
-                assert_eq!(spoken(&deltas), whole, "{} over {}: what is live is what is kept", case.name, route.route_id);
+                assert_eq!(
+                    spoken(&deltas),
+                    whole,
+                    "{} over {}: what is live is what is kept",
+                    case.name,
+                    route.route_id
+                );
                 let labelled = answer.text.as_ref().is_none_or(|text| text.starts_with(LABEL));
                 assert!(labelled || !route.is_rehearsal(), "{}: a rehearsal must be labelled", case.name);
             }

@@ -103,7 +103,9 @@ async fn an_answer_that_breaks_off_keeps_its_words_as_partial() {
         ("a slow drip", vec![head(""), Act::Send(half.clone().into()), Act::Repeat(b":".into(), 3), Act::Hold], broken),
         (
             "a call without a name",
-            send(half + &event(&json!({ "choices": [{ "delta": { "tool_calls": [{ "index": 0 }] } }] })) + &end("stop")),
+            send(
+                half + &event(&json!({ "choices": [{ "delta": { "tool_calls": [{ "index": 0 }] } }] })) + &end("stop"),
+            ),
             Reason::ProviderRejected,
         ),
     ];
@@ -126,8 +128,10 @@ async fn no_server_makes_the_answer_larger_than_the_limits() {
         "arguments": "x".repeat(64 << 10) } }] } }] }));
     let named = event(&json!({ "choices": [{ "delta": { "tool_calls": [{ "index": 0, "id": "a", "function": {
         "name": "bash", "arguments": "" } }] } }] }));
-    let many = |at: usize| event(&json!({ "choices": [{ "delta": { "tool_calls": [
-        { "index": at, "id": format!("c{at}"), "function": { "name": "bash" } }] } }] }));
+    let many = |at: usize| {
+        event(&json!({ "choices": [{ "delta": { "tool_calls": [
+        { "index": at, "id": format!("c{at}"), "function": { "name": "bash" } }] } }] }))
+    };
     let calls: String = (0..5_000).map(many).collect();
     let plus = |mut acts: Vec<Act>, act: Act| {
         acts.push(act);
@@ -136,7 +140,12 @@ async fn no_server_makes_the_answer_larger_than_the_limits() {
     let (rejected, broken) = (Reason::ProviderRejected, Reason::ProviderStreamBroken);
     let cases = [
         ("one line of a gigabyte", plus(start("data: "), Act::Repeat(chunk.clone(), 16 << 10)), broken, 32 << 20),
-        ("one document of a gigabyte", plus(start("{\"a\":\""), Act::Repeat(chunk.clone(), 16 << 10)), rejected, 32 << 20),
+        (
+            "one document of a gigabyte",
+            plus(start("{\"a\":\""), Act::Repeat(chunk.clone(), 16 << 10)),
+            rejected,
+            32 << 20,
+        ),
         ("nothing but spaces", plus(start(" "), Act::Repeat(vec![b' '; 64 << 10], 16 << 10)), rejected, 32 << 20),
         (
             "comments without end",
@@ -146,7 +155,12 @@ async fn no_server_makes_the_answer_larger_than_the_limits() {
         ),
         ("arguments of 50 MB", plus(start(&named), Act::Repeat(arguments.into(), 800)), rejected, 32 << 20),
         ("thousands of calls", start(&calls), rejected, 32 << 20),
-        ("words without end", plus(start(""), Act::Repeat(words(&"y".repeat(32 << 10)).into(), 1 << 15)), rejected, 32 << 20),
+        (
+            "words without end",
+            plus(start(""), Act::Repeat(words(&"y".repeat(32 << 10)).into(), 1 << 15)),
+            rejected,
+            32 << 20,
+        ),
     ];
     for (name, acts, reason, most) in cases {
         let server = Server::start(vec![acts]);

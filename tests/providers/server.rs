@@ -9,7 +9,9 @@ use chancery::config::routes::{Asked, ResolvedRoute, Routes};
 use chancery::domain::reason::Refusal;
 use chancery::outbound::client::Deadlines;
 use chancery::outbound::guard::SystemResolver;
-use chancery::outbound::providers::{Delta, Message, ModelAnswer, ModelRequest, ProviderError, Providers, Surroundings};
+use chancery::outbound::providers::{
+    Delta, Message, ModelAnswer, ModelRequest, ProviderError, Providers, Surroundings,
+};
 use chancery::platform::clock::SystemClock;
 use chancery::platform::entropy::SystemEntropy;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +47,8 @@ fn head_and_body(socket: &mut TcpStream) -> Option<String> {
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let length =
+                head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
             if body.len() >= length.unwrap_or(0) {
                 return Some(text);
             }

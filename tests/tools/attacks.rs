@@ -171,7 +171,11 @@ async fn a_folder_that_becomes_a_link_under_a_write_never_leads_the_write_out() 
             refused += 1;
             continue;
         };
-        if house.perform(&prepared).await.ok { written += 1 } else { refused += 1 }
+        if house.perform(&prepared).await.ok {
+            written += 1
+        } else {
+            refused += 1
+        }
         let read = house.prepare("read_file", json!({ "path": "swapped/kept.txt" })).map(|read| (read, "s3cret"));
         if let Ok((read, secret)) = read {
             let outcome = house.perform(&read).await;
@@ -200,6 +204,9 @@ async fn a_write_or_an_edit_cuts_a_hard_link_and_changes_nothing_outside() {
         std::fs::hard_link(&outside, &link).unwrap();
         let outcome = house.call(tool, arguments).await;
         assert!(outcome.ok, "{tool}: {}", outcome.output);
-        assert_eq!((house.read("hard.txt").as_str(), std::fs::read_to_string(&outside).unwrap().as_str()), ("new", "outside"));
+        assert_eq!(
+            (house.read("hard.txt").as_str(), std::fs::read_to_string(&outside).unwrap().as_str()),
+            ("new", "outside")
+        );
     }
 }

@@ -50,15 +50,12 @@ fn low(argument: u64) -> u32 {
 impl Asked {
     fn of(call: &HandedCall) -> Option<Self> {
         let [first, second, third, fourth, fifth, _] = call.arguments;
-        let at = |flags: u64, change| Self { folder: low(first).cast_signed(), path: second, flags: low(flags), change };
+        let at =
+            |flags: u64, change| Self { folder: low(first).cast_signed(), path: second, flags: low(flags), change };
         #[cfg(target_arch = "x86_64")]
         {
-            let bare = |flags: i32, change| Self {
-                folder: libc::AT_FDCWD,
-                path: first,
-                flags: flags.cast_unsigned(),
-                change,
-            };
+            let bare =
+                |flags: i32, change| Self { folder: libc::AT_FDCWD, path: first, flags: flags.cast_unsigned(), change };
             match call.number {
                 libc::SYS_chmod => return Some(bare(0, Change::Mode(low(second)))),
                 libc::SYS_chown => return Some(bare(0, Change::Owner(low(second), low(third)))),

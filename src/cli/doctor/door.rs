@@ -22,7 +22,11 @@ pub fn check(args: &ClientArgs, held: Option<bool>, origin: Option<&str>) -> Vec
         Err(trouble) => {
             let mut findings = vec![closed(&trouble, held), own_sandbox()];
             if origin.is_some() {
-                findings.push(Finding::unknown("cors", "there is no daemon to ask", "start one, or name it with --url"));
+                findings.push(Finding::unknown(
+                    "cors",
+                    "there is no daemon to ask",
+                    "start one, or name it with --url",
+                ));
             }
             return findings;
         }
@@ -62,9 +66,11 @@ fn lock(args: &ClientArgs, held: Option<bool>) -> Finding {
     let root = args.root().map(|root| root.display().to_string()).unwrap_or_default();
     match held {
         Some(true) => Finding::ok("lock", format!("a daemon holds {root}")),
-        Some(false) if args.is_remote() => {
-            Finding::unknown("lock", format!("nobody holds {root}; the daemon's is elsewhere"), "name it with --state-root")
-        }
+        Some(false) if args.is_remote() => Finding::unknown(
+            "lock",
+            format!("nobody holds {root}; the daemon's is elsewhere"),
+            "name it with --state-root",
+        ),
         Some(false) => Finding::broken("lock", format!("nobody holds {root}"), "start a daemon with `chancery serve`"),
         None => Finding::unknown("lock", "the state root cannot be opened here", "run doctor on the daemon's machine"),
     }
@@ -152,14 +158,18 @@ fn stream(door: &Door) -> Finding {
                     Finding::ok("stream", format!("the first bytes of a stream came after {took} ms"))
                 }
                 Ok(_) => Finding::broken("stream", "a stream ended before its first byte", "look at the daemon's log"),
-                Err(_) => Finding::broken("stream", "no byte of a stream came within 2 s: something holds it back", advice),
+                Err(_) => {
+                    Finding::broken("stream", "no byte of a stream came within 2 s: something holds it back", advice)
+                }
             }
         }
         Ok(answer) => {
             let detail = format!("a stream was answered with status {}", answer.status);
             Finding::unknown("stream", detail, "give a token that may read events, with --token-file")
         }
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock || error.kind() == std::io::ErrorKind::TimedOut => {
+        Err(error)
+            if error.kind() == std::io::ErrorKind::WouldBlock || error.kind() == std::io::ErrorKind::TimedOut =>
+        {
             Finding::broken("stream", "a stream did not open within 2 s: something holds it back", advice)
         }
         Err(error) => Finding::unknown("stream", error.to_string(), "look whether the daemon runs"),
@@ -169,7 +179,11 @@ fn stream(door: &Door) -> Finding {
 /// Whether a page of this origin may call the daemon.
 fn cors(door: &Door, origin: &str) -> Finding {
     if !origin.bytes().all(|byte| byte.is_ascii_graphic()) || !origin.contains("://") {
-        return Finding::unknown("cors", format!("{origin:?} is no origin"), "write it as a browser does: http://localhost:5173");
+        return Finding::unknown(
+            "cors",
+            format!("{origin:?} is no origin"),
+            "write it as a browser does: http://localhost:5173",
+        );
     }
     let headers = vec![
         ("Origin", origin.to_owned()),

@@ -137,10 +137,7 @@ fn taken(door: &Door, kept: &Kept, (seq, size): (u64, u64), (name, public): (&st
     let note = receipt.verify(&old_key).ok()?;
     let body = changed(receipt.line.as_bytes(), &key_id_hex(name, &old_key))?;
     let both = note.signed_by(&new_key) && body == (seq, public.to_owned());
-    let continues = matches!(
-        ordered(door, &kept.note()?, &note, &old_key, Judgement::Known),
-        Ok(Judgement::Known)
-    );
+    let continues = matches!(ordered(door, &kept.note()?, &note, &old_key, Judgement::Known), Ok(Judgement::Known));
     let next = Kept { key: verifier_key(name, &new_key), note: note.render(), first_seen_at_ms: kept.first_seen_at_ms };
     (both && continues).then_some(next)
 }

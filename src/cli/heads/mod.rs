@@ -130,7 +130,9 @@ fn alarm(kept: &str, seen: &str, why: &str) {
         escape_lines(note.trim_end()).lines().for_each(|line| talk(line));
     }
     talk("---");
-    talk("next: keep both notes and a copy of the state root, and run `chancery verify STATE_ROOT` on the daemon's machine");
+    talk(
+        "next: keep both notes and a copy of the state root, and run `chancery verify STATE_ROOT` on the daemon's machine",
+    );
 }
 
 /// What is kept of the journal with this origin, for `verify`.

@@ -75,7 +75,7 @@ async fn output(
     Query(query): Query<OutputQuery>,
 ) -> Reply {
     let org = right.demand(Action::TaskRead)?.organisation();
-    ok(&app.tasks.output(org, task(&id)?, query.offset, query.limit).await?)
+    ok(&app.outputs.page(org, task(&id)?, query.offset, query.limit).await?)
 }
 
 async fn stop(

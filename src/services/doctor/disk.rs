@@ -62,7 +62,9 @@ fn judge_kind(magic: u32) -> Finding {
             "a network or user-space file system: locks and syncs may promise less than they say",
             "put the state root on a local disk",
         ),
-        other => Finding::unknown(check, format!("of a kind this program does not know: {other:#x}"), "prefer ext4 or xfs"),
+        other => {
+            Finding::unknown(check, format!("of a kind this program does not know: {other:#x}"), "prefer ext4 or xfs")
+        }
     }
 }
 

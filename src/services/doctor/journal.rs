@@ -143,6 +143,8 @@ fn within(folder: &Folder, held: bool, clock: &Arc<dyn Clock>, patience_ms: u64)
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::platform::clock::{FakeClock, SystemClock};
     use crate::services::doctor::Outcome;
@@ -155,8 +157,8 @@ mod tests {
             0
         }
 
-        fn boot_ms(&self) -> u64 {
-            self.0.fetch_add(1 << 20, Ordering::SeqCst)
+        fn since_boot(&self) -> Duration {
+            Duration::from_millis(self.0.fetch_add(1 << 20, Ordering::SeqCst))
         }
     }
 

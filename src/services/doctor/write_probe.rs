@@ -19,9 +19,11 @@ pub(super) fn check(folder: &Folder) -> Finding {
     let removed = folder.remove(&name);
     match (written, removed) {
         (Ok(true), Ok(())) => Finding::ok(CHECK, "a file was written, synced, read and removed"),
-        (Ok(true), Err(error)) => {
-            Finding::broken(CHECK, format!("{name} cannot be removed: {error}"), "look at the file system's mount options")
-        }
+        (Ok(true), Err(error)) => Finding::broken(
+            CHECK,
+            format!("{name} cannot be removed: {error}"),
+            "look at the file system's mount options",
+        ),
         (Ok(false), _) => Finding::broken(CHECK, "what was read is not what was written", "replace the disk"),
         (Err(error), _) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             Finding::unknown(CHECK, error.to_string(), "run doctor as the user that the daemon runs as")

@@ -105,7 +105,9 @@ impl Follower {
             Found::Items(items, seen) => {
                 self.from = seen;
                 self.words.take();
-                items.iter().for_each(|item| self.pass(item));
+                for item in &items {
+                    self.pass(item);
+                }
                 if items.len() < PAGE {
                     self.ready.extend(self.words.all());
                 }
@@ -115,7 +117,9 @@ impl Follower {
                 let (items, next) = self.read(kept).await?;
                 self.from = next;
                 self.words.take();
-                items.iter().for_each(|item| self.pass(item));
+                for item in &items {
+                    self.pass(item);
+                }
                 Ok(())
             }
         }
