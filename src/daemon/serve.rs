@@ -192,9 +192,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     if !wind_down((&runner, &commands), (&tasks, &root, &snapshots), (&clerk, boot_id), &mut signals).await? {
         return Ok(());
     }
-    let closed = close(thread).await;
-    drop((log, root));
-    closed
+    close(thread, (log, root)).await
 }
 
 /// Every route of the door.
@@ -226,10 +224,11 @@ async fn wind_down(
     }
 }
 
-/// Ends the clerk and closes the journal.
-async fn close(thread: ClerkThread) -> Result<(), Refusal> {
+/// Ends the clerk and closes the journal; what is `held` is let go after that, the state root's lock last of all.
+async fn close(thread: ClerkThread, held: (JoinHandle<()>, StateRoot)) -> Result<(), Refusal> {
     let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
     let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
+    drop(held);
     closed.unwrap_or_else(|| Err(WriteError::Poisoned("the clerk's thread did not end well".to_owned())))?;
     Ok(())
 }
