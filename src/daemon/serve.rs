@@ -62,6 +62,9 @@ const DRAIN_SNAPSHOT_RECORDS: u64 = 1_000;
 /// Most bytes of a proxy's secret file.
 const SECRET_BYTES: usize = 4_096;
 
+/// Where entries go, the thread that writes them, and the chunks that it closes.
+type OpenAccessLog = (AuditSink, JoinHandle<()>, mpsc::Receiver<ClosedChunk>);
+
 /// A state root that is taken and open, before the door.
 struct House {
     agents: Agents,
@@ -114,8 +117,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let tokens = tokens(&settings, &key, entropy.as_ref())?;
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
     let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
-    let (chunks, closed) = mpsc::channel(access_log::WAITING);
-    let (sink, log) = open_access_log(&settings, &clock, chunks)?;
+    let (sink, log, closed) = open_access_log(&settings, &clock)?;
     let status = Arc::new(StatusSource {
         clerk: clerk.clone(),
         published: published.clone(),
@@ -196,12 +198,10 @@ fn access_log_file(settings: &ServeSettings) -> PathBuf {
     settings.state_root.join(access_log::FOLDER).join(access_log::FILE)
 }
 
-fn open_access_log(
-    settings: &ServeSettings,
-    clock: &Arc<dyn Clock>,
-    chunks: mpsc::Sender<ClosedChunk>,
-) -> Result<(AuditSink, JoinHandle<()>), Refusal> {
+fn open_access_log(settings: &ServeSettings, clock: &Arc<dyn Clock>) -> Result<OpenAccessLog, Refusal> {
+    let (chunks, closed) = mpsc::channel(access_log::WAITING);
     audit::start(&access_log_file(settings), Arc::clone(clock), Some(chunks))
+        .map(|(sink, log)| (sink, log, closed))
         .map_err(|error| Refusal::new(Reason::StorageAuditUnavailable, error.to_string()))
 }
 
