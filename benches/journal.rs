@@ -10,6 +10,7 @@
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::print_stdout,
+    missing_docs,
     clippy::cast_precision_loss,
     reason = "a benchmark measures, prints, and may fail loudly"
 )]
@@ -140,11 +141,14 @@ fn append(folder: &Path) {
     clerk(&runtime, &opened.clerk, 1);
     let head = opened.published.head().next_seq;
     let mut bytes = 0;
-    opened.published.reader().scan(head - 2, head - 1, |_, line| {
-        bytes = line.len() + 1;
-        true
-    })
-    .unwrap();
+    opened
+        .published
+        .reader()
+        .scan(head - 2, head - 1, |_, line| {
+            bytes = line.len() + 1;
+            true
+        })
+        .unwrap();
     for producers in [1, 64] {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let mut foreign = 0.0_f64;
@@ -153,7 +157,8 @@ fn append(folder: &Path) {
             theirs.push(raw(folder, producers, bytes));
             ours.push(clerk(&runtime, &opened.clerk, producers));
         }
-        let what = format!("append, {producers} producers, records of {bytes} bytes (others used at most {foreign:.0} %)");
+        let what =
+            format!("append, {producers} producers, records of {bytes} bytes (others used at most {foreign:.0} %)");
         support::compare(&what, "events/s", ours, ("raw signed loop", theirs));
         let (batches, records) = (BATCHES.swap(0, Ordering::Relaxed), RECORDS.swap(0, Ordering::Relaxed));
         println!("  {:.1} records a batch", records as f64 / batches as f64);
@@ -165,7 +170,8 @@ fn append(folder: &Path) {
 fn read_hash_parse(root: &Path) -> (u64, f64) {
     let began = Instant::now();
     let mut texts = Vec::new();
-    let mut names: Vec<_> = std::fs::read_dir(root.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(root.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
     for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")) {
         texts.push(std::fs::read(path).unwrap());

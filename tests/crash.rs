@@ -23,6 +23,7 @@ use chancery::domain::stream::Stream;
 use chancery::journal::create;
 use chancery::journal::error::{OpenError, WriteError};
 use chancery::journal::recovery;
+use chancery::journal::verify::{Verdict, look, verify};
 use chancery::journal::writer::{Journal, Options};
 use chancery::journal::{acked, layout, open};
 use chancery::platform::clock::FakeClock;
@@ -268,6 +269,27 @@ fn every_changed_byte_of_the_acknowledged_past_is_refused_or_repaired_in_the_ope
             }
         }
     }
+}
+
+#[test]
+fn a_changed_byte_of_what_acked_names_is_found_also_while_a_daemon_holds_the_journal() {
+    let (disk, _) = drained();
+    assert_eq!(verify(&disk, true).verdict, Verdict::Valid);
+    for entry in disk.list(layout::FOLDER).unwrap().into_iter().filter(|e| e.plain && e.name.ends_with(".jsonl")) {
+        let path = format!("{}/{}", layout::FOLDER, entry.name);
+        let content = disk.content(&path).unwrap();
+        let data = content.iter().rposition(|byte| *byte != b'\n').unwrap();
+        for index in (0..=data).step_by(7) {
+            let changed = disk.copy();
+            changed.tamper(&path, |bytes| bytes[index] ^= 0x01);
+            let Verdict::Invalid { file, offset, .. } = look(&changed, true).verdict else {
+                panic!("byte {index} of {path} was changed and nobody noticed")
+            };
+            assert!(file == path || file.ends_with(".jsonl"), "{file} at {offset} for byte {index} of {path}");
+        }
+    }
+    disk.tamper(acked::PATH, |bytes| bytes.fill(b'\n'));
+    assert!(matches!(verify(&disk, true).verdict, Verdict::Invalid { .. }), "no slot is left");
 }
 
 #[test]

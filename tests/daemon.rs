@@ -13,6 +13,11 @@
     reason = "a test may fail loudly and looks at the machine directly"
 )]
 
+#[path = "daemon/interface.rs"]
+mod interface;
+#[path = "daemon/streams.rs"]
+mod streams;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};

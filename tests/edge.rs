@@ -648,3 +648,35 @@ impl ReplaceHost for Vec<u8> {
         String::from_utf8_lossy(self).replace("Host: HOST\r\n", &format!("Host: {host}\r\n")).into_bytes()
     }
 }
+
+#[tokio::test]
+async fn a_refusal_that_comes_before_the_body_announces_the_end_and_hears_the_client_out() {
+    let door = Door::open().await;
+    for token in ["chy_wrong", READONLY] {
+        let mut client = door.connect().await;
+        let head = raw(
+            "POST",
+            "/v1/notes",
+            &door.host,
+            &format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n"),
+            "",
+        );
+        client.send(&head).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status >= 401, answer.header("connection")), (true, Some("close")), "{answer:?}");
+        client.send(&vec![b' '; 50_000]).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut writer = client.split_off();
+        let late = tokio::io::AsyncWriteExt::write_all(&mut writer, &[b' '; 50_000]).await;
+        assert!(late.is_ok(), "the rest of the body met a closed door: {late:?}");
+    }
+    // A body that was read leaves the connection as it was.
+    let mut client = door.connect().await;
+    for _ in 0..2 {
+        let headers =
+            format!("Authorization: Bearer {ADMIN}\r\nContent-Type: application/json\r\nContent-Length: 12\r\n");
+        client.send(&raw("POST", "/v1/notes", &door.host, &headers, "{\"text\":\"a\"}")).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.header("connection")), (201, None), "{answer:?}");
+    }
+}

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 #![expect(clippy::disallowed_methods, reason = "tests look at the disk and the clock themselves")]
 
+#[path = "tools/attacks.rs"]
+mod attacks;
 #[path = "tools/background.rs"]
 mod background;
 #[path = "tools/calls.rs"]

@@ -10,6 +10,7 @@
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::print_stdout,
+    missing_docs,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     reason = "a benchmark measures, prints, and may fail loudly"

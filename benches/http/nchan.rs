@@ -29,8 +29,14 @@ impl Nchan {
         );
         let path = folder.path().join("nginx.conf");
         std::fs::write(&path, config).unwrap();
-        let child =
-            Command::new("nginx").arg("-p").arg(folder.path()).arg("-c").arg(&path).stderr(Stdio::null()).spawn().ok()?;
+        let child = Command::new("nginx")
+            .arg("-p")
+            .arg(folder.path())
+            .arg("-c")
+            .arg(&path)
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
         let address = format!("127.0.0.1:{port}");
         for _ in 0..200 {
             if std::net::TcpStream::connect(&address).is_ok() {

@@ -72,7 +72,18 @@ impl Postgres {
         let threads = clients.min(2).to_string();
         let output = self
             .command("pgbench")
-            .args(["-n", "-M", "prepared", "-c", &clients_text, "-j", &threads, "-T", &round.as_secs().to_string(), "-f"])
+            .args([
+                "-n",
+                "-M",
+                "prepared",
+                "-c",
+                &clients_text,
+                "-j",
+                &threads,
+                "-T",
+                &round.as_secs().to_string(),
+                "-f",
+            ])
             .arg(self.folder.path().join("insert.sql"))
             .arg("postgres")
             .output()

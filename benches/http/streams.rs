@@ -79,7 +79,12 @@ async fn follow(kind: Kind, seen: Arc<Seen>, epoch: Instant, measure: bool) -> u
 }
 
 /// Publishes until told to end, at most `rate` a second in all, if there is a rate; gives how many were published.
-async fn publish(address: String, make: Arc<dyn Fn() -> Vec<u8> + Send + Sync>, stop: Arc<AtomicBool>, pause: Option<Duration>) -> u64 {
+async fn publish(
+    address: String,
+    make: Arc<dyn Fn() -> Vec<u8> + Send + Sync>,
+    stop: Arc<AtomicBool>,
+    pause: Option<Duration>,
+) -> u64 {
     let mut socket = TcpStream::connect(&address).await.unwrap();
     socket.set_nodelay(true).unwrap();
     let mut buffer = vec![0; 16 << 10];
@@ -167,7 +172,8 @@ fn ours(daemon: &Daemon, epoch: Instant) -> (Kind, Arc<dyn Fn() -> Vec<u8> + Sen
 
 fn theirs(nchan: &Nchan) -> (Kind, Arc<dyn Fn() -> Vec<u8> + Send + Sync>) {
     let request = format!("GET /sub HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n", nchan.address);
-    let kind = Kind { address: nchan.address.clone(), request: request.into_bytes(), mark: b"\ndata: ", stamped: false };
+    let kind =
+        Kind { address: nchan.address.clone(), request: request.into_bytes(), mark: b"\ndata: ", stamped: false };
     let message = nchan.publication(MESSAGE_BYTES);
     (kind, Arc::new(move || message.clone()))
 }
@@ -184,13 +190,19 @@ pub fn run() {
         if let Some(nchan) = &nchan {
             let (kind, make) = theirs(nchan);
             let round = round(&kind, &make, epoch, None);
-            println!("  nchan: {:.0} delivered/s of {} published, {} subscribers short", round.rate, round.published, round.short);
+            println!(
+                "  nchan: {:.0} delivered/s of {} published, {} subscribers short",
+                round.rate, round.published, round.short
+            );
             baseline.push(round.rate);
         }
         let round = round(&kind, &make, epoch, None);
         println!(
             "  ours: {:.0} delivered/s of {} published, {} subscribers short, {:.0} MiB resident",
-            round.rate, round.published, round.short, daemon.resident_mib()
+            round.rate,
+            round.published,
+            round.short,
+            daemon.resident_mib()
         );
         assert_eq!(round.short, 0, "a subscriber missed an event");
         rates.push(round.rate);
@@ -209,6 +221,10 @@ pub fn run() {
     let at = |share: f64| round.delays[((round.delays.len() - 1) as f64 * share) as usize] as f64 / 1e3;
     println!(
         "at half of that: {:.0} delivered/s, from request to subscriber p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms, {} short",
-        round.rate, at(0.5), at(0.99), at(1.0), round.short
+        round.rate,
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        round.short
     );
 }

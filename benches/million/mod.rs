@@ -131,7 +131,7 @@ pub fn make(root: &Path) {
         }
         let disk = std::sync::Arc::new(Folder::open(root).unwrap());
         let began = Instant::now();
-        Snapshotter::new(house.clerk.clone(), house.published.clone(), disk).take().await.unwrap();
+        Snapshotter::new(house.clerk.clone(), house.published.clone(), disk, None).take().await.unwrap();
         println!("snapshot taken in {:.0} ms", began.elapsed().as_secs_f64() * 1e3);
     });
     let seconds = began.elapsed().as_secs_f64();

@@ -13,7 +13,7 @@ use crate::agent::tools::limits;
 use crate::domain::ids::{SessionId, TaskId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::task::{Status, TerminalReason};
-use crate::platform::spool::{Spool, SpoolEnd, tail};
+use crate::platform::spool::{Piece, Spool, SpoolEnd, piece, tail};
 use crate::platform::tasks::Tasks;
 
 /// What background tasks are made of.
@@ -152,6 +152,24 @@ impl Background {
             Ok(Ok((bytes, bytes_before))) => Ok(KeptOutput { bytes, bytes_before }),
             Ok(Err(fault)) if fault.kind() == std::io::ErrorKind::NotFound => Err(Reason::TaskNotFound.into()),
             Ok(Err(fault)) => Err(Refusal::new(Reason::ToolFailed, format!("The output cannot be read: {fault}."))),
+            Err(_) => Err(Reason::InternalError.into()),
+        }
+    }
+
+    /// A piece of a task's output, also of a task of an earlier daemon; none where no output is kept. `rotated` says
+    /// whether older output may have been dropped.
+    pub async fn piece(
+        &self,
+        task_id: TaskId,
+        offset: u64,
+        limit_bytes: u64,
+        rotated: bool,
+    ) -> Result<Option<Piece>, Refusal> {
+        let path = self.0.path(task_id);
+        match tokio::task::spawn_blocking(move || piece(&path, offset, limit_bytes, rotated)).await {
+            Ok(Ok(piece)) => Ok(Some(piece)),
+            Ok(Err(fault)) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Ok(Err(fault)) => Err(Refusal::new(Reason::InternalError, format!("The output cannot be read: {fault}."))),
             Err(_) => Err(Reason::InternalError.into()),
         }
     }

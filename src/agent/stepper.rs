@@ -325,7 +325,12 @@ fn next_of_turn(state: &RunState, settings: &Settings) -> Step {
         TurnStage::None => next_turn(state),
         TurnStage::Requested => next_attempt(state, settings),
         TurnStage::Failed => match &state.failure {
-            Some((code, _)) if code.retry() && state.failures < settings.failures_per_turn => {
+            // An answer that broke off may have been paid for; whether to ask again is a person's decision.
+            Some((code, _))
+                if code.retry()
+                    && *code != Reason::ProviderStreamBroken
+                    && state.failures < settings.failures_per_turn =>
+            {
                 next_attempt(state, settings)
             }
             Some((code, detail)) => Step::Fail { code: *code, detail: detail.clone() },

@@ -1,8 +1,7 @@
-//! The client verbs' way to a daemon: plain HTTP/1.1, one request a connection, over TCP or a unix socket.
+//! The client verbs' way to a daemon: who it is, who asks, and what became of it.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use std::cell::Cell;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,8 +9,11 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::output;
+use super::heads::Keeper;
+use super::output::{self, Format};
+use super::wire::{Address, Answer, Ask};
 use crate::config::settings::Folders;
+use crate::domain::token::TOKEN_BYTES;
 use crate::journal::layout;
 use crate::platform::bounded_read::bounded_read;
 use crate::platform::disk::read_bounded;
@@ -21,38 +23,50 @@ use crate::platform::files::Folder;
 const ANSWER: Duration = Duration::from_mins(1);
 /// Largest answer that is read, bytes.
 const ANSWER_BYTES: u64 = 64 << 20;
+const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 3;
 
-/// Where the daemon is and who asks.
+/// Where the daemon is, who asks, and how answers are printed.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ClientArgs {
-    /// Address: `http://HOST:PORT` or `unix:PATH`; found in the state root where absent.
-    #[arg(long, env = "CHANCERY_URL", global = true)]
-    url: Option<String>,
-    /// Bearer token; visible to others in the list of processes, so a file is better.
+    /// Address: http://HOST:PORT or unix:PATH; found in the state root where absent
+    #[arg(long, env = "CHANCERY_URL", hide_env_values = true, global = true, value_name = "ADDRESS")]
+    pub url: Option<String>,
+    /// Bearer token; others see it in the list of processes, so a file is better
     #[arg(long, env = "CHANCERY_TOKEN", global = true, hide_env_values = true)]
     token: Option<String>,
-    /// File with the bearer token; the state root's admin token where absent.
-    #[arg(long, env = "CHANCERY_TOKEN_FILE", global = true)]
+    /// File with the bearer token; the state root's admin token where absent
+    #[arg(long, env = "CHANCERY_TOKEN_FILE", hide_env_values = true, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// State root in which address and token are found.
-    #[arg(long, env = "CHANCERY_STATE_ROOT", global = true)]
+    /// State root in which address and token are found
+    #[arg(long, env = "CHANCERY_STATE_ROOT", hide_env_values = true, global = true, value_name = "DIR")]
     state_root: Option<PathBuf>,
+    /// How answers are printed: for people, or as JSON as they came
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub output: Format,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum Trouble {
+    /// The command line cannot be meant.
+    Usage(String),
     /// No daemon could be reached.
     Unreachable(String),
     /// The daemon refused: its problem document.
     Problem(Value),
+    /// The answer is there, and is not what was asked for.
+    Refused(String),
 }
 
 impl Trouble {
     /// Prints it and gives the exit code.
     pub fn tell(&self) -> ExitCode {
         match self {
+            Self::Usage(why) => {
+                output::talk(&output::escape(why));
+                ExitCode::from(USAGE)
+            }
             Self::Unreachable(why) => {
                 output::talk(&format!("no daemon can be reached: {}", output::escape(why)));
                 output::talk("next: start one with `chancery serve`, or name it with --url");
@@ -64,19 +78,98 @@ impl Trouble {
                 output::talk(&format!("next: {}", part("next")));
                 ExitCode::FAILURE
             }
+            Self::Refused(why) => {
+                output::talk(&output::escape(why));
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// The code of the daemon's refusal.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Problem(problem) => problem["code"].as_str(),
+            Self::Usage(_) | Self::Unreachable(_) | Self::Refused(_) => None,
+        }
+    }
+
+    /// It in one sentence.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Usage(why) | Self::Unreachable(why) | Self::Refused(why) => why.clone(),
+            Self::Problem(problem) => {
+                let part = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+                format!("{}: {}", part("code"), part("detail"))
+            }
         }
     }
 }
 
-/// A daemon and a token.
+/// An address and the token shown there.
 #[derive(Debug, Clone)]
-pub struct Client {
-    address: String,
-    token: String,
+pub struct Door {
+    /// Where.
+    pub address: Address,
+    token: Option<String>,
 }
 
-trait Wire: Read + Write {}
-impl<T: Read + Write> Wire for T {}
+impl Door {
+    /// A door, if the token can be a header.
+    pub fn new(address: Address, token: Option<String>) -> Result<Self, Trouble> {
+        let fine = |token: &String| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        if token.as_ref().is_some_and(|token| !fine(token)) {
+            return Err(Trouble::Usage("the token is empty or holds characters that no token has".to_owned()));
+        }
+        Ok(Self { address, token })
+    }
+
+    /// Sends a request; the body of the answer is still to be read.
+    pub fn send(&self, mut ask: Ask<'_>, wait: Duration) -> std::io::Result<Answer> {
+        if let Some(token) = &self.token {
+            ask.headers.push(("Authorization", format!("Bearer {token}")));
+        }
+        self.address.send(&ask, wait)
+    }
+
+    /// Sends a request and reads the answer: its bytes and the head that it names.
+    pub fn exchange(&self, ask: Ask<'_>) -> Result<(Vec<u8>, Option<String>), Trouble> {
+        let lost = |error: std::io::Error| Trouble::Unreachable(format!("{}: {error}", self.address));
+        let answer = self.send(ask, ANSWER).map_err(lost)?;
+        let (status, head) = (answer.status, answer.header("chancery-head").map(str::to_owned));
+        let mut bytes = Vec::new();
+        answer.body.take(ANSWER_BYTES).read_to_end(&mut bytes).map_err(lost)?;
+        if (200..300).contains(&status) {
+            return Ok((bytes, head));
+        }
+        Err(problem(status, &bytes))
+    }
+
+    /// Reads something that is JSON.
+    pub fn get(&self, path: &str) -> Result<Value, Trouble> {
+        let (bytes, _) = self.exchange(Ask { method: "GET", path, ..Ask::default() })?;
+        parse(&bytes)
+    }
+}
+
+/// The problem that an answer tells; an answer that tells none is no daemon's.
+pub fn problem(status: u16, bytes: &[u8]) -> Trouble {
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(value) if value["code"].is_string() => Trouble::Problem(value),
+        Ok(_) | Err(_) => Trouble::Refused(format!("what answers is no Chancery daemon: status {status}")),
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, Trouble> {
+    serde_json::from_slice(bytes).map_err(|_| Trouble::Refused("the answer is not JSON".to_owned()))
+}
+
+/// A daemon, a token, and the memory of the heads that were seen.
+pub struct Client {
+    /// The way to the daemon.
+    pub door: Door,
+    keeper: Option<Keeper>,
+    forked: Cell<bool>,
+}
 
 impl ClientArgs {
     /// The state root that is meant.
@@ -84,123 +177,104 @@ impl ClientArgs {
         self.state_root.clone().or_else(|| Folders::from_environment().default_state_root())
     }
 
+    /// Whether the daemon is named by its address rather than by its state root.
+    pub fn is_remote(&self) -> bool {
+        self.url.is_some()
+    }
+
     /// Finds daemon and token.
     pub fn client(&self) -> Result<Client, Trouble> {
-        let unreachable = |why: &str| Trouble::Unreachable(why.to_owned());
+        let door = self.door()?;
+        Ok(Client { door, keeper: Some(Keeper::of_user(self.root().as_deref())), forked: Cell::new(false) })
+    }
+
+    /// Finds daemon and token, without the memory of heads.
+    pub fn door(&self) -> Result<Door, Trouble> {
         let root = self.root();
         let address = match &self.url {
-            Some(url) => url.trim_start_matches("http://").trim_end_matches('/').to_owned(),
-            None => address_of(root.as_deref().ok_or_else(|| unreachable("no address is given"))?)?,
+            Some(url) => Address::parse(url).map_err(Trouble::Usage)?,
+            None => {
+                let root = root.as_deref();
+                let text =
+                    address_of(root.ok_or_else(|| Trouble::Usage("--url or --state-root is needed".to_owned()))?);
+                Address::parse(&text?).map_err(Trouble::Unreachable)?
+            }
         };
-        let token = match (&self.token, &self.token_file, root) {
-            (Some(token), _, _) => token.clone(),
-            (None, Some(file), _) => read_token(file)?,
-            (None, None, Some(root)) => read_token(&root.join("tokens/admin.token"))?,
-            (None, None, None) => return Err(unreachable("no token is given")),
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(file)) => Some(read_token(file).map_err(Trouble::Usage)?),
+            // The token of a state root goes to its own daemon, or to this machine; never to an address elsewhere.
+            (None, None) if self.url.is_none() || address.is_local() || self.state_root.is_some() => {
+                root.and_then(|root| read_token(&root.join("tokens/admin.token")).ok())
+            }
+            (None, None) => None,
         };
-        Ok(Client { address, token })
+        if token.is_some() && !address.is_local() {
+            output::talk("warning: the token crosses the network without encryption; put a TLS proxy on this side");
+        }
+        Door::new(address, token)
     }
 }
 
 /// Reads a token file.
-pub fn read_token(path: &Path) -> Result<String, Trouble> {
-    let bytes =
-        bounded_read(path, 4_096).map_err(|error| Trouble::Unreachable(format!("{}: {error}", path.display())))?;
-    Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())
+pub fn read_token(path: &Path) -> Result<String, String> {
+    let bytes = bounded_read(path, TOKEN_BYTES + 2).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{}: not a token", path.display()))?;
+    Ok(text.trim_end_matches('\n').to_owned())
 }
 
 /// Where the daemon of a state root listens, if one holds its lock.
-fn address_of(root: &Path) -> Result<String, Trouble> {
+pub fn address_of(root: &Path) -> Result<String, Trouble> {
     let none = |why: String| Trouble::Unreachable(why);
     let folder = Folder::open(root).map_err(|error| none(format!("{}: {error}", root.display())))?;
     if !folder.is_locked(layout::LOCK).unwrap_or(false) {
         return Err(none(format!("no daemon holds {}", root.display())));
     }
-    let text = read_bounded(&folder, "daemon.json", 64 << 10).map_err(|error| none(error.to_string()))?;
-    let said: Value = serde_json::from_slice(&text).map_err(|error| none(error.to_string()))?;
+    let text = read_bounded(&folder, "daemon.json", 64 << 10).map_err(|error| none(format!("daemon.json: {error}")))?;
+    let said: Value = serde_json::from_slice(&text).map_err(|error| none(format!("daemon.json: {error}")))?;
     said["address"].as_str().map(str::to_owned).ok_or_else(|| none("daemon.json names no address".to_owned()))
 }
 
 impl Client {
-    /// A client of this address.
-    pub fn new(address: String, token: String) -> Self {
-        Self { address, token }
+    /// A client of this address that remembers nothing.
+    pub fn forgetful(door: Door) -> Self {
+        Self { door, keeper: None, forked: Cell::new(false) }
     }
 
     /// Reads something.
     pub fn get(&self, path: &str) -> Result<Value, Trouble> {
-        self.send("GET", path, None)
+        self.door.get(path)
+    }
+
+    /// Reads something as text.
+    pub fn text(&self, path: &str) -> Result<String, Trouble> {
+        let (bytes, _) = self.door.exchange(Ask { method: "GET", path, ..Ask::default() })?;
+        String::from_utf8(bytes).map_err(|_| Trouble::Refused("the answer is not text".to_owned()))
     }
 
     /// Changes something.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Trouble> {
-        self.send("POST", path, Some(body.to_string()))
+        self.change("POST", path, body)
     }
 
-    fn send(&self, method: &str, path: &str, body: Option<String>) -> Result<Value, Trouble> {
-        let (status, body) =
-            self.exchange(method, path, body).map_err(|error| Trouble::Unreachable(error.to_string()))?;
-        let value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        if (200..300).contains(&status) { Ok(value) } else { Err(Trouble::Problem(value)) }
+    /// Puts something.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, Trouble> {
+        self.change("PUT", path, body)
     }
 
-    fn exchange(&self, method: &str, path: &str, body: Option<String>) -> std::io::Result<(u16, Vec<u8>)> {
-        let (mut wire, host): (Box<dyn Wire>, &str) = if let Some(path) = self.address.strip_prefix("unix:") {
-            let socket = UnixStream::connect(path)?;
-            socket.set_read_timeout(Some(ANSWER))?;
-            (Box::new(socket), "localhost")
-        } else {
-            let socket = TcpStream::connect(&self.address)?;
-            socket.set_read_timeout(Some(ANSWER))?;
-            (Box::new(socket), &self.address)
-        };
-        let content = body.as_ref().map_or_else(String::new, |body| {
-            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
-        });
-        let token = &self.token;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n{content}\r\n"
-        );
-        wire.write_all(format!("{head}{}", body.unwrap_or_default()).as_bytes())?;
-        let mut answer = Vec::new();
-        wire.take(ANSWER_BYTES).read_to_end(&mut answer)?;
-        read_answer(&answer).ok_or_else(|| std::io::Error::other("the answer is not HTTP"))
-    }
-}
-
-/// Status and body of an answer; the connection's end is the body's, unless it came in chunks.
-fn read_answer(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
-    let end = memchr::memmem::find(answer, b"\r\n\r\n")?;
-    let head = std::str::from_utf8(answer.get(..end)?).ok()?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    let body = answer.get(end + 4..)?;
-    let chunked = head.lines().any(|line| line.eq_ignore_ascii_case("transfer-encoding: chunked"));
-    if !chunked {
-        return Some((status, body.to_vec()));
-    }
-    let (mut rest, mut whole) = (body, Vec::new());
-    loop {
-        let line = memchr::memmem::find(rest, b"\r\n")?;
-        let size = usize::from_str_radix(std::str::from_utf8(rest.get(..line)?).ok()?.trim(), 16).ok()?;
-        if size == 0 {
-            return Some((status, whole));
+    fn change(&self, method: &str, path: &str, body: &Value) -> Result<Value, Trouble> {
+        let ask = Ask { method, path, body: Some(body.to_string()), ..Ask::default() };
+        let (bytes, head) = self.door.exchange(ask)?;
+        if let (Some(keeper), Some(head)) = (&self.keeper, head)
+            && !keeper.saw(&self.door, &head)
+        {
+            self.forked.set(true);
         }
-        whole.extend_from_slice(rest.get(line + 2..line + 2 + size)?);
-        rest = rest.get(line + 4 + size..)?;
+        parse(&bytes)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_read_whole_or_in_chunks() {
-        let plain = b"HTTP/1.1 201 Created\r\nA: b\r\n\r\n{}";
-        assert_eq!(read_answer(plain), Some((201, b"{}".to_vec())));
-        let chunked =
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{\"\r\n4\r\na\":1\r\n1\r\n}\r\n0\r\n\r\n";
-        assert_eq!(read_answer(chunked), Some((200, b"{\"a\":1}".to_vec())));
-        assert_eq!(read_answer(b"HTTP/1.1 200 OK\r\n"), None);
+    /// The exit code of what went well, unless the daemon's journal turned out not to continue the one seen before.
+    pub fn verdict(&self) -> ExitCode {
+        if self.forked.get() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 }

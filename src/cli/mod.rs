@@ -1,18 +1,39 @@
 //! The verbs: one file each. What a verb prints goes through `output`.
 
+mod ask;
+mod bench;
 mod client;
+mod doctor;
+mod events;
+mod follow;
+mod heads;
 mod index;
 mod output;
 mod quickstart;
 mod remote;
+mod runs;
+mod sessions;
+mod show;
+mod stream;
+mod tasks;
+mod token;
 mod verify;
+mod waits;
+mod wire;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::settings::{Folders, ServeArgs};
 use crate::domain::reason::{Reason, Refusal};
+use crate::platform::log_pipe::LogPipe;
+
+/// How long what still runs in threads may hold up the end of the daemon.
+const RUNTIME_ENDS: Duration = Duration::from_millis(500);
+/// How long the end waits for a reader of standard error.
+const LOG_SETTLES: Duration = Duration::from_millis(500);
 
 /// A self-hosted control plane for AI agents whose every act is sealed in a journal that anyone can verify.
 #[derive(Debug, Parser)]
@@ -26,34 +47,56 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Shows in a minute what Chancery is for, on a state root of its own.
+    /// Shows in a minute what Chancery is for, on a state root of its own
     Quickstart,
-    /// Serves a state root on a loopback address.
+    /// Serves a state root on a loopback address
     Serve(Box<ServeArgs>),
-    /// Verifies a state root or a receipt, offline.
-    Verify(verify::VerifyArgs),
-    /// How the daemon stands.
+    /// How the daemon stands
     Status,
-    /// The receipt of a line of the journal.
+    /// Examines a state root and its daemon
+    Doctor(doctor::DoctorArgs),
+    /// Verifies a state root or a receipt, offline
+    Verify(verify::VerifyArgs),
+    /// The receipt of a record: by its number, or by the id of what it ended or began
     Receipt {
-        /// Its sequence number.
-        seq: u64,
+        /// A sequence number, or the id of a session, run, approval or question
+        what: String,
     },
-    /// Sessions.
+    /// The two token files of a state root
     #[command(subcommand)]
-    Sessions(remote::Sessions),
-    /// Runs.
+    Token(token::TokenVerb),
+    /// Sessions
     #[command(subcommand)]
-    Runs(remote::Runs),
-    /// Approvals.
+    Sessions(sessions::Sessions),
+    /// Runs
     #[command(subcommand)]
-    Approvals(remote::Approvals),
-    /// The journal.
+    Runs(runs::Runs),
+    /// Approvals
+    #[command(subcommand)]
+    Approvals(waits::Approvals),
+    /// Questions
+    #[command(subcommand)]
+    Questions(waits::Questions),
+    /// Background tasks
+    #[command(subcommand)]
+    Tasks(tasks::Tasks),
+    /// The configuration of the running daemon
+    #[command(subcommand)]
+    Runtime(tasks::Runtime),
+    /// The journal
     #[command(subcommand)]
     Journal(remote::Journal),
-    /// The disposable index.
+    /// The disposable index
     #[command(subcommand)]
     Index(index::Index),
+    /// Measurements on this machine
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Completions for a shell, on standard output
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Runs the command line of this process.
@@ -65,16 +108,31 @@ pub fn main() -> ExitCode {
     let client = &cli.client;
     match cli.verb {
         Verb::Quickstart => quickstart::run(),
-        Verb::Status => remote::status(client),
-        Verb::Receipt { seq } => remote::receipt(client, seq),
-        Verb::Sessions(verb) => remote::sessions(client, &verb),
-        Verb::Runs(verb) => remote::runs(client, &verb),
-        Verb::Approvals(verb) => remote::approvals(client, &verb),
-        Verb::Journal(verb) => remote::journal(client, &verb),
         Verb::Index(verb) => index::run(&verb),
         Verb::Serve(args) => serve(&args),
-        Verb::Verify(args) => verify::run(&args),
+        Verb::Status => remote::status(client),
+        Verb::Doctor(args) => doctor::run(client, &args),
+        Verb::Verify(args) => verify::run(client, &args),
+        Verb::Receipt { what } => remote::receipt(client, &what),
+        Verb::Token(verb) => token::run(client, &verb),
+        Verb::Sessions(verb) => sessions::run(client, &verb),
+        Verb::Runs(verb) => runs::run(client, &verb),
+        Verb::Approvals(verb) => waits::approvals(client, &verb),
+        Verb::Questions(verb) => waits::questions(client, &verb),
+        Verb::Tasks(verb) => tasks::tasks(client, &verb),
+        Verb::Runtime(verb) => tasks::runtime(client, &verb),
+        Verb::Journal(verb) => remote::journal(client, &verb),
+        Verb::Bench(verb) => bench::run(client, &verb),
+        Verb::Completions { shell } => completions(shell),
     }
+}
+
+/// Written to memory first: a reader who leaves early is no error.
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "chancery", &mut script);
+    output::words(&String::from_utf8_lossy(&script));
+    ExitCode::SUCCESS
 }
 
 fn serve(args: &ServeArgs) -> ExitCode {
@@ -87,14 +145,26 @@ fn serve(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CHANCERY_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let built =
+        LogPipe::stderr().and_then(|log| Ok((log, tokio::runtime::Builder::new_multi_thread().enable_all().build()?)));
+    let (log, runtime) = match built {
+        Ok(built) => built,
         Err(error) => return output::refusal(&Refusal::new(Reason::InternalError, error.to_string())),
     };
-    match runtime.block_on(crate::daemon::serve::serve(settings)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(refusal) => output::refusal(&refusal),
-    }
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CHANCERY_LOG").unwrap_or_else(|_| "info".into());
+    let writer = log.clone();
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(move || writer.clone()).init();
+    let served = runtime.block_on(crate::daemon::serve::serve(settings));
+    runtime.shutdown_timeout(RUNTIME_ENDS);
+    let code = served.map_or_else(
+        |refusal| {
+            // Through the log's queue: where nobody reads standard error, the process ends all the same.
+            let (reason, detail) = (refusal.reason, output::escape(&refusal.detail));
+            log.put(format!("{}: {detail}\nnext: {}\n", reason.code(), reason.next()).as_bytes());
+            ExitCode::from(reason.exit_code())
+        },
+        |()| ExitCode::SUCCESS,
+    );
+    log.settle(LOG_SETTLES);
+    code
 }

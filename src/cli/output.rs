@@ -1,17 +1,58 @@
-//! The one place that prints: data to standard output, talk to standard error. A closed pipe is no error.
+//! The one place that prints: data to standard output, talk to standard error. A closed pipe is no error. Colour only
+//! repeats what the words say, and is left out where nobody sees it.
 
 use std::io::Write as _;
 
+use owo_colors::OwoColorize as _;
+use serde_json::Value;
+
 use crate::domain::reason::Refusal;
 
-/// Prints a line of data.
-pub fn data(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// Short tables and cards, also where the output is piped.
+    #[default]
+    Human,
+    /// The answer as it came.
+    Json,
+}
+
+/// Prints a line of data; false where nobody reads any more.
+pub fn data(text: &str) -> bool {
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+}
+
+/// Prints data without ending the line; false where nobody reads any more.
+pub fn words(text: &str) -> bool {
+    let mut out = anstream::stdout().lock();
+    write!(out, "{text}").and_then(|()| out.flush()).is_ok()
 }
 
 /// Says something to the person.
 pub fn talk(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// Prints an answer as it came.
+pub fn json(value: &Value) -> bool {
+    data(&serde_json::to_string_pretty(value).unwrap_or_default())
+}
+
+/// A word in the colour of success, of caution, of failure, or as it is.
+pub fn tint(word: &str) -> String {
+    let (good, bad) = (["ok", "valid", "completed", "allowed", "answered"], ["broken", "invalid", "failed", "denied"]);
+    let careful = ["advice", "unknown", "unverifiable", "interrupted", "cancelled", "expired", "withdrawn"];
+    if good.contains(&word) {
+        word.green().to_string()
+    } else if bad.contains(&word) {
+        word.red().bold().to_string()
+    } else if careful.contains(&word) || word.starts_with("waiting") || word == "pending" {
+        word.yellow().to_string()
+    } else {
+        word.to_owned()
+    }
 }
 
 /// Prints a refusal: code, sentence, next step. Gives the exit code.
@@ -21,8 +62,30 @@ pub fn refusal(refusal: &Refusal) -> std::process::ExitCode {
     std::process::ExitCode::from(refusal.reason.exit_code())
 }
 
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 /// Text from elsewhere, with control characters and marks of direction made visible.
 pub fn escape(text: &str) -> String {
-    let unsafe_mark = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().flat_map(|c| if unsafe_mark(c) { c.escape_unicode().collect() } else { vec![c] }).collect()
+    text.chars().flat_map(|c| if is_unsafe(c) { c.escape_unicode().collect() } else { vec![c] }).collect()
+}
+
+/// The same for text of several lines: line ends and tabs stay.
+pub fn escape_lines(text: &str) -> String {
+    let kept = |c: char| c == '\n' || c == '\t';
+    text.chars().flat_map(|c| if is_unsafe(c) && !kept(c) { c.escape_unicode().collect() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_elsewhere_can_move_the_cursor_or_turn_the_line() {
+        assert_eq!(escape("a\u{1b}[2J\nb\u{202e}c\u{200b}"), "a\\u{1b}[2J\\u{a}b\\u{202e}c\\u{200b}");
+        assert_eq!(escape_lines("a\n\tb\r\u{9b}1m"), "a\n\tb\\u{d}\\u{9b}1m");
+        assert_eq!(escape("Zoë 日本 🙂"), "Zoë 日本 🙂");
+    }
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::client::{Client, Trouble, read_token};
+use super::client::{Client, Door, Trouble, read_token};
 use super::output::{escape, talk};
+use super::waits;
+use super::wire::Address;
 use crate::journal::layout;
 use crate::journal::note::parse_verifier_key;
 use crate::journal::proof::Receipt;
@@ -54,11 +56,9 @@ pub fn run() -> ExitCode {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is the last stop of an error")]
 fn said(trouble: Trouble) -> String {
-    match trouble {
-        Trouble::Unreachable(why) => why,
-        Trouble::Problem(problem) => problem["detail"].as_str().unwrap_or("the daemon refused").to_owned(),
-    }
+    trouble.sentence()
 }
 
 fn io(what: &str) -> impl FnOnce(std::io::Error) -> String {
@@ -66,9 +66,27 @@ fn io(what: &str) -> impl FnOnce(std::io::Error) -> String {
     move |error| format!("{what}: {error}")
 }
 
+/// A fresh folder below `$TMPDIR`, which must be there already.
+fn fresh_home() -> Result<PathBuf, String> {
+    let temporary = std::env::temp_dir();
+    let wrong = |why: &dyn std::fmt::Display| {
+        let path = temporary.display();
+        format!(
+            "the folder for temporary files, {path}, cannot be used: {why}; set TMPDIR to a folder that you can write to"
+        )
+    };
+    let parent = temporary.canonicalize().map_err(|error| wrong(&error))?;
+    if !parent.is_dir() {
+        return Err(wrong(&"it is no folder"));
+    }
+    let home = parent.join(format!("chancery-quickstart-{:016x}", SystemEntropy::default().u128() as u64));
+    Folder::create(&home).map_err(|error| wrong(&error))?;
+    Ok(home)
+}
+
 fn play() -> Result<(), String> {
-    let home = std::env::temp_dir().join(format!("chancery-quickstart-{:08x}", SystemEntropy::default().u128() as u32));
-    let folder = Folder::create(&home).map_err(io("making a folder"))?;
+    let home = fresh_home()?;
+    let folder = Folder::open(&home).map_err(io("making a folder"))?;
     folder.create_dir("work").map_err(io("making a folder"))?;
     for (place, name, content) in
         [("work", "notes.txt", NOTES), ("", "script.toml", SCRIPT), ("", "routes.toml", ROUTES)]
@@ -125,7 +143,8 @@ fn connect(home: &Path, daemon: &mut Daemon) -> Result<Client, String> {
         let said: Value = file.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         if let (Some(address), Ok(token)) = (said["address"].as_str(), read_token(&state.join("tokens/admin.token"))) {
             talk(&format!("A daemon serves {address}; its token is in {}.", state.join("tokens").display()));
-            return Ok(Client::new(address.to_owned(), token));
+            let door = Address::parse(address).and_then(|at| Door::new(at, Some(token)).map_err(|t| t.sentence()));
+            return door.map(Client::forgetful);
         }
         std::thread::sleep(STEP);
     }
@@ -148,10 +167,9 @@ fn wait(client: &Client, run: &str, status: &str) -> Result<Value, String> {
 
 /// Shows the card and decides: a person on a terminal, else the program itself.
 fn decide(client: &Client, id: &str) -> Result<Value, String> {
-    let path = format!("/v1/approvals/{id}");
-    let approval = client.get(&path).map_err(said)?;
+    let approval = client.get(&format!("/v1/approvals/{id}")).map_err(said)?;
     talk("It asks to make this call:");
-    approval["card"].as_str().unwrap_or_default().lines().for_each(|line| talk(&format!("  | {}", escape(line))));
+    waits::card(&approval);
     let allowed = if std::io::stdin().is_terminal() {
         talk("Allow it? [y/N]");
         let mut answer = String::new();
@@ -162,8 +180,7 @@ fn decide(client: &Client, id: &str) -> Result<Value, String> {
         true
     };
     let decision = if allowed { "allow" } else { "deny" };
-    let body = json!({ "decision": decision, "call_hash": approval["call_hash"], "card_hash": approval["card_hash"] });
-    let decided = client.post(&format!("{path}/decision"), &body).map_err(said)?;
+    let decided = waits::decision_of(client, &approval, decision, None).map_err(said)?;
     if allowed {
         talk("It is approved, bound to the hashes of exactly this call and this card.");
         Ok(decided)
@@ -203,8 +220,8 @@ fn prove(home: &Path, folder: &Folder, receipt: &Receipt) -> Result<(), String> 
         return Err("a changed byte was not noticed".to_owned());
     };
     talk(&format!("In a copy, one byte was changed; it is invalid: {file}, byte {offset}: {why}."));
-    let verb = format!("chancery verify {}", home.join("state").display());
-    talk(&format!("See for yourself: {verb}"));
+    let program = std::env::current_exe().map_err(io("finding this program"))?;
+    talk(&format!("See for yourself: {} verify {}", program.display(), home.join("state").display()));
     Ok(())
 }
 

@@ -1,181 +1,132 @@
-//! Verbs that ask a daemon and print what it says.
+//! `chancery status`, `chancery receipt` and `chancery journal …`
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
 
+use super::ask::with;
 use super::client::{Client, ClientArgs, Trouble};
-use super::output;
-
-/// Something about sessions.
-#[derive(Debug, Subcommand)]
-pub enum Sessions {
-    /// Creates a session.
-    Create {
-        /// A name for people.
-        #[arg(long)]
-        title: Option<String>,
-    },
-    /// Lists sessions, newest first.
-    List,
-    /// Shows a session.
-    Get {
-        /// The session.
-        id: String,
-    },
-    /// Stops what runs, waits or is queued in it.
-    Interrupt {
-        /// The session.
-        id: String,
-    },
-    /// Ends it.
-    End {
-        /// The session.
-        id: String,
-    },
-}
-
-/// Something about runs.
-#[derive(Debug, Subcommand)]
-pub enum Runs {
-    /// Queues a run.
-    Start {
-        /// The session.
-        session_id: String,
-        /// What is asked.
-        content: String,
-    },
-    /// Lists runs, newest first.
-    List,
-    /// Shows a run.
-    Get {
-        /// The run.
-        id: String,
-    },
-    /// Asks it to stop.
-    Cancel {
-        /// The run.
-        id: String,
-    },
-}
-
-/// Something about approvals.
-#[derive(Debug, Subcommand)]
-pub enum Approvals {
-    /// Lists approvals, newest first.
-    List,
-    /// Shows an approval.
-    Get {
-        /// The approval.
-        id: String,
-    },
-    /// Allows exactly the call that is shown.
-    Allow(Decide),
-    /// Denies it.
-    Deny(Decide),
-}
-
-/// A decision about an approval.
-#[derive(Debug, Args)]
-pub struct Decide {
-    /// The approval.
-    id: String,
-    /// Why.
-    #[arg(long)]
-    reason: Option<String>,
-}
+use super::output::{self, Format};
+use super::stream::{Sight, Stream};
+use super::wire::segment;
+use super::{events, show};
 
 /// Something about the journal.
 #[derive(Debug, Subcommand)]
 pub enum Journal {
-    /// The newest sealed tree.
+    /// The newest sealed tree
     Head,
+    /// Its lines
+    Records(Records),
 }
 
-/// Prints an answer, or tells the trouble.
-pub fn print(answer: Result<Value, Trouble>) -> ExitCode {
-    match answer {
-        Ok(value) => {
-            output::data(&serde_json::to_string_pretty(&value).unwrap_or_default());
-            ExitCode::SUCCESS
-        }
-        Err(trouble) => trouble.tell(),
-    }
+/// Which lines.
+#[derive(Debug, Args)]
+pub struct Records {
+    /// The first sequence number
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    from: u64,
+    /// Most lines
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: u64,
 }
 
-fn with(args: &ClientArgs, ask: impl FnOnce(&Client) -> Result<Value, Trouble>) -> ExitCode {
-    print(args.client().and_then(|client| ask(&client)))
-}
-
-/// A part of a path, with whatever is no plain character of an id taken out.
-fn id(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
-}
-
-/// `status`.
+/// Runs `status`.
 pub fn status(args: &ClientArgs) -> ExitCode {
-    with(args, |client| client.get("/v1/status"))
+    with(args, |client| client.get("/v1/status").map(|status| (show::STATUS, status)))
 }
 
-/// `receipt`.
-pub fn receipt(args: &ClientArgs, seq: u64) -> ExitCode {
-    with(args, |client| client.get(&format!("/v1/journal/proof?seq={seq}")))
-}
-
-/// `sessions …`.
-pub fn sessions(args: &ClientArgs, verb: &Sessions) -> ExitCode {
-    with(args, |client| match verb {
-        Sessions::Create { title: Some(title) } => client.post("/v1/sessions", &json!({ "title": title })),
-        Sessions::Create { title: None } => client.post("/v1/sessions", &json!({})),
-        Sessions::List => client.get("/v1/sessions"),
-        Sessions::Get { id: session } => client.get(&format!("/v1/sessions/{}", id(session))),
-        Sessions::Interrupt { id: session } => {
-            client.post(&format!("/v1/sessions/{}/interrupt", id(session)), &json!({}))
-        }
-        Sessions::End { id: session } => client.post(&format!("/v1/sessions/{}/end", id(session)), &json!({})),
-    })
-}
-
-/// `runs …`.
-pub fn runs(args: &ClientArgs, verb: &Runs) -> ExitCode {
-    with(args, |client| match verb {
-        Runs::Start { session_id, content } => {
-            client.post(&format!("/v1/sessions/{}/runs", id(session_id)), &json!({ "content": content }))
-        }
-        Runs::List => client.get("/v1/runs"),
-        Runs::Get { id: run } => client.get(&format!("/v1/runs/{}", id(run))),
-        Runs::Cancel { id: run } => client.post(&format!("/v1/runs/{}/cancel", id(run)), &json!({})),
-    })
-}
-
-/// `approvals …`. A decision sends the hashes of what was just shown.
-pub fn approvals(args: &ClientArgs, verb: &Approvals) -> ExitCode {
-    with(args, |client| match verb {
-        Approvals::List => client.get("/v1/approvals"),
-        Approvals::Get { id: approval } => client.get(&format!("/v1/approvals/{}", id(approval))),
-        Approvals::Allow(ask) => decide(client, ask, "allow"),
-        Approvals::Deny(ask) => decide(client, ask, "deny"),
-    })
-}
-
-fn decide(client: &Client, ask: &Decide, decision: &str) -> Result<Value, Trouble> {
-    let path = format!("/v1/approvals/{}", id(&ask.id));
-    let approval = client.get(&path)?;
-    let card = approval["card"].as_str().unwrap_or_default();
-    card.lines().for_each(|line| output::talk(&output::escape(line)));
-    let mut body = json!({
-        "decision": decision, "call_hash": approval["call_hash"], "card_hash": approval["card_hash"],
-    });
-    if let Some(reason) = &ask.reason {
-        body["reason"] = json!(reason);
-    }
-    client.post(&format!("{path}/decision"), &body)
-}
-
-/// `journal …`.
+/// Runs `journal`.
 pub fn journal(args: &ClientArgs, verb: &Journal) -> ExitCode {
-    with(args, |client| match verb {
-        Journal::Head => client.get("/v1/journal/head"),
+    match verb {
+        Journal::Head => with(args, |client| client.get("/v1/journal/head").map(|head| (show::HEAD, head))),
+        Journal::Records(which) => records(args, which),
+    }
+}
+
+fn records(args: &ClientArgs, which: &Records) -> ExitCode {
+    let path = format!("/v1/journal/records?from={}&limit={}", which.from, which.limit);
+    let lines = match args.client().and_then(|client| client.text(&path)) {
+        Ok(lines) => lines,
+        Err(trouble) => return trouble.tell(),
+    };
+    for line in lines.lines() {
+        let shown = match args.output {
+            Format::Json => output::data(line),
+            Format::Human => output::data(&events::record(&serde_json::from_str(line).unwrap_or_default())),
+        };
+        if !shown {
+            break;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Runs `receipt`. A receipt is a document, so it is printed as one whatever the format.
+pub fn receipt(args: &ClientArgs, what: &str) -> ExitCode {
+    with(args, |client| {
+        let seq = seq_of(client, what)?;
+        let receipt = client.get(&format!("/v1/journal/proof?seq={seq}"))?;
+        Ok((show::Shape::Document, receipt))
     })
+}
+
+/// The record that an id stands for: a number itself, a decision or an answer by its end, a run by its end or else its
+/// beginning, a session by its beginning.
+fn seq_of(client: &Client, what: &str) -> Result<u64, Trouble> {
+    if !what.is_empty() && what.bytes().all(|byte| byte.is_ascii_digit()) {
+        return what.parse().map_err(|_| Trouble::Usage(format!("{what} is no sequence number")));
+    }
+    let id = segment(what);
+    let noun = what.split('_').next().unwrap_or_default();
+    match noun {
+        "approval" => ended(&client.get(&format!("/v1/approvals/{id}"))?),
+        "question" => ended(&client.get(&format!("/v1/questions/{id}"))?),
+        "session" => {
+            client.get(&format!("/v1/sessions/{id}"))?;
+            first(client, &format!("/v1/sessions/{id}/stream"), |kind| kind == "session.created")
+        }
+        "run" => {
+            let run = client.get(&format!("/v1/runs/{id}"))?;
+            let ends = ["completed", "failed", "interrupted", "cancelled"];
+            let end = ends.iter().find(|end| run["status"] == **end).map(|end| format!("run.{end}"));
+            let wanted = end.unwrap_or_else(|| "run.queued".to_owned());
+            let session = run["session_id"].as_str().unwrap_or_default();
+            // The session's stream holds its runs' records; those of other runs are passed over.
+            let stream = format!("run/{what}");
+            let path = format!("/v1/sessions/{}/stream", segment(session));
+            first_of(client, &path, |record| record["kind"] == wanted.as_str() && record["stream"] == stream.as_str())
+        }
+        _ => Err(Trouble::Usage(format!(
+            "{what} is neither a sequence number nor the id of a session, run, approval or question"
+        ))),
+    }
+}
+
+fn ended(view: &serde_json::Value) -> Result<u64, Trouble> {
+    view["ended_seq"].as_u64().ok_or_else(|| {
+        Trouble::Refused("it still waits, so there is no decision to give a receipt of; decide it first".to_owned())
+    })
+}
+
+fn first(client: &Client, path: &str, wanted: impl Fn(&str) -> bool) -> Result<u64, Trouble> {
+    first_of(client, path, |record| record["kind"].as_str().is_some_and(&wanted))
+}
+
+/// Sequence number of the first record on a stream that is wanted; it is known to exist.
+fn first_of(client: &Client, path: &str, wanted: impl Fn(&serde_json::Value) -> bool) -> Result<u64, Trouble> {
+    let stream = Stream::open(client.door.clone(), path.to_owned(), 0);
+    loop {
+        match stream.next() {
+            Sight::Event { id: Some(seq), data, .. } => {
+                let record: serde_json::Value = serde_json::from_str(&data).unwrap_or_default();
+                if wanted(&record) {
+                    return Ok(seq);
+                }
+            }
+            Sight::Event { id: None, .. } | Sight::Line(_) => {}
+            Sight::Interrupted => return Err(Trouble::Refused("interrupted".to_owned())),
+            Sight::Lost(trouble) => return Err(trouble),
+        }
+    }
 }

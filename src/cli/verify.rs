@@ -1,23 +1,28 @@
 //! `chancery verify [PATH]`: a state root or a receipt, offline.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use ed25519_dalek::VerifyingKey;
+use serde_json::{Value, json};
 
-use super::output;
-use crate::config::settings::Folders;
-use crate::journal::layout;
-use crate::journal::note::parse_verifier_key;
+use super::output::{self, Format};
+use super::{client::ClientArgs, heads};
+use crate::journal::note::{Note, parse_verifier_key};
 use crate::journal::proof::Receipt;
 use crate::journal::verify::{Report, Verdict};
+use crate::journal::walk::{self, Step};
+use crate::journal::{layout, segments};
 use crate::platform::bounded_read::bounded_read;
+use crate::platform::disk::{Disk as _, Open};
 use crate::platform::files::Folder;
 use crate::services::house_verify::verify;
 
 /// Largest receipt that is read, bytes.
-const RECEIPT_BYTES: u64 = 8 << 20;
+const RECEIPT_BYTES: usize = 8 << 20;
 const INVALID: u8 = 1;
 const NO_SUCH_PATH: u8 = 2;
 const UNVERIFIABLE: u8 = 3;
@@ -25,15 +30,44 @@ const UNVERIFIABLE: u8 = 3;
 /// Verifies a state root, running or not, or a receipt. Exit code: 0 valid, 1 invalid, 2 no such path, 3 unverifiable.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// A state root or a receipt; the default state root where absent.
+    /// A state root, a receipt, or `-` for a receipt on standard input; the default state root where absent
     path: Option<PathBuf>,
-    /// A C2SP verifier key from a source that you trust; a state root's own pin where absent.
+    /// A C2SP verifier key from a source that you trust; a state root's own pin where absent
     #[arg(long)]
     key: Option<String>,
 }
 
+/// What is said of what was verified.
+struct Said {
+    code: u8,
+    lines: Vec<String>,
+    facts: Value,
+}
+
+impl Said {
+    fn new(code: u8, line: String, facts: Value) -> Self {
+        Self { code, lines: vec![line], facts }
+    }
+
+    fn unverifiable(why: &str) -> Self {
+        Self::new(UNVERIFIABLE, format!("unverifiable: {why}"), json!({ "verdict": "unverifiable", "why": why }))
+    }
+
+    fn invalid(why: &str) -> Self {
+        Self::new(INVALID, format!("invalid: {why}"), json!({ "verdict": "invalid", "why": why }))
+    }
+
+    fn print(&self, format: Format) -> ExitCode {
+        match format {
+            Format::Json => output::json(&self.facts),
+            Format::Human => output::data(&self.lines.join("\n")),
+        };
+        ExitCode::from(self.code)
+    }
+}
+
 /// Runs the verb.
-pub fn run(args: &VerifyArgs) -> ExitCode {
+pub fn run(client: &ClientArgs, args: &VerifyArgs) -> ExitCode {
     let key = match args.key.as_deref().map(parse_verifier_key) {
         None => None,
         Some(Some((_, key))) => Some(key),
@@ -42,21 +76,36 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
             return ExitCode::from(NO_SUCH_PATH);
         }
     };
-    let Some(path) = args.path.clone().or_else(|| Folders::from_environment().default_state_root()) else {
+    let Some(path) = args.path.clone().or_else(|| client.root()) else {
         output::talk("no path is given and there is no default state root");
         return ExitCode::from(NO_SUCH_PATH);
     };
+    if path == Path::new("-") {
+        return from_stdin(key.as_ref()).print(client.output);
+    }
     if path.is_dir() {
-        state_root(&path, key.as_ref())
-    } else if path.is_file() {
-        receipt(&path, key.as_ref())
-    } else {
+        return state_root(&path, key.as_ref(), client.output);
+    }
+    if !path.exists() {
         output::talk(&format!("{} does not exist", path.display()));
-        ExitCode::from(NO_SUCH_PATH)
+        return ExitCode::from(NO_SUCH_PATH);
+    }
+    match bounded_read(&path, RECEIPT_BYTES) {
+        Ok(text) => receipt(&text, key.as_ref()).print(client.output),
+        Err(error) => Said::unverifiable(&error.to_string()).print(client.output),
     }
 }
 
-fn state_root(path: &Path, key: Option<&VerifyingKey>) -> ExitCode {
+fn from_stdin(key: Option<&VerifyingKey>) -> Said {
+    let mut text = Vec::new();
+    match std::io::stdin().lock().take(RECEIPT_BYTES as u64 + 1).read_to_end(&mut text) {
+        Ok(_) if text.len() > RECEIPT_BYTES => Said::unverifiable("standard input holds more than a receipt"),
+        Ok(_) => receipt(&text, key),
+        Err(error) => Said::unverifiable(&error.to_string()),
+    }
+}
+
+fn state_root(path: &Path, key: Option<&VerifyingKey>, format: Format) -> ExitCode {
     let folder = match Folder::open(path) {
         Ok(folder) => folder,
         Err(error) => {
@@ -69,73 +118,113 @@ fn state_root(path: &Path, key: Option<&VerifyingKey>) -> ExitCode {
     let report = house.journal;
     let pinned = parse_verifier_key(&report.key).map(|(_, key)| key);
     if key.is_some() && key != pinned.as_ref() {
-        output::data("unverifiable: the state root's pinned key is not the key given");
-        return ExitCode::from(UNVERIFIABLE);
+        return Said::unverifiable("the state root's pinned key is not the key given").print(format);
     }
     if house.chunks + house.unnamed > 0 {
         let (chunks, unnamed) = (house.chunks, house.unnamed);
         output::talk(&format!("access log: {chunks} closed chunks verified, {unnamed} not named by the journal yet"));
     }
-    show(&report)
+    let mut said = judged(&report);
+    if report.verdict == Verdict::Valid {
+        match beside_kept(&folder, &report) {
+            Ok(None) => {}
+            Ok(Some(line)) => {
+                said.lines.insert(1, line.clone());
+                said.facts["kept_head"] = json!(line);
+            }
+            Err(Differs::Unknown(why)) => output::talk(&format!("warning: the kept head was not compared: {why}")),
+            Err(Differs::Otherwise(why)) => {
+                said = Said::invalid(&why);
+            }
+        }
+    }
+    said.print(format)
 }
 
-fn show(report: &Report) -> ExitCode {
+fn judged(report: &Report) -> Said {
     let (lines, seals, segments) = (report.lines, report.seals, report.segments);
-    let code = match &report.verdict {
+    let facts = serde_json::to_value(report).unwrap_or_default();
+    let mut said = match &report.verdict {
         Verdict::Valid => {
-            output::data(&format!("valid: {lines} lines under {seals} seals in {segments} segments verified"));
-            if report.in_flight_bytes > 0 {
-                output::data(&format!("in flight: {} bytes behind the newest seal", report.in_flight_bytes));
-            }
-            0
+            Said::new(0, format!("valid: {lines} lines under {seals} seals in {segments} segments verified"), facts)
         }
         Verdict::Invalid { file, offset, seq, why } => {
-            output::data(&format!("invalid: {file}, byte {offset}, sequence number {seq}: {why}"));
-            INVALID
+            let line = format!("invalid: {file}, byte {offset}, sequence number {seq}: {why}");
+            Said::new(INVALID, line, facts)
         }
-        Verdict::Unverifiable { why } => {
-            output::data(&format!("unverifiable: {why}"));
-            UNVERIFIABLE
-        }
+        Verdict::Unverifiable { why } => Said::new(UNVERIFIABLE, format!("unverifiable: {why}"), facts),
     };
-    if report.quarantined > 0 {
-        output::data(&format!("quarantine: {} files, each named by a record", report.quarantined));
+    if report.verdict == Verdict::Valid && report.in_flight_bytes > 0 {
+        said.lines.push(format!("in flight: {} bytes behind the newest seal", report.in_flight_bytes));
     }
-    output::data(&format!("pinned key: {}", report.key));
-    ExitCode::from(code)
+    if report.quarantined > 0 {
+        said.lines.push(format!("quarantine: {} files, each named by a record", report.quarantined));
+    }
+    said.lines.push(format!("pinned key: {}", report.key));
+    said
 }
 
-fn receipt(path: &Path, key: Option<&VerifyingKey>) -> ExitCode {
-    let text = match bounded_read(path, usize::try_from(RECEIPT_BYTES).unwrap_or(usize::MAX)) {
-        Ok(text) => text,
-        Err(error) => {
-            output::data(&format!("unverifiable: {error}"));
-            return ExitCode::from(UNVERIFIABLE);
+enum Differs {
+    /// It could not be compared.
+    Unknown(String),
+    /// The journal is not the one that was seen before.
+    Otherwise(String),
+}
+
+/// Compares with the head that this user's commands keep: the journal must hold the seal that they saw.
+fn beside_kept(folder: &Folder, report: &Report) -> Result<Option<String>, Differs> {
+    let Some(newest) = Note::parse(&report.note) else { return Ok(None) };
+    let kept = heads::kept(&newest.origin).map_err(Differs::Unknown)?;
+    let Some(kept) = kept.and_then(|kept| kept.note()) else { return Ok(None) };
+    if kept.size > newest.size {
+        let (seen, found) = (kept.size, newest.size);
+        return Err(Differs::Otherwise(format!(
+            "the journal ends at {found} lines, and a command of this user has seen {seen} under a signature: it was rolled back"
+        )));
+    }
+    match seal_of(folder, kept.size).map_err(|error| Differs::Unknown(error.to_string()))? {
+        Some(note) if note.root == kept.root => {
+            Ok(Some(format!("kept head: the journal continues the {} lines that were seen before", kept.size)))
         }
-    };
-    let Ok(receipt) = serde_json::from_slice::<Receipt>(&text) else {
-        output::data("unverifiable: the file is neither a state root nor a receipt");
-        return ExitCode::from(UNVERIFIABLE);
+        Some(_) => {
+            let why = format!("the tree of {} lines is not the one that a command of this user has seen", kept.size);
+            Err(Differs::Otherwise(why))
+        }
+        None => Err(Differs::Otherwise(format!("the seal over {} lines, seen before, is not there", kept.size))),
+    }
+}
+
+/// The seal over a tree of this size, if the journal has one.
+fn seal_of(folder: &Folder, size: u64) -> std::io::Result<Option<Note>> {
+    let files = segments::list(folder).map_err(|error| std::io::Error::other(error.to_string()))?;
+    let Some(file) = files.iter().rev().find(|file| file.first_seq <= size) else { return Ok(None) };
+    let opened: Arc<_> = folder.open(&file.path, Open::Read)?;
+    let Ok((_, mut walker)) = walk::open(opened)? else { return Ok(None) };
+    while let Step::Batch(batch) = walker.step()? {
+        if batch.note.size == size {
+            return Ok(Some(batch.note));
+        }
+    }
+    Ok(None)
+}
+
+fn receipt(text: &[u8], key: Option<&VerifyingKey>) -> Said {
+    let Ok(receipt) = serde_json::from_slice::<Receipt>(text) else {
+        return Said::unverifiable("the file is neither a state root nor a receipt");
     };
     let checked = match key {
         Some(key) => receipt.verify(key),
         None => receipt.verify_unsigned(),
     };
     match checked {
-        Err(fault) => {
-            output::data(&format!("invalid: {fault}"));
-            ExitCode::from(INVALID)
-        }
+        Err(fault) => Said::invalid(&fault.to_string()),
         Ok(_) if key.is_none() => {
-            output::data("unverifiable: the hashes lead to the note's root, but --key is needed to say who signed it");
-            ExitCode::from(UNVERIFIABLE)
+            Said::unverifiable("the hashes lead to the note's root, but --key is needed to say who signed it")
         }
         Ok(note) => {
-            output::data(&format!(
-                "valid: line {} is in the tree of {} lines of {}",
-                receipt.seq, note.size, note.origin
-            ));
-            ExitCode::SUCCESS
+            let (seq, size, origin) = (receipt.seq, note.size, note.origin.to_string());
+            let line = format!("valid: line {seq} is in the tree of {size} lines of {origin}");
+            Said::new(0, line, json!({ "verdict": "valid", "seq": seq, "tree_size": size, "origin": origin }))
         }
     }
 }

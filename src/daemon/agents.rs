@@ -22,8 +22,10 @@ use crate::platform::entropy::Entropy;
 use crate::platform::tasks::Tasks;
 use crate::services::clerk::Clerk;
 use crate::services::models::RoutedModels;
+use crate::services::numbers::ProviderNumbers;
 use crate::services::published::Published;
 use crate::services::runner::{Parts, Runner, Settings};
+use crate::services::status::Readiness;
 
 /// Ends of background tasks that may wait to be recorded.
 const WAITING_ENDS: usize = 256;
@@ -35,6 +37,8 @@ pub(super) struct Agents {
     launcher: Arc<Launcher>,
     /// Ids of the routes.
     pub(super) route_ids: Arc<BTreeSet<String>>,
+    /// Whether the routes can be used.
+    pub(super) readiness: Readiness,
     /// What confines commands.
     pub(super) sandbox: String,
 }
@@ -74,8 +78,10 @@ impl Agents {
         });
         let workspace = Workspace::open(&settings.workspace_root)
             .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("--workspace-root: {error}")))?;
+        let numbers = ProviderNumbers::new(routes.iter().map(|(id, _)| id.to_owned()));
         Ok(Self {
-            models: RoutedModels::new(routes, providers),
+            readiness: Readiness::of(&routes, numbers.clone()),
+            models: RoutedModels::new(routes, providers, numbers, Arc::clone(clock)),
             workspace: Arc::new(workspace),
             sandbox: launcher.label(),
             launcher: Arc::new(launcher),

@@ -2,6 +2,7 @@
 
 mod agents;
 pub mod serve;
+mod signals;
 
 /// Whether this machine can confine the commands of agents.
 pub fn can_confine() -> bool {

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use ulid::Ulid;
 
 use super::agents::Agents;
+use super::signals::Signals;
 use crate::config::settings::{AuthMode, Bind, ServeSettings};
 use crate::domain::command::Command;
 use crate::domain::context::{DaemonStarted, DaemonStopped};
@@ -27,22 +28,25 @@ use crate::http::connection::accept::{Listener, serve as accept};
 use crate::http::edge::{Edge, EdgeParts};
 use crate::http::limits::Limits;
 use crate::http::metrics::{self, EdgeMetrics};
+use crate::http::numbers::HouseNumbers;
 use crate::http::{handlers, health, sse};
 use crate::journal::error::WriteError;
 use crate::journal::writer::Options;
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::disk::{Disk, replace_atomically};
 use crate::platform::entropy::{Entropy, SystemEntropy};
+use crate::platform::executable;
 use crate::platform::keyed::FingerprintKey;
 use crate::platform::private_file;
 use crate::platform::rotated_log::ClosedChunk;
 use crate::platform::tasks::Tasks;
 use crate::services::access_log;
 use crate::services::authority::Role;
-use crate::services::clerk::Clerk;
+use crate::services::clerk::{Clerk, ClerkThread};
 use crate::services::clock_watch::{self, Reading};
 use crate::services::desk::{Desk, Lane, WritePath};
 use crate::services::indexer;
+use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Found, Opened, Opening, open};
 use crate::services::published::Published;
 use crate::services::runner::Runner;
@@ -73,6 +77,8 @@ struct House {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     boot_id: BootId,
+    batches: BatchNumbers,
+    build_digest: Option<String>,
 }
 
 /// Serves until a signal. Everything is checked before anything is bound.
@@ -91,26 +97,49 @@ fn take(
     (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
     boot_id: BootId,
 ) -> Result<House, Refusal> {
+    // Read beside the taking of the state root: the first record of this start names the binary.
+    let hashing = std::thread::spawn(executable::digest);
     let root = state_root::take(&settings.state_root, &settings.workspace_root, boot_id)?;
     // A file of an earlier daemon names an address that is not ours.
     let _ = root.folder.remove(DAEMON_FILE);
+    let build_digest = digest_of(hashing);
+    let batches = BatchNumbers::default();
+    let counted = batches.clone();
     let opened = open(Opening {
         disk: root.folder.clone(),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         options: Options::default(),
         boot_id,
-        build: concat!(env!("CARGO_PKG_VERSION"), "+source").to_owned(),
+        build: build(build_digest.as_deref()),
         encode: sse::encode_record,
-        observe: Arc::new(|_, _| {}),
+        observe: Arc::new(move |records, took| counted.observe(records, took)),
     })?;
     root.make_folders()?;
     let agents = Agents::prepare(settings, &clock, &entropy)?;
-    Ok(House { agents, root, opened, clock, entropy, boot_id })
+    Ok(House { agents, root, opened, clock, entropy, boot_id, batches, build_digest })
+}
+
+fn digest_of(hashing: JoinHandle<std::io::Result<String>>) -> Option<String> {
+    match hashing.join() {
+        Ok(Ok(digest)) => Some(digest),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the running program could not be read; its digest is unknown");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Version and digest of the running program, as `context.set` names them.
+fn build(digest: Option<&str>) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    digest.map_or_else(|| format!("{version}+unknown"), |digest| format!("{version}+sha256.{digest}"))
 }
 
 async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
-    let House { agents, root, opened, clock, entropy, boot_id } = house;
+    let mut signals = Signals::listen()?;
+    let House { agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
     let key = FingerprintKey::new(&root.fingerprint_key()?);
@@ -118,6 +147,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
     let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
     let (sink, log, closed) = open_access_log(&settings, &clock)?;
+    let snapshots = snapshotter(&clerk, &published, &root, &found);
     let status = Arc::new(StatusSource {
         clerk: clerk.clone(),
         published: published.clone(),
@@ -125,6 +155,9 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         sandbox: agents.sandbox.clone(),
         tokens: tokens.clone(),
         folder: root.folder.clone(),
+        readiness: agents.readiness.clone(),
+        snapshots: snapshots.clone(),
+        build_digest,
     });
     announce(&clerk, &found, boot_id, Reading::of(clock.as_ref())).await?;
     let mut registry = metrics::registry();
@@ -141,32 +174,56 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         entropy: Arc::clone(&entropy),
         tasks: tasks.clone(),
     };
-    let ready = Arc::clone(&status);
-    let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
-    routes.extend(handlers::routes());
     let desk = Desk::new(Arc::new(clerk.clone()), Arc::new(published.clone()), Arc::clone(&agents.route_ids));
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));
-    let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status));
-    let snapshots =
-        Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone()).begun_from(found.snapshot.clone());
-    let begun = found.snapshot_seq.unwrap_or(0);
-    snapshots.clone().follow(&tasks, begun);
-    follow_house(&tasks, (&clerk, &published), &root, access_log_file(&settings), closed);
-    if let Some(tokens) = &tokens {
-        follow_tokens(tokens, &tasks, clerk.clone());
-    }
+    let (numbers, beats) = (Arc::clone(&status), runner.beats().clone());
+    registry.register_collector(Box::new(HouseNumbers { status: numbers, batches, beats }));
+    let ready = Arc::clone(&status);
+    let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
+    routes.extend(handlers::routes());
+    let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
+    follow_house(&tasks, (&clerk, &published), (&root, &snapshots), (access_log_file(&settings), closed));
+    tokens.iter().for_each(|tokens| follow_tokens(tokens, &tasks, clerk.clone()));
     tasks.spawn(accept(listener, edge));
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
-    signalled().await;
-    stop_runs(&runner, &commands).await;
-    drain(&tasks, &root, &snapshots, begun).await;
-    note(&clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await?;
+    signals.next().await;
+    if !wind_down((&runner, &commands), (&tasks, &root, &snapshots), (&clerk, boot_id), &mut signals).await? {
+        return Ok(());
+    }
+    let closed = close(thread).await;
+    drop((log, root));
+    closed
+}
+
+/// Ends runs, tasks and door in order. False where a further signal cut it short: safe at any moment, for what was
+/// acknowledged is on disk, and the next start settles the rest.
+async fn wind_down(
+    (runner, commands): (&Runner, &Tasks),
+    (tasks, root, snapshots): (&Tasks, &StateRoot, &Snapshotter),
+    (clerk, boot_id): (&Clerk, BootId),
+    signals: &mut Signals,
+) -> Result<bool, Refusal> {
+    let ending = async {
+        stop_runs(runner, commands).await;
+        drain(tasks, root, snapshots).await;
+        note(clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await
+    };
+    tokio::select! {
+        ended = ending => ended.map(|()| true),
+        () = signals.next() => {
+            tracing::warn!("a second signal cuts the drain short");
+            Ok(false)
+        }
+    }
+}
+
+/// Ends the clerk and closes the journal.
+async fn close(thread: ClerkThread) -> Result<(), Refusal> {
     let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
     let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
-    drop((log, root));
     closed.unwrap_or_else(|| Err(WriteError::Poisoned("the clerk's thread did not end well".to_owned())))?;
     Ok(())
 }
@@ -180,14 +237,14 @@ async fn stop_runs(runner: &Runner, commands: &Tasks) {
 }
 
 /// Ends the tasks within the deadline and takes a snapshot where it pays.
-async fn drain(tasks: &Tasks, root: &StateRoot, snapshots: &Snapshotter, begun: u64) {
+async fn drain(tasks: &Tasks, root: &StateRoot, snapshots: &Snapshotter) {
     tracing::info!("draining");
     let _ = root.folder.remove(DAEMON_FILE);
     tasks.stop();
     if !tasks.drained(Duration::from_millis(DRAIN_MS)).await {
         tracing::warn!("some tasks did not end in time");
     }
-    if snapshots.behind(begun) > DRAIN_SNAPSHOT_RECORDS
+    if snapshots.behind() > DRAIN_SNAPSHOT_RECORDS
         && let Err(refusal) = snapshots.take().await
     {
         tracing::warn!(code = refusal.reason.code(), detail = refusal.detail, "no snapshot was taken");
@@ -283,14 +340,19 @@ async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now: Reading) -
     }
 }
 
-/// Follows the clock, the access log and the closed segments.
+fn snapshotter(clerk: &Clerk, published: &Published, root: &StateRoot, found: &Found) -> Snapshotter {
+    Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot_seq)
+        .begun_from(found.snapshot.clone())
+}
+
+/// Follows the clock, the access log, the closed segments, and what a snapshot does not hold yet.
 fn follow_house(
     tasks: &Tasks,
     (clerk, published): (&Clerk, &Published),
-    root: &StateRoot,
-    log: PathBuf,
-    closed: mpsc::Receiver<ClosedChunk>,
+    (root, snapshots): (&StateRoot, &Snapshotter),
+    (log, closed): (PathBuf, mpsc::Receiver<ClosedChunk>),
 ) {
+    snapshots.clone().follow(tasks);
     clock_watch::follow(tasks, clerk.clone());
     access_log::follow(tasks, clerk.clone(), published.clone(), log, closed);
     indexer::follow(tasks, clerk.clone(), published.clone(), root.folder.clone());
@@ -320,16 +382,4 @@ fn write_daemon_file(root: &StateRoot, bound: &Bind, boot_id: BootId) -> Result<
     });
     let written = replace_atomically(root.folder.as_ref(), "", DAEMON_FILE, format!("{text}\n").as_bytes());
     written.map_err(|error| Refusal::new(Reason::StorageFull, error.to_string()))
-}
-
-/// Waits for a signal to end.
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use ulid::Ulid;
 
 use super::event::Event;
 use super::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
@@ -50,12 +51,27 @@ pub struct World {
     pub last_seq: Option<u64>,
     /// Its time, Unix milliseconds.
     pub last_at_ms: u64,
+    /// The latest time of any record, Unix milliseconds: no id is from later.
+    pub newest_at_ms: u64,
 }
 
 impl World {
     /// The receipt of a request that was done, if it is in force.
     pub fn receipt(&self, org: &str, scope: &str, key: &str) -> Option<&Receipt> {
         self.receipts.get(org, scope, key)
+    }
+
+    /// The newest id of any object.
+    pub fn newest_id(&self) -> Ulid {
+        fn last<Id: Copy + Ord, T>(map: &BTreeMap<Id, T>, ulid: impl Fn(Id) -> Ulid) -> Ulid {
+            map.last_key_value().map_or(Ulid::nil(), |(id, _)| ulid(*id))
+        }
+        let sessions = last(&self.sessions, SessionId::ulid).max(last(&self.sessions_ended, SessionId::ulid));
+        let runs = last(&self.runs, RunId::ulid).max(last(&self.runs_ended, RunId::ulid));
+        let approvals = last(&self.approvals, ApprovalId::ulid).max(last(&self.approvals_ended, ApprovalId::ulid));
+        let questions = last(&self.questions, QuestionId::ulid).max(last(&self.questions_ended, QuestionId::ulid));
+        let tasks = last(&self.tasks, TaskId::ulid).max(last(&self.tasks_ended, TaskId::ulid));
+        sessions.max(runs).max(approvals).max(questions).max(tasks)
     }
 
     /// Folds one record.
@@ -66,6 +82,7 @@ impl World {
         self.receipts.fold(record, self.clock == context::ClockTrust::Trusted && !own);
         self.last_seq = Some(record.seq);
         self.last_at_ms = record.at_ms;
+        self.newest_at_ms = self.newest_at_ms.max(record.at_ms);
         match &record.event {
             Event::ContextSet(_)
             | Event::DaemonStarted(_)

@@ -10,10 +10,12 @@ use crate::services::authority::{Action, Authorized};
 use crate::services::desk::{By, Desk};
 use crate::services::published::Published;
 use crate::services::questions::Questions;
+use crate::services::runner::{LiveDeltas, Runner};
 use crate::services::runs::Runs;
 use crate::services::runtime::Runtime;
 use crate::services::sessions::Sessions;
 use crate::services::status::StatusSource;
+use crate::services::tasks::{Outputs, Tasks};
 
 /// The state of all handlers. Cheap to clone.
 #[derive(Clone)]
@@ -26,8 +28,14 @@ pub struct App {
     pub approvals: Approvals,
     /// Use cases of questions.
     pub questions: Questions,
+    /// Use cases of background tasks.
+    pub tasks: Tasks,
+    /// The output of background tasks.
+    pub outputs: Outputs,
     /// Use cases of the runtime configuration.
     pub runtime: Runtime,
+    /// Words of models while they arrive.
+    pub live: LiveDeltas,
     /// The read side.
     pub published: Published,
     /// What `status` shows.
@@ -36,13 +44,16 @@ pub struct App {
 
 impl App {
     /// Handlers' state over a desk.
-    pub fn new(desk: Desk, published: Published, status: Arc<StatusSource>) -> Self {
+    pub fn new(desk: Desk, published: Published, status: Arc<StatusSource>, runner: &Runner) -> Self {
         Self {
             sessions: Sessions::new(desk.clone()),
             runs: Runs::new(desk.clone()),
             approvals: Approvals::new(desk.clone()),
             questions: Questions::new(desk.clone()),
+            outputs: Outputs::new(Tasks::new(desk.clone()), runner.background().clone()),
+            tasks: Tasks::new(desk.clone()),
             runtime: Runtime::new(desk),
+            live: runner.live().clone(),
             published,
             status,
         }

@@ -168,18 +168,16 @@ impl Edge {
         let (mut parts, body) = request.into_parts();
         let passage = Arc::new(self.passage(connection, &mut parts));
         let method = parts.method.clone();
-        let has_body = !body.is_end_stream();
         let screened = parts.headers.contains_key(SCREEN_HEADER);
         let origin = cors::origin(&parts, &self.gate.cors_origins);
-        let outcome = self.pass(&passage, parts, body, &origin).await;
-        let early = outcome.is_err();
-        let mut response = match outcome {
+        let body = RequestBody::new(body, self.gate.limits, Arc::clone(&connection.in_flight));
+        let mut response = match self.pass(&passage, parts, body, &origin).await {
             Ok(response) => render(response, &passage),
             Err(refusal) => refused(&refusal, &passage),
         };
-        let late = matches!(passage.refused.get(), Some(reason) if *reason == Reason::RequestTooLarge || *reason == Reason::RequestTimeout);
-        if screened || (has_body && (early || late)) {
-            // What is left of the body is not read as a request.
+        if screened || connection.in_flight.is_unread() {
+            // What is left of the body is not read as a request. The client hears so, and is listened to until it stops:
+            // closing on what it still sends would take the answer from it.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             connection.in_flight.linger();
         }
@@ -211,7 +209,7 @@ impl Edge {
         &self,
         passage: &Arc<Passage>,
         mut parts: Parts,
-        body: Incoming,
+        body: RequestBody,
         origin: &Origin,
     ) -> Result<Response, Refusal> {
         let gate = &self.gate;
@@ -236,7 +234,7 @@ impl Edge {
             return Ok(cors::preflight());
         }
         parts.extensions.insert(passage.clone());
-        let body = if has_body { Body::new(RequestBody::new(body, gate.limits)) } else { Body::empty() };
+        let body = if has_body { Body::new(body) } else { Body::empty() };
         let answer = self.paths.clone().call(Request::from_parts(parts, body));
         match AssertUnwindSafe(answer).catch_unwind().await {
             Ok(Ok(response)) => Ok(response),

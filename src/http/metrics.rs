@@ -2,8 +2,6 @@
 //! touches is made with the routes and found by the route's index.
 
 use std::fmt::Error;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::counter::Counter;
@@ -13,30 +11,17 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 use crate::domain::reason::Reason;
+use crate::platform::histogram::Histogram;
 
 type Labels = Vec<(&'static str, &'static str)>;
 
-/// Upper bounds of the buckets of a duration, seconds.
-const BOUNDS_S: [f64; 14] = [0.000_5, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 4.0, 16.0];
+/// A histogram of durations, as the registry knows it.
+#[derive(Debug, Clone)]
+struct DurationHistogram(Histogram);
 
-#[derive(Debug, Default)]
-struct Durations {
-    buckets: [AtomicU64; BOUNDS_S.len() + 1],
-    sum_us: AtomicU64,
-}
-
-/// A histogram of durations that is counted without a lock.
-#[derive(Debug, Clone, Default)]
-pub struct DurationHistogram(Arc<Durations>);
-
-impl DurationHistogram {
-    /// Counts one duration.
-    pub fn observe(&self, duration: std::time::Duration) {
-        let seconds = duration.as_secs_f64();
-        let bucket = BOUNDS_S.partition_point(|bound| *bound < seconds);
-        self.0.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.0.sum_us.fetch_add(us, Ordering::Relaxed);
+impl Default for DurationHistogram {
+    fn default() -> Self {
+        Self(Histogram::of_durations())
     }
 }
 
@@ -46,13 +31,8 @@ impl TypedMetric for DurationHistogram {
 
 impl EncodeMetric for DurationHistogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), Error> {
-        let bounds = BOUNDS_S.iter().copied().chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> =
-            bounds.zip(self.0.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed))).collect();
-        let count = buckets.iter().map(|bucket| bucket.1).sum();
-        #[allow(clippy::cast_precision_loss, reason = "a sum for people")]
-        let sum = self.0.sum_us.load(Ordering::Relaxed) as f64 / 1e6;
-        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+        let reading = self.0.read();
+        encoder.encode_histogram::<NoLabelSet>(reading.sum, reading.count, &reading.buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -130,7 +110,7 @@ impl RouteTable {
         let last = self.0.len() - 1;
         let numbers = &self.0[route.unwrap_or(last).min(last)];
         numbers.requests[usize::from(status / 100).clamp(1, 5) - 1].inc();
-        numbers.seconds.observe(duration);
+        numbers.seconds.0.duration(duration);
     }
 }
 

@@ -16,6 +16,7 @@ pub mod idempotency;
 pub mod json;
 pub mod limits;
 pub mod metrics;
+pub mod numbers;
 pub mod openapi;
 pub mod passage;
 pub mod problem;

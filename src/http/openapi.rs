@@ -66,7 +66,8 @@ fn operation(route: &RouteFacts, schemas: &mut SchemaGenerator) -> Value {
 fn parameters(route: &RouteFacts) -> Vec<Value> {
     let names = route.pattern.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let in_path = |name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
-    let mut parameters: Vec<Value> = names.map(in_path).collect();
+    let in_query = |(name, kind): &(&str, &str)| json!({ "name": name, "in": "query", "required": false, "schema": { "type": kind } });
+    let mut parameters: Vec<Value> = names.map(in_path).chain(route.asks.iter().map(in_query)).collect();
     if route.action.is_some_and(|action| action.need() == Need::Write) {
         let schema = json!({ "type": "string", "maxLength": crate::domain::limits::IDEMPOTENCY_KEY_BYTES });
         parameters.push(json!({ "name": "Idempotency-Key", "in": "header", "required": false, "schema": schema }));

@@ -34,6 +34,8 @@ pub struct RouteFacts {
     pub summary: &'static str,
     /// Whether the body may be something other than JSON.
     pub any_media: bool,
+    /// What the query may name: each name, and its JSON type.
+    pub asks: &'static [(&'static str, &'static str)],
     /// Schema of the body.
     pub takes: Option<SchemaOf>,
     /// Status and schema of the answer.
@@ -63,6 +65,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             action,
             summary,
             any_media: false,
+            asks: &[],
             takes: None,
             gives: (200, None),
         };
@@ -112,6 +115,12 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         handler: H,
     ) -> Self {
         Self::new(("DELETE", MethodFilter::DELETE), (pattern, Some(action), summary), handler)
+    }
+
+    /// Says what the query may name.
+    pub fn asks(mut self, names: &'static [(&'static str, &'static str)]) -> Self {
+        self.facts.asks = names;
+        self
     }
 
     /// Says what the body looks like.

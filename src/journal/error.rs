@@ -1,5 +1,7 @@
 //! What can go wrong with a journal: at its opening, and while it is written.
 
+use std::io::ErrorKind;
+
 use crate::domain::reason::{Reason, Refusal};
 
 /// Why a journal does not open. The state root is left as it was.
@@ -79,7 +81,11 @@ impl From<OpenError> for Refusal {
             OpenError::Rollback { .. } => Reason::StateRootJournalRollback,
             OpenError::TooNew(_) => Reason::StateRootVersionTooNew,
             OpenError::Loose { .. } => Reason::StateRootInsecurePermissions,
-            OpenError::Io { .. } => Reason::StorageJournalUnavailable,
+            OpenError::Io { source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Reason::StorageFull,
+                ErrorKind::ReadOnlyFilesystem => Reason::StorageReadOnly,
+                _ => Reason::StorageJournalUnavailable,
+            },
         };
         Refusal::new(reason, error.to_string())
     }
@@ -97,9 +103,23 @@ pub enum WriteError {
     /// The file system is mounted read-only.
     #[error("the state root is on a read-only file system: {0}")]
     ReadOnly(String),
+    /// The machine lacks descriptors or memory for the moment; nothing was decided.
+    #[error("the next segment of the journal could not be prepared: {0}")]
+    Exhausted(String),
     /// A decision or record passes its limit; nothing was written.
     #[error("{0}")]
     TooLarge(String),
+}
+
+impl From<WriteError> for std::io::Error {
+    fn from(error: WriteError) -> Self {
+        let kind = match error {
+            WriteError::Full(_) => ErrorKind::StorageFull,
+            WriteError::ReadOnly(_) => ErrorKind::ReadOnlyFilesystem,
+            WriteError::Poisoned(_) | WriteError::Exhausted(_) | WriteError::TooLarge(_) => ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
 }
 
 impl From<WriteError> for Refusal {
@@ -109,6 +129,7 @@ impl From<WriteError> for Refusal {
             WriteError::Poisoned(_) => Refusal::new(Reason::StorageJournalUnavailable, detail).retry_after_ms(10_000),
             WriteError::Full(_) => Refusal::new(Reason::StorageFull, detail).retry_after_ms(1_000),
             WriteError::ReadOnly(_) => Refusal::new(Reason::StorageReadOnly, detail).retry_after_ms(10_000),
+            WriteError::Exhausted(_) => Refusal::new(Reason::RequestOverloaded, detail).retry_after_ms(1_000),
             WriteError::TooLarge(_) => Refusal::new(Reason::RequestTooLarge, detail),
         }
     }

@@ -51,6 +51,8 @@ pub fn open(
     acked.settle(&recovered.note).map_err(OpenError::io(super::acked::PATH))?;
     let acked = Acker::new(acked, recovered.note.clone(), options.background).map_err(OpenError::io("a thread"))?;
     let written = recovered.file.bytes().map_err(OpenError::io("the active segment"))?;
+    let path = layout::segment_path(recovered.first_seq);
+    let ahead = disk.open(&path, Open::Write).map_err(OpenError::io(path))?;
     let epoch = recovered.root.keys.last().map(|entry| entry.epoch);
     let Some(epoch) = epoch else { return Err(OpenError::Keys("state-root.json names no key".to_owned())) };
     let mut journal = Journal {
@@ -62,7 +64,7 @@ pub fn open(
         tree: recovered.tree,
         sealed: recovered.sealed,
         active: Active {
-            space: Arc::new(Space::new(Arc::clone(&recovered.file), written.max(recovered.data_end))),
+            space: Arc::new(Space::new(ahead, written.max(recovered.data_end))),
             file: recovered.file,
             first_seq: recovered.first_seq,
             data_end: recovered.data_end,
@@ -73,12 +75,11 @@ pub fn open(
         acked,
         poison: None,
         reader: recovered.reader,
-        next_prepared: false,
-        next_thread: None,
+        next: None,
     };
     let pending = pending(disk.as_ref())?;
     let records = record_recovery(&mut journal, bad_slot, &pending)
-        .map_err(|error| OpenError::io("the first batch")(io::Error::other(error.to_string())))?;
+        .map_err(|error| OpenError::io("the first batch")(error.into()))?;
     for (name, _) in pending {
         let final_name = name.strip_suffix(layout::PENDING).unwrap_or(&name).to_owned();
         let moved = disk.rename(&join(layout::QUARANTINE, &name), &join(layout::QUARANTINE, &final_name));

@@ -10,18 +10,27 @@ use crate::platform::disk::DiskFile;
 /// Newlines written at a time.
 const STEP_BYTES: u64 = 1 << 20;
 
+/// Whether an error says that there is no room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
 /// The written space of the active segment.
 pub struct Space {
+    /// A descriptor of its own: the kernel reports a lost write once to each descriptor, so that one which the batches
+    /// shared could take the report that their own sync must see.
     file: Arc<dyn DiskFile>,
     written: AtomicU64,
     /// One extension at a time.
     extending: Mutex<()>,
     running: AtomicBool,
     finished: AtomicBool,
+    /// A write or sync failed for another reason than a full disk: nothing of the file can be trusted.
+    failure: Mutex<Option<String>>,
 }
 
 impl Space {
-    /// Space of a file that is written up to `written` bytes.
+    /// Space of a file that is written up to `written` bytes; `file` must not be the descriptor that batches use.
     pub fn new(file: Arc<dyn DiskFile>, written: u64) -> Self {
         Self {
             file,
@@ -29,6 +38,7 @@ impl Space {
             extending: Mutex::new(()),
             running: AtomicBool::new(false),
             finished: AtomicBool::new(false),
+            failure: Mutex::new(None),
         }
     }
 
@@ -43,12 +53,27 @@ impl Space {
         let mut written = self.written();
         while written < target && !self.finished.load(Ordering::Acquire) {
             let step = (target - written).min(STEP_BYTES);
-            self.file.write_at(written, &vec![b'\n'; usize::try_from(step).unwrap_or(0)])?;
-            self.file.sync()?;
+            let newlines = vec![b'\n'; usize::try_from(step).unwrap_or(0)];
+            self.file.write_at(written, &newlines).inspect_err(|error| {
+                if !is_full(error) {
+                    self.fail("write", error);
+                }
+            })?;
+            self.file.sync().inspect_err(|error| self.fail("sync", error))?;
             written += step;
             self.written.store(written, Ordering::Release);
         }
         Ok(())
+    }
+
+    fn fail(&self, what: &str, error: &io::Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert_with(|| format!("a {what} of written-ahead space failed: {error}"));
+    }
+
+    /// What went wrong, on whatever thread, if it was more than a full disk.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends all extending and waits for what runs; the file may then be cut.
@@ -64,12 +89,55 @@ impl Space {
         }
         let space = Arc::clone(self);
         let work = move || {
-            // A full disk is not an error here: the clerk finds out before it decides, and says so to its callers.
+            // A full disk is not an error here: the clerk finds out before it decides. Any other failure is kept, and
+            // stops the next batch.
             let _ = space.extend(target);
             space.running.store(false, Ordering::Release);
         };
         if std::thread::Builder::new().name("journal-space".to_owned()).spawn(work).is_err() {
             self.running.store(false, Ordering::Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Broken;
+
+    impl DiskFile for Broken {
+        fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+            Ok(0)
+        }
+
+        fn write_at(&self, offset: u64, _: &[u8]) -> io::Result<()> {
+            if offset == 0 { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Err(io::Error::other("the medium"))
+        }
+
+        fn truncate(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn bytes(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn a_failed_sync_is_kept_and_a_full_disk_is_not() {
+        let full = Space::new(Arc::new(Broken), STEP_BYTES);
+        assert!(full.extend(2 * STEP_BYTES).is_err());
+        assert_eq!((full.written(), full.failure()), (STEP_BYTES, None));
+        let lost = Arc::new(Space::new(Arc::new(Broken), 0));
+        lost.extend_in_background(STEP_BYTES);
+        while lost.running.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        assert_eq!(lost.failure().as_deref(), Some("a sync of written-ahead space failed: the medium"));
     }
 }

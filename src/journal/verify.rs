@@ -1,6 +1,11 @@
 //! Verification of a whole journal by whoever has it, running or not: every byte, every seal, every signature. Never
 //! writes, and never says "ok" of what it did not look at.
 
+use std::collections::BTreeMap;
+
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
+
 use super::acked::{self, SLOT_BYTES};
 use super::error::OpenError;
 use super::keys::KeyRing;
@@ -11,9 +16,10 @@ use super::recovery::read_root;
 use super::segments::{self, SegmentFile};
 use super::tail::{self, Tail};
 use super::walk::{self, Step};
+use crate::domain::event::Event;
 use crate::domain::limits;
 use crate::domain::record::Record;
-use crate::platform::disk::{Disk, Open, read_bounded};
+use crate::platform::disk::{Disk, Open, join, read_bounded};
 
 /// What verification found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -66,21 +72,48 @@ struct Verifier<'a> {
     ring: KeyRing,
     held: bool,
     report: Report,
-    notes: Vec<(u64, [u8; 32])>,
+    /// What the valid slots of `acked` hold, read before anything else.
+    slots: Vec<Note>,
+    /// The seals at the sizes that the slots name.
+    met: Vec<Note>,
+    /// Digests that records give of quarantined files.
+    quarantined: BTreeMap<String, String>,
+    /// Is shown each record that holds.
     visit: &'a mut dyn FnMut(&Record),
 }
+
+/// How often a running journal that looks broken is read again: a batch may have been half written at that moment.
+const ATTEMPTS: usize = 3;
 
 fn invalid(file: &str, offset: u64, seq: u64, why: impl Into<String>) -> Verdict {
     Verdict::Invalid { file: file.to_owned(), offset, seq, why: why.into() }
 }
 
-/// Verifies a state root. `held` says whether a daemon holds its lock: then bytes behind the newest seal are in flight.
+/// Verifies a state root. `held` says whether a daemon holds its lock: then one unfinished batch behind the newest seal
+/// is in flight. Everything that `acked` names was on disk before it was named, so it must verify, held or not.
 pub fn verify(disk: &dyn Disk, held: bool) -> Report {
     verify_visiting(disk, held, &mut |_| {})
 }
 
-/// The same, and shows each record that holds, in order.
+/// The same, and shows each record that holds, in order; where it must look again, from the beginning again.
 pub fn verify_visiting(disk: &dyn Disk, held: bool, visit: &mut dyn FnMut(&Record)) -> Report {
+    let mut report = look_visiting(disk, held, visit);
+    for _ in 1..ATTEMPTS {
+        if !held || report.verdict == Verdict::Valid {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(limits::ACKED_DELAY_MS));
+        report = look_visiting(disk, held, visit);
+    }
+    report
+}
+
+/// Looks once, as [`verify`] does: a batch that is being written at this very moment may look broken.
+pub fn look(disk: &dyn Disk, held: bool) -> Report {
+    look_visiting(disk, held, &mut |_| {})
+}
+
+fn look_visiting(disk: &dyn Disk, held: bool, visit: &mut dyn FnMut(&Record)) -> Report {
     let mut report = Report {
         verdict: Verdict::Valid,
         lines: 0,
@@ -102,7 +135,8 @@ pub fn verify_visiting(disk: &dyn Disk, held: bool, visit: &mut dyn FnMut(&Recor
         report.key = verifier_key(&origin.to_string(), &key);
     }
     report.quarantined = disk.list(layout::QUARANTINE).map_or(0, |entries| entries.len());
-    let mut verifier = Verifier { disk, ring, held, report, notes: Vec::new(), visit };
+    let (slots, met, quarantined) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let mut verifier = Verifier { disk, ring, held, report, slots, met, quarantined, visit };
     let outcome = verifier.run(root.id);
     verifier.report.verdict = outcome.err().unwrap_or(Verdict::Valid);
     verifier.report
@@ -120,11 +154,12 @@ fn verdict_of(error: OpenError) -> Verdict {
 
 impl Verifier<'_> {
     fn run(&mut self, root_id: crate::domain::ids::RootId) -> Result<(), Verdict> {
-        let slots = self.slots()?;
+        self.slots = self.read_slots()?;
         let files = segments::list(self.disk).map_err(verdict_of)?;
         let mut last: Option<Note> = None;
         let count = files.len();
         let mut open_end = None;
+        let mut in_flight = None;
         for (index, file) in files.iter().enumerate() {
             let opened = self.disk.open(&file.path, Open::Read).map_err(|error| unreadable(&file.path, &error))?;
             let found = walk::open(opened.clone()).map_err(|error| unreadable(&file.path, &error))?;
@@ -141,22 +176,26 @@ impl Verifier<'_> {
             let seq = walker.tree().size();
             self.report.lines = seq;
             self.report.segments = index + 1;
+            let (at, why) = broken.unwrap_or((walker.offset(), "padding holds other bytes than newlines"));
+            let fault = invalid(&file.path, at, seq, why);
             match tail::judge(&rest, walker.offset(), seq) {
                 Tail::Padding => {}
-                _ if index + 1 == count && self.held => self.report.in_flight_bytes = rest.len() as u64,
-                Tail::Crash { .. } if index + 1 == count => open_end = Some(()),
-                Tail::Crash { .. } | Tail::Rot { .. } => {
-                    let (at, why) = broken.unwrap_or((walker.offset(), "padding holds other bytes than newlines"));
-                    return Err(invalid(&file.path, at, seq, why));
+                Tail::Crash { bytes, .. } if index + 1 == count && self.held => {
+                    self.report.in_flight_bytes = bytes as u64;
+                    in_flight = Some(fault);
                 }
+                Tail::Crash { .. } if index + 1 == count => open_end = Some(fault),
+                Tail::Crash { .. } | Tail::Rot { .. } => return Err(fault),
             }
         }
-        self.check_slots(&slots)?;
+        // What stops short of `acked` is no torn end but damage, and that is where it is.
+        self.check_slots().map_err(|fault| in_flight.or_else(|| open_end.clone()).unwrap_or(fault))?;
+        self.check_quarantine()?;
         self.check_next()?;
         self.report.note = last.map(|note| note.render()).unwrap_or_default();
         match open_end {
             None => Ok(()),
-            Some(()) => Err(Verdict::Unverifiable {
+            Some(_) => Err(Verdict::Unverifiable {
                 why: "bytes stand behind the newest seal: the next start will decide".into(),
             }),
         }
@@ -169,26 +208,30 @@ impl Verifier<'_> {
         walker: &mut walk::Walker,
         last: &mut Option<Note>,
     ) -> Result<Option<(u64, &'static str)>, Verdict> {
+        let mut in_force = None;
         loop {
             let batch = match walker.step().map_err(|error| unreadable(&file.path, &error))? {
                 Step::End => return Ok(None),
                 Step::Broken(broken) => return Ok(Some((broken.offset, broken.why))),
                 Step::Batch(batch) => batch,
             };
-            let (mut ctx, mut records) = (None, Vec::new());
+            let mut records = Vec::new();
             for text in batch.record_lines() {
                 let record = line::check_record(text)
                     .map_err(|error| invalid(&file.path, batch.offset, batch.first_seq, error.to_string()))?;
-                let own = matches!(record.event, crate::domain::event::Event::ContextSet(_));
-                if text.len() > limits::RECORD_BYTES || (record.ctx == record.seq) != own || record.ctx < file.first_seq
-                {
-                    let why = "the record passes a limit or names a context outside its segment";
+                if let Event::ContextSet(_) = record.event {
+                    in_force = Some(record.seq);
+                }
+                if text.len() > limits::RECORD_BYTES || in_force != Some(record.ctx) {
+                    let why = "the record passes a limit or does not name the context in force in its segment";
                     return Err(invalid(&file.path, batch.offset, record.seq, why));
                 }
-                ctx = Some(record.ctx);
+                if let Event::JournalTailQuarantined(body) = &record.event {
+                    self.quarantined.insert(body.file.clone(), body.sha256.clone());
+                }
                 records.push(record);
             }
-            if ctx.is_none() {
+            if records.is_empty() {
                 return Err(invalid(&file.path, batch.offset, batch.first_seq, "the batch holds no record"));
             }
             if !self.ring.accepts(&batch.note) {
@@ -196,12 +239,14 @@ impl Verifier<'_> {
             }
             records.iter().for_each(&mut *self.visit);
             self.report.seals += 1;
-            self.notes.push((batch.note.size, batch.note.root));
+            if self.slots.iter().any(|slot| slot.size == batch.note.size) {
+                self.met.push(batch.note.clone());
+            }
             *last = Some(batch.note);
         }
     }
 
-    fn slots(&self) -> Result<Vec<Note>, Verdict> {
+    fn read_slots(&self) -> Result<Vec<Note>, Verdict> {
         let bytes = read_bounded(self.disk, acked::PATH, 1 << 20).map_err(|error| {
             if error.kind() == std::io::ErrorKind::NotFound {
                 invalid(acked::PATH, 0, 0, "the file is missing")
@@ -224,16 +269,30 @@ impl Verifier<'_> {
                 }
             }
         }
+        if notes.is_empty() {
+            return Err(invalid(acked::PATH, 0, 0, "no slot is a canonical signed note"));
+        }
         Ok(notes)
     }
 
-    fn check_slots(&self, slots: &[Note]) -> Result<(), Verdict> {
-        for note in slots {
-            let sealed = self.notes.binary_search_by_key(&note.size, |(size, _)| *size);
-            let same = sealed.ok().and_then(|index| self.notes.get(index)).is_some_and(|(_, root)| *root == note.root);
-            // While a daemon writes, a slot may be newer than what was read of the segments.
-            if !same && note.size != 0 && !(self.held && note.size > self.report.lines) {
-                return Err(invalid(acked::PATH, 0, note.size, "the note is not over a prefix of the journal"));
+    fn check_slots(&self) -> Result<(), Verdict> {
+        for slot in &self.slots {
+            if slot.size != 0 && !self.met.iter().any(|note| note.size == slot.size && note.root == slot.root) {
+                return Err(invalid(acked::PATH, 0, slot.size, "the note is not over a prefix of the journal"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares quarantined files with the digests that records give of them. One that an operator removed is no fault.
+    fn check_quarantine(&self) -> Result<(), Verdict> {
+        for (name, sha256) in &self.quarantined {
+            let path = join(layout::QUARANTINE, name);
+            match read_bounded(self.disk, &path, 1 << 30) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(unreadable(&path, &error)),
+                Ok(bytes) if HEXLOWER.encode(&Sha256::digest(&bytes)) == *sha256 => {}
+                Ok(_) => return Err(invalid(&path, 0, 0, "the file is not the one that its record names")),
             }
         }
         Ok(())

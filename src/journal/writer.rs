@@ -14,7 +14,7 @@ use super::line::{self, Header};
 use super::merkle::{Frontier, leaf_hash};
 use super::note::{Note, Origin};
 use super::reader::Reader;
-use super::space::Space;
+use super::space::{Space, is_full};
 use crate::domain::context;
 use crate::domain::limits;
 use crate::domain::record::Record;
@@ -72,13 +72,20 @@ pub struct Journal {
     pub(super) acked: Acker,
     pub(super) poison: Option<String>,
     pub(super) reader: Reader,
-    pub(super) next_prepared: bool,
-    pub(super) next_thread: Option<std::thread::JoinHandle<()>>,
+    /// Prepares the next segment.
+    pub(super) next: Option<std::thread::JoinHandle<io::Result<Next>>>,
 }
 
-/// Whether an error says that there is no room.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+/// The next segment: newlines only, synced; and the space ahead of its data, on a descriptor of its own.
+pub(super) struct Next {
+    file: Arc<dyn DiskFile>,
+    space: Arc<Space>,
+}
+
+/// Whether an error says that the machine lacks something for the moment, before anything was changed.
+fn is_passing(error: &io::Error) -> bool {
+    let passing = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOMEM];
+    passing.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl Journal {
@@ -136,9 +143,8 @@ impl Journal {
         if let Some(why) = &self.poison {
             return Err(WriteError::Poisoned(why.clone()));
         }
-        if let Some(why) = self.acked.failure() {
-            self.poison = Some(why.clone());
-            return Err(WriteError::Poisoned(why));
+        if let Some(why) = self.acked.failure().or_else(|| self.active.space.failure()) {
+            return Err(self.poisoned(why));
         }
         if self.active.data_end >= self.options.segment_bytes {
             self.rotate()?;
@@ -194,10 +200,11 @@ impl Journal {
         bytes.push(b'\n');
         let offset = self.active.data_end;
         let written = self.active.file.write_at(offset, &bytes).and_then(|()| self.active.file.sync());
+        let written =
+            written.and_then(|()| self.active.space.failure().map_or(Ok(()), |why| Err(io::Error::other(why))));
         if let Err(error) = written {
-            let why = format!("a write or sync of {} failed: {error}", layout::segment_path(self.active.first_seq));
-            self.poison = Some(why.clone());
-            return Err(WriteError::Poisoned(why));
+            let path = layout::segment_path(self.active.first_seq);
+            return Err(self.poisoned(format!("a write or sync of {path} failed: {error}")));
         }
         self.active.data_end = offset + bytes.len() as u64;
         self.ctx = ctx;
@@ -222,15 +229,20 @@ impl Journal {
     }
 
     fn no_room(&mut self, error: &io::Error) -> WriteError {
-        if is_full(error) {
+        if let Some(why) = self.active.space.failure() {
+            self.poisoned(why)
+        } else if is_full(error) {
             WriteError::Full(error.to_string())
         } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
             WriteError::ReadOnly(error.to_string())
         } else {
-            let why = format!("preparing space failed: {error}");
-            self.poison = Some(why.clone());
-            WriteError::Poisoned(why)
+            self.poisoned(format!("preparing space failed: {error}"))
         }
+    }
+
+    fn poisoned(&mut self, why: String) -> WriteError {
+        self.poison = Some(why.clone());
+        WriteError::Poisoned(why)
     }
 
     fn prepare_ahead(&mut self) {
@@ -238,23 +250,23 @@ impl Journal {
         if self.active.space.written() < end + self.options.ahead_bytes / 2 + self.options.reserve_bytes {
             self.active.space.extend_in_background(end + self.options.ahead_bytes + self.options.reserve_bytes);
         }
-        if !self.next_prepared && end > self.options.segment_bytes / 4 * 3 {
-            self.next_prepared = true;
+        if self.next.is_none() && end > self.options.segment_bytes / 4 * 3 {
             let (disk, bytes) = (Arc::clone(&self.disk), self.options.ahead_bytes);
-            let work = move || {
-                // Whatever fails here is done again, and reported, when the segment closes.
-                let _ = prepare_next(disk.as_ref(), bytes);
-            };
-            self.next_thread = std::thread::Builder::new().name("journal-next".to_owned()).spawn(work).ok();
+            // What fails there is done again, and reported, when the segment closes.
+            let work = move || prepare_next(disk.as_ref(), bytes);
+            self.next = std::thread::Builder::new().name("journal-next".to_owned()).spawn(work).ok();
         }
     }
 
     /// Closes the active segment and begins the next: cut and sync the old one, header into `next`, sync, rename, sync
     /// the folder.
     pub(super) fn rotate(&mut self) -> Result<(), WriteError> {
-        if let Some(thread) = self.next_thread.take() {
-            let _ = thread.join();
-        }
+        let prepared = self.next.take().and_then(|thread| thread.join().ok()).and_then(Result::ok);
+        let next = match prepared.map_or_else(|| prepare_next(self.disk.as_ref(), self.options.ahead_bytes), Ok) {
+            Ok(next) => next,
+            Err(error) if is_passing(&error) => return Err(WriteError::Exhausted(error.to_string())),
+            Err(error) => return Err(self.no_room(&error)),
+        };
         let header = Header {
             root_id: self.origin.root_id,
             epoch: self.origin.epoch,
@@ -262,11 +274,10 @@ impl Journal {
             checkpoint: Some(self.note.clone()),
             frontier: self.sealed.clone(),
         };
-        match self.switch(&header) {
+        match self.switch(&header, next) {
             Ok(active) => {
                 self.active = active;
                 self.ctx = None;
-                self.next_prepared = false;
                 let end = self.active.data_end;
                 self.reader.began_segment(header.first_seq, Arc::clone(&self.active.file), end);
                 Ok(())
@@ -275,23 +286,15 @@ impl Journal {
         }
     }
 
-    fn switch(&self, header: &Header) -> io::Result<Active> {
+    fn switch(&self, header: &Header, next: Next) -> io::Result<Active> {
         let line = [header.render(), b"\n".to_vec()].concat();
-        // A `next` of another length, or none, is made anew: its preparation may have failed or not have ended.
-        let ready = self.disk.open(layout::NEXT, Open::Write).ok();
-        let ready = ready.filter(|file| file.bytes().is_ok_and(|bytes| bytes == self.options.ahead_bytes));
-        let next = match ready {
-            Some(file) => file,
-            None => prepare_next(self.disk.as_ref(), self.options.ahead_bytes)?,
-        };
+        next.space.extend(line.len() as u64)?;
         close_segment(&self.active)?;
-        next.write_at(0, &line)?;
-        next.sync()?;
+        next.file.write_at(0, &line)?;
+        next.file.sync()?;
         self.disk.rename(layout::NEXT, &layout::segment_path(header.first_seq))?;
         self.disk.sync_dir(layout::FOLDER)?;
-        let data_end = line.len() as u64;
-        let space = Arc::new(Space::new(Arc::clone(&next), self.options.ahead_bytes.max(data_end)));
-        Ok(Active { file: next, first_seq: header.first_seq, data_end, space })
+        Ok(Active { file: next.file, first_seq: header.first_seq, data_end: line.len() as u64, space: next.space })
     }
 
     /// Writes the newest note into the older slot of `acked`.
@@ -305,13 +308,13 @@ impl Journal {
     }
 
     fn poisoned_by_acked(&mut self, error: &io::Error) -> WriteError {
-        let why = format!("a write of {} failed: {error}", super::acked::PATH);
-        self.poison = Some(why.clone());
-        WriteError::Poisoned(why)
+        self.poisoned(format!("a write of {} failed: {error}", super::acked::PATH))
     }
 
     /// Ends writing at a drain: `acked` in both slots, no prepared segment left.
     pub fn close(mut self) -> Result<(), WriteError> {
+        self.active.space.finish();
+        drop(self.next.take().map(std::thread::JoinHandle::join));
         self.settle_acked()?;
         match self.disk.remove(layout::NEXT) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.no_room(&error)),
@@ -327,9 +330,10 @@ fn close_segment(active: &Active) -> io::Result<()> {
     active.file.sync()
 }
 
-/// Makes `next`: newlines only, synced.
-fn prepare_next(disk: &dyn Disk, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+/// Makes `next`: newlines only, synced. One that an earlier attempt left is made anew.
+fn prepare_next(disk: &dyn Disk, bytes: u64) -> io::Result<Next> {
     let file = disk.open(layout::NEXT, Open::Replace)?;
-    Space::new(Arc::clone(&file), 0).extend(bytes)?;
-    Ok(file)
+    let space = Space::new(disk.open(layout::NEXT, Open::Write)?, 0);
+    space.extend(bytes)?;
+    Ok(Next { file, space: Arc::new(space) })
 }

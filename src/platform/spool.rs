@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+/// What the line at the head of a rotated file says behind the number of bytes.
+const MARKER: &str = " bytes of output before this were dropped]";
+/// Longest such line.
+const MARKER_BYTES: u64 = 1 + 20 + MARKER.len() as u64 + 1;
+
 /// Output on its way into a file.
 #[derive(Debug)]
 pub struct Spool {
@@ -61,7 +66,7 @@ impl Spool {
         let begin = newer.iter().take(4_096).position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let newer = &newer[begin..];
         let dropped = self.total_bytes - newer.len() as u64;
-        let marker = format!("[{dropped} bytes of output before this were dropped]\n");
+        let marker = format!("[{dropped}{MARKER}\n");
         let temporary = self.path.with_extension("tmp");
         let mut file = private(&temporary)?;
         file.write_all(marker.as_bytes())?;
@@ -105,6 +110,45 @@ pub fn tail(path: &Path, bytes: u64) -> std::io::Result<(Vec<u8>, u64)> {
     Ok((text, before))
 }
 
+/// A piece of what was written. Offsets count everything that was written, what was dropped included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Where it begins: where it was asked for, or behind what was dropped.
+    pub offset: u64,
+    /// Bytes at the beginning that are no longer kept.
+    pub dropped_bytes: u64,
+    /// Bytes written so far.
+    pub end: u64,
+}
+
+/// Reads a piece of a spool's file, also while it is written. `rotated` says whether it may have been: then a line at its
+/// head is the spool's own. (A command that writes such a line first moves only the offsets of its own output.)
+pub fn piece(path: &Path, offset: u64, limit_bytes: u64, rotated: bool) -> std::io::Result<Piece> {
+    let mut file = OpenOptions::new().read(true).open(path)?;
+    let (marker_bytes, dropped_bytes) = if rotated { marker(&mut file)? } else { (0, 0) };
+    let size = file.metadata()?.len();
+    let end = dropped_bytes + size.saturating_sub(marker_bytes);
+    let offset = offset.max(dropped_bytes);
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(offset - dropped_bytes + marker_bytes))?;
+    file.take(limit_bytes).read_to_end(&mut bytes)?;
+    // The file may have grown since its size was asked for.
+    let end = end.max(if bytes.is_empty() { 0 } else { offset + bytes.len() as u64 });
+    Ok(Piece { bytes, offset, dropped_bytes, end })
+}
+
+/// Length of the line at the head of a rotated file, and how many bytes it says were dropped.
+fn marker(file: &mut File) -> std::io::Result<(u64, u64)> {
+    let mut head = Vec::new();
+    file.take(MARKER_BYTES).read_to_end(&mut head)?;
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let dropped = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix('[')?.strip_suffix(MARKER));
+    let dropped = dropped.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    Ok(dropped.and_then(|digits| digits.parse().ok()).map_or((0, 0), |dropped| (line.len() as u64 + 1, dropped)))
+}
+
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests look at the disk themselves")]
 mod tests {
@@ -131,6 +175,36 @@ mod tests {
         assert!(end.rotations > 3, "{end:?}");
         assert_eq!(end.sha256, data_encoding::HEXLOWER.encode(&Sha256::digest(kept.as_bytes())));
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn pieces_put_together_are_what_was_written_behind_what_was_dropped() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("output.log");
+        let mut spool = Spool::create(&path, 1_000).unwrap();
+        let written: String = (0..400).map(|number| format!("line {number}\n")).collect();
+        for line in written.split_inclusive('\n') {
+            spool.append(line.as_bytes()).unwrap();
+        }
+        let (mut offset, mut together, mut dropped) = (0, Vec::new(), 0);
+        loop {
+            let found = piece(&path, offset, 77, true).unwrap();
+            assert_eq!(found.end, written.len() as u64);
+            if offset == 0 {
+                assert!(found.dropped_bytes > 0 && found.offset == found.dropped_bytes, "{found:?}");
+                dropped = found.dropped_bytes;
+            }
+            if found.bytes.is_empty() {
+                break;
+            }
+            offset = found.offset + found.bytes.len() as u64;
+            together.extend(found.bytes);
+        }
+        assert_eq!(String::from_utf8(together).unwrap(), written[usize::try_from(dropped).unwrap()..]);
+        let forged = b"[12 bytes of output before this were dropped]\nx";
+        std::fs::write(&path, forged).unwrap();
+        let found = piece(&path, 0, 100, false).unwrap();
+        assert_eq!((found.bytes.as_slice(), found.dropped_bytes), (&forged[..], 0));
     }
 
     #[test]

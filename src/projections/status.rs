@@ -52,6 +52,18 @@ impl Models {
         }
     }
 
+    /// Age of the oldest queued run that nothing holds up, milliseconds; 0 where there is none.
+    pub fn startable_age_ms(&self, now_ms: u64) -> u64 {
+        let oldest = self.startable().map(|facts| facts.row.created_at_ms).min();
+        oldest.map_or(0, |at_ms| now_ms.saturating_sub(at_ms))
+    }
+
+    /// How long the quietest run that works has had no record, milliseconds; 0 where none works.
+    pub fn running_idle_ms(&self, now_ms: u64) -> u64 {
+        let quietest = self.runs.working().filter_map(|facts| facts.open).map(|open| open.changed_at_ms).min();
+        quietest.map_or(0, |at_ms| now_ms.saturating_sub(at_ms))
+    }
+
     /// What waits for a person, by kind.
     pub fn wait_counts(&self) -> BTreeMap<&'static str, usize> {
         [("approval", self.approvals.open_count()), ("question", self.questions.open_count())].into()

@@ -44,6 +44,30 @@ struct Queues {
     /// The clerk sleeps, and is to be woken when so many commands wait.
     wake_at: Option<usize>,
     closing: bool,
+    /// The clerk's thread has ended.
+    gone: bool,
+}
+
+/// Answers everybody when the clerk's thread ends, however it ends. After a panic world and journal may differ, so that
+/// nothing more is decided.
+struct Watch(Arc<Desk>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(gone);
+        let mut queues = self.0.lock();
+        queues.gone = true;
+        let jobs: Vec<Job> = queues.reserved.drain(..).collect();
+        let jobs = jobs.into_iter().chain(std::mem::take(&mut queues.ordinary));
+        let errands = std::mem::take(&mut queues.errands);
+        drop(queues);
+        jobs.for_each(|job| drop(job.reply.send(Err(gone()))));
+        drop(errands);
+    }
+}
+
+fn gone() -> Refusal {
+    Refusal::new(Reason::StorageJournalUnavailable, "The clerk's thread has ended.").retry_after_ms(10_000)
 }
 
 struct Desk {
@@ -73,13 +97,19 @@ impl Clerk {
         let desk =
             Arc::new(Desk { queues: Mutex::default(), wake: Condvar::new(), published, trouble: Mutex::default() });
         let clerk = Self { desk: Arc::clone(&desk) };
-        let run = move || desk.run(scribe);
+        let run = move || {
+            let _watch = Watch(Arc::clone(&desk));
+            desk.run(scribe)
+        };
         let thread = std::thread::Builder::new().name("clerk".to_owned()).spawn(run)?;
         Ok((clerk.clone(), ClerkThread { clerk, thread }))
     }
 
     fn enqueue(&self, job: Job, lane: Lane) -> Result<(), Refusal> {
         let mut queues = self.desk.lock();
+        if queues.gone {
+            return Err(gone());
+        }
         if queues.closing {
             return Err(Refusal::new(Reason::RequestOverloaded, "The daemon is stopping.").retry_after_ms(5_000));
         }
@@ -102,9 +132,14 @@ impl Clerk {
         Ok(())
     }
 
-    /// Lets the clerk's thread do something between two batches.
+    /// Lets the clerk's thread do something between two batches; dropped where the thread has ended.
     pub(super) fn errand(&self, errand: Errand) {
-        self.desk.lock().errands.push_back(errand);
+        let mut queues = self.desk.lock();
+        if queues.gone {
+            return;
+        }
+        queues.errands.push_back(errand);
+        drop(queues);
         self.desk.rouse();
     }
 

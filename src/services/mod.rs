@@ -7,10 +7,12 @@ pub mod blobs;
 pub mod clerk;
 pub mod clock_watch;
 pub mod desk;
+pub mod doctor;
 pub mod house_verify;
 pub mod index_offline;
 pub mod indexer;
 pub mod models;
+pub mod numbers;
 pub mod opening;
 pub mod published;
 pub mod questions;
@@ -26,6 +28,8 @@ pub mod status;
 pub mod tasks;
 pub mod tokens;
 
+#[cfg(test)]
+mod clerk_stories;
 #[cfg(test)]
 mod stories;
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! The runner's way to the model providers: the routes choose, the drivers speak.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::numbers::{LastCall, ProviderNumbers};
 use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, Wish};
 use crate::agent::transcript::{CallText, Message};
 use crate::config::routes::{Asked, ResolvedRoute, Routes};
 use crate::domain::reason::{Reason, Refusal};
 use crate::outbound::providers::{self, Delta, Providers, RequestedCall, ToolSpec};
+use crate::platform::clock::Clock;
 
 /// Live pieces that may wait for whoever watches.
 const WAITING_PIECES: usize = 64;
@@ -17,12 +21,14 @@ const WAITING_PIECES: usize = 64;
 pub struct RoutedModels {
     routes: Routes,
     providers: Providers,
+    numbers: ProviderNumbers,
+    clock: Arc<dyn Clock>,
 }
 
 impl RoutedModels {
     /// Speaks over these drivers.
-    pub fn new(routes: Routes, providers: Providers) -> Self {
-        Self { routes, providers }
+    pub fn new(routes: Routes, providers: Providers, numbers: ProviderNumbers, clock: Arc<dyn Clock>) -> Self {
+        Self { routes, providers, numbers, clock }
     }
 
     fn resolve(&self, request: &ModelRequest) -> Result<ResolvedRoute, ModelFailure> {
@@ -85,7 +91,8 @@ impl ModelCaller for RoutedModels {
                 max_output_tokens: route.max_output_tokens,
             };
             let (deltas, mut pieces) = mpsc::channel(WAITING_PIECES);
-            let calling = self.providers.call(&route, &request, deltas, stop);
+            let began = self.clock.since_boot();
+            let calling = self.providers.call(&route, &request, deltas, stop.clone());
             let passing = async {
                 while let Some(piece) = pieces.recv().await {
                     if let Delta::Text(text) = piece {
@@ -95,9 +102,18 @@ impl ModelCaller for RoutedModels {
                 }
             };
             let (answer, ()) = tokio::join!(calling, passing);
+            let call = LastCall { code: answer.as_ref().err().map(|error| error.reason), at_ms: self.clock.wall_ms() };
+            // A call that we gave up says nothing about the provider.
+            if call.code.is_none() || !stop.is_cancelled() {
+                self.numbers.observe(&route.route_id, call, self.clock.since_boot().saturating_sub(began));
+            }
             let answer = answer.map_err(|error| ModelFailure {
-                // A call that broke off within its answer is not made again by itself.
-                code: if error.answer_begun && error.reason.retry() { Reason::ProviderRejected } else { error.reason },
+                // A call that broke off within its answer is not made again by itself; the detail names the cause.
+                code: if error.answer_begun && error.reason.retry() {
+                    Reason::ProviderStreamBroken
+                } else {
+                    error.reason
+                },
                 detail: error.detail,
                 retry_after_ms: error.retry_after_ms,
             })?;

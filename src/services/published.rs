@@ -2,6 +2,7 @@
 //! sync of a writer.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ pub(super) struct Encoded {
     frame: Bytes,
     line: Bytes,
 }
+
+/// Bytes of lines that one reading of the journal gathers; it may pass them by one line.
+const READ_BYTES: usize = 4 << 20;
 
 /// Told of each batch: records in it and how long its write and sync took.
 pub type Observe = Arc<dyn Fn(usize, Duration) + Send + Sync>;
@@ -60,6 +64,26 @@ struct Shared {
     encode: Encode,
     observe: Observe,
     index: RwLock<IndexState>,
+    /// When the newest batch was sealed, by the clock that never goes back.
+    sealed_boot_ms: AtomicU64,
+}
+
+/// Records that are gathered until there are enough, or as many bytes as memory should hold.
+struct Gathered {
+    most: usize,
+    items: Vec<Item>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn full(&self) -> bool {
+        self.items.len() >= self.most || self.bytes >= READ_BYTES
+    }
+
+    fn add(&mut self, item: Option<Item>) {
+        self.bytes += item.as_ref().map_or(0, |item| item.line.len());
+        self.items.extend(item);
+    }
 }
 
 /// Everything that readers may see. Clones share it.
@@ -78,8 +102,10 @@ impl Published {
         (encode, observe): (Encode, Observe),
     ) -> Self {
         let feed = Feed::from(reader.head().next_seq);
+        // The opening of the journal has just sealed its own records.
+        let sealed_boot_ms = AtomicU64::new(clock.boot_ms());
         let (models, index) = (RwLock::new(models), RwLock::default());
-        let shared = Shared { models, reader, feed, blobs, clock, encode, observe, index };
+        let shared = Shared { models, reader, feed, blobs, clock, encode, observe, index, sealed_boot_ms };
         Self { shared: Arc::new(shared) }
     }
 
@@ -96,6 +122,17 @@ impl Published {
     /// The newest sealed state.
     pub fn head(&self) -> Head {
         self.shared.reader.head()
+    }
+
+    /// How long ago the newest batch was sealed, milliseconds.
+    pub fn last_seal_age_ms(&self) -> u64 {
+        let sealed = self.shared.sealed_boot_ms.load(Ordering::Relaxed);
+        self.shared.clock.boot_ms().saturating_sub(sealed)
+    }
+
+    /// Whether a fold into the read models broke off, so that they may not be what the records say.
+    pub fn fold_broke_off(&self) -> bool {
+        self.shared.models.is_poisoned()
     }
 
     /// The feed.
@@ -145,6 +182,7 @@ impl Published {
 
     /// Folds a durable batch into the read models and hands it to the feed.
     pub(super) fn publish(&self, records: &[Record], events: Vec<Encoded>, took: Duration) {
+        self.shared.sealed_boot_ms.store(self.shared.clock.boot_ms(), Ordering::Relaxed);
         let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
         let mut items: Vec<Item> = Vec::with_capacity(records.len());
         for (record, Encoded { frame, line }) in records.iter().zip(events) {
@@ -161,26 +199,26 @@ impl Published {
         (self.shared.observe)(records.len(), took);
     }
 
-    /// Reads records from the journal that a filter admits, from `from` up to `to`, at most `most`; says where to go on.
-    /// Blocks on the disk.
+    /// Reads records from the journal that a filter admits, from `from` up to `to`, at most `most` and no more bytes than
+    /// memory should hold; says where to go on. Blocks on the disk.
     pub fn read(&self, filter: &Filter, from: u64, to: u64, most: usize) -> std::io::Result<(Vec<Item>, u64)> {
         let streams = self.streams_of(filter);
-        let (mut items, mut next) = (Vec::new(), from);
+        let (mut found, mut next) = (Gathered { most, items: Vec::new(), bytes: 0 }, from);
         if let (Some(streams), IndexState::Used(index, _)) = (&streams, self.index()) {
-            next = self.read_indexed(filter, streams, &index, (from, to, most), &mut items)?;
+            next = self.read_indexed(filter, streams, &index, (from, to), &mut found)?;
         }
         let names: Option<BTreeSet<String>> = streams.map(|all| all.iter().map(Stream::to_string).collect());
         self.shared.reader.scan(next, to, |seq, bytes| {
-            if items.len() == most {
+            if found.full() {
                 return false;
             }
             next = seq + 1;
             if may_concern(names.as_ref(), bytes) && matches!(line::shape(bytes), Some(line::Shape::Record(_))) {
-                items.extend(self.item(filter, seq, bytes));
+                found.add(self.item(filter, seq, bytes));
             }
             true
         })?;
-        Ok((items, next))
+        Ok((found.items, next))
     }
 
     /// Reads as far as the index covers, and says where it was left; where the index fails, the rest is to be scanned.
@@ -189,12 +227,12 @@ impl Published {
         filter: &Filter,
         streams: &BTreeSet<Stream>,
         index: &Index,
-        (from, to, most): (u64, u64, usize),
-        items: &mut Vec<Item>,
+        (from, to): (u64, u64),
+        found: &mut Gathered,
     ) -> std::io::Result<u64> {
         let end = to.min(index.covered());
         let mut next = from;
-        while next < end && items.len() < most {
+        while next < end && !found.full() {
             let Ok((seqs, until)) = merged(index, streams, (next, end)) else {
                 // Its keeper sees the trouble and builds it anew.
                 tracing::warn!(detail = index.trouble(), "the index does not answer; the journal is read instead");
@@ -202,14 +240,14 @@ impl Published {
             };
             let mut left = None;
             self.shared.reader.pick(seqs, |seq, bytes| {
-                if items.len() == most {
+                if found.full() {
                     return false;
                 }
-                items.extend(self.item(filter, seq, bytes));
+                found.add(self.item(filter, seq, bytes));
                 left = Some(seq + 1);
                 true
             })?;
-            next = if items.len() < most { until } else { left.unwrap_or(next) };
+            next = if found.full() { left.unwrap_or(next) } else { until };
         }
         Ok(next)
     }
@@ -237,12 +275,6 @@ impl Published {
                 Some(runs.into_iter().map(Stream::Run).chain([Stream::Session(id)]).collect())
             }
         }
-    }
-
-    /// Records of a session and its runs, or of a run, from its creation on, in order. Blocks on the disk.
-    pub fn records(&self, filter: &Filter, from: u64) -> std::io::Result<Vec<Record>> {
-        let (items, _) = self.read(filter, from, u64::MAX, usize::MAX)?;
-        Ok(items.iter().filter_map(|item| line::parse_record(&item.line).ok()).collect())
     }
 
     /// Where a session's or run's records begin, for readers that need all of them.

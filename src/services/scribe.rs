@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ulid::Ulid;
+
 use super::clerk::Job;
 use super::clock_watch::{Reading, Watch};
 use super::desk::Committed;
@@ -60,8 +62,11 @@ impl Scribe {
         entropy: Arc<dyn Entropy>,
         boot_id: BootId,
     ) -> Self {
+        // Behind every id of the past, also where the clock has gone back since.
+        let newest_ms = world.newest_at_ms.max(world.newest_id().timestamp_ms());
+        let last = Ulid::from_parts(newest_ms + 1, entropy.u128() >> 64).max(boot_id.ulid());
         let watch = Watch::anchored(Reading::of(published.clock().as_ref()));
-        Self { journal, world, published, entropy, ids: IdSource::after(boot_id.ulid()), boot_id, watch }
+        Self { journal, world, published, entropy, ids: IdSource::after(last), boot_id, watch }
     }
 
     /// The read side.
@@ -130,6 +135,10 @@ impl Scribe {
     }
 
     fn decide(&mut self, job: &Job, build: &mut Build) -> Result<Committed, Unfit> {
+        if self.world.runtime.revision != self.journal.context().config_revision && build.applied > build.opening {
+            // What follows is decided under another configuration, and its records must name that one.
+            return Err(Unfit::BatchFull);
+        }
         if let Some(done) = self.repeated(job) {
             return done.map_err(Unfit::Refused);
         }
@@ -202,14 +211,14 @@ impl Scribe {
         let frames = self.published.encode(&build.records, build.batch.lines());
         let before = self.published.clock().since_boot();
         self.journal.commit(build.batch)?;
+        let took = self.published.clock().since_boot().saturating_sub(before);
         let runtime = &self.world.runtime;
         if self.journal.context().config_revision != runtime.revision {
             let context = self.journal.context().clone();
             let (config_revision, policy_sha256) = (runtime.revision, runtime.policy_digest());
             self.journal.set_context(context::Set { config_revision, policy_sha256, ..context });
         }
-        let after = self.published.clock().since_boot();
-        self.published.publish(&build.records, frames, after.saturating_sub(before));
+        self.published.publish(&build.records, frames, took);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! copy, which is quicker. Both give the same bytes.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -35,12 +36,15 @@ pub struct Snapshotter {
     disk: Arc<dyn Disk>,
     /// The newest snapshot that a record names: trusted at the start, or taken since.
     base: Arc<Mutex<Option<Candidate>>>,
+    /// One more than the sequence number of the newest snapshot; 0 where there is none.
+    newest: Arc<AtomicU64>,
 }
 
 impl Snapshotter {
-    /// A worker for this state root.
-    pub fn new(clerk: Clerk, published: Published, disk: Arc<dyn Disk>) -> Self {
-        Self { clerk, published, disk, base: Arc::default() }
+    /// A worker for this state root, which was opened from the snapshot at `found`, if from one.
+    pub fn new(clerk: Clerk, published: Published, disk: Arc<dyn Disk>, found: Option<u64>) -> Self {
+        let newest = Arc::new(AtomicU64::new(found.map_or(0, |seq| seq.saturating_add(1))));
+        Self { clerk, published, disk, base: Arc::default(), newest }
     }
 
     /// Names the snapshot that this start of the daemon began from.
@@ -48,13 +52,18 @@ impl Snapshotter {
         Self { base: Arc::new(Mutex::new(base)), ..self }
     }
 
-    /// Takes snapshots until the drain begins; `from` is what the last one holds.
-    pub fn follow(self, tasks: &Tasks, from: u64) {
+    /// Sequence number of the newest snapshot.
+    pub fn newest(&self) -> Option<u64> {
+        self.newest.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Takes snapshots until the drain begins.
+    pub fn follow(self, tasks: &Tasks) {
         let stopping = tasks.stopping();
         tasks.spawn(async move {
             let mut changes = self.published.feed().changes();
             let work = async {
-                let mut last = from;
+                let mut last = self.newest().unwrap_or(0);
                 while changes.changed().await.is_ok() {
                     let next = *changes.borrow_and_update();
                     if next.saturating_sub(last) < limits::SNAPSHOT_RECORDS {
@@ -74,9 +83,9 @@ impl Snapshotter {
         });
     }
 
-    /// Lines that a snapshot taken at `from` does not hold.
-    pub fn behind(&self, from: u64) -> u64 {
-        self.published.feed().next_seq().saturating_sub(from)
+    /// Lines that the newest snapshot does not hold.
+    pub fn behind(&self) -> u64 {
+        self.published.feed().next_seq().saturating_sub(self.newest().unwrap_or(0))
     }
 
     /// Takes a snapshot without asking the clerk for its state, and has the journal name it. Gives its sequence number.
@@ -114,6 +123,7 @@ impl Snapshotter {
         let draft = Draft::new(DEFAULT_ORG, Stream::Journal, taken.into());
         self.clerk.submit(Command::Note(draft), Provenance::system("snapshots"), Lane::Ordinary).await?;
         *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(base);
+        self.newest.store(seq.saturating_add(1), Ordering::Relaxed);
         let disk = Arc::clone(&self.disk);
         // An old snapshot that stays costs only space.
         let _ = tokio::task::spawn_blocking(move || snapshots::prune(disk.as_ref())).await;

@@ -1,35 +1,33 @@
 //! How the daemon stands, for `status`, probes and readiness.
 
+mod readiness;
+mod warnings;
+
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::clerk::Clerk;
 use super::published::{IndexState, Published};
+use super::snapshotter::Snapshotter;
 use super::tokens::Tokens;
 use crate::domain::reason::Refusal;
 use crate::domain::runtime::Configuration;
 use crate::platform::files::Folder;
 use crate::projections::status::RunCounts;
 
+pub use readiness::{Outcome, ProviderReadiness, Readiness, RouteReadiness};
+pub use warnings::{Severity, Warning};
+
 /// Free space below which the storage probe warns: room for the written-ahead space and a segment.
 const LOW_BYTES: u64 = 256 << 20;
-
-/// Something that someone should look at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct Warning {
-    /// Stable code.
-    pub code: &'static str,
-    /// One sentence.
-    pub detail: String,
-}
 
 /// Health as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Health {
-    /// Whether everything that was measured is in order.
+    /// Whether nothing that was measured is a failure.
     pub ok: bool,
-    /// What is not.
+    /// What someone should look at, advice included.
     pub warnings: Vec<Warning>,
 }
 
@@ -71,6 +69,12 @@ pub struct Journal {
     pub size: u64,
     /// Its root, base64.
     pub root: String,
+    /// C2SP id of the key that signed it, hex.
+    pub key_id: Option<String>,
+    /// How long ago it was sealed, milliseconds.
+    pub last_seal_age_ms: u64,
+    /// Sequence number of the newest snapshot; null where there is none yet.
+    pub snapshot_seq: Option<u64>,
     /// Commands that wait for the clerk.
     pub queued_commands: usize,
     /// Age of the oldest of them, milliseconds.
@@ -91,6 +95,37 @@ pub struct Index {
 pub struct Build {
     /// Version.
     pub version: &'static str,
+    /// SHA-256 of the running program, hex; null where it could not be read.
+    pub digest: Option<String>,
+}
+
+/// A reader of the journal that keeps something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Projection {
+    /// Which.
+    pub name: &'static str,
+    /// Sequence numbers between what is sealed and what it shows; 0 where it shows everything.
+    pub lag: u64,
+    /// What broke it; null where nothing did.
+    pub last_error: Option<&'static str>,
+}
+
+/// What is owed to other people's machines.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Delivery {
+    /// Deliveries not yet acknowledged.
+    pub pending: u64,
+    /// Deliveries that were given up and that nobody has settled.
+    pub unresolved_dead_lettered: u64,
+}
+
+/// Copies elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Backup {
+    /// When the last backup succeeded, Unix milliseconds; null where none has.
+    pub last_success_at_ms: Option<u64>,
+    /// When a copy was last proven to equal the original; null where none was.
+    pub last_drill_at_ms: Option<u64>,
 }
 
 /// Runtime configuration in short.
@@ -100,6 +135,8 @@ pub struct Runtime {
     pub permission_mode: crate::domain::permission::Mode,
     /// Revision of the configuration.
     pub revision: u64,
+    /// How much of each run is kept for debugging: always `off` in this version, which keeps nothing.
+    pub debug_level: &'static str,
 }
 
 /// How the daemon stands.
@@ -109,8 +146,12 @@ pub struct Status {
     pub health: Health,
     /// The storage.
     pub storage: Storage,
+    /// The routes to models.
+    pub provider_readiness: ProviderReadiness,
     /// The runs.
     pub runs: RunCounts,
+    /// What is owed to other people's machines; nothing can be owed in this version.
+    pub delivery: Delivery,
     /// Runtime configuration in short.
     pub runtime: Runtime,
     /// The control plane's posture.
@@ -119,10 +160,14 @@ pub struct Status {
     pub journal: Journal,
     /// The index.
     pub index: Index,
+    /// What is folded from it.
+    pub projections: Vec<Projection>,
     /// What confines the commands of agents.
     pub sandbox: String,
     /// The build.
     pub build: Build,
+    /// Copies elsewhere; none can be made in this version.
+    pub backup: Backup,
 }
 
 /// Where status looks.
@@ -139,6 +184,12 @@ pub struct StatusSource {
     pub control_plane: ControlPlane,
     /// What confines the commands of agents.
     pub sandbox: String,
+    /// The routes to models.
+    pub readiness: Readiness,
+    /// The worker of snapshots.
+    pub snapshots: Snapshotter,
+    /// SHA-256 of the running program, hex.
+    pub build_digest: Option<String>,
 }
 
 impl StatusSource {
@@ -153,41 +204,68 @@ impl StatusSource {
     /// Looks at everything now.
     pub fn look(&self) -> Status {
         let storage = self.storage();
-        let mut warnings: Vec<Warning> = storage
-            .probes
-            .iter()
-            .filter(|probe| probe.ok != Some(true))
-            .map(|probe| Warning { code: "storage_probe", detail: format!("{}: {}", probe.name, probe.detail) })
-            .collect();
-        for problem in self.tokens.iter().flat_map(|tokens| tokens.problems().to_vec()) {
-            warnings.push(Warning { code: "token_problem", detail: problem.detail });
-        }
-        let untrusted = self.published.models().clock.warning();
-        warnings.extend(untrusted.map(|detail| Warning { code: "time_untrusted", detail }));
-        let (index, trouble) = self.index();
-        warnings.extend(trouble);
-        let head = self.published.head();
-        let (queued_commands, oldest_command_age_ms) = self.clerk.queue();
+        let provider_readiness = self.readiness.look();
+        let now_ms = self.published.clock().wall_ms();
         let models = self.published.models();
-        let runs = models.run_counts(self.published.clock().wall_ms());
+        let runs = models.run_counts(now_ms);
+        let (startable_age_ms, running_idle_ms) = (models.startable_age_ms(now_ms), models.running_idle_ms(now_ms));
         let Configuration { permission_mode, revision, .. } = models.runtime.configuration.clone();
+        let untrusted = models.clock.warning();
         drop(models);
-        Status {
-            health: Health { ok: warnings.is_empty(), warnings },
-            storage,
-            runs,
-            runtime: Runtime { permission_mode, revision },
-            control_plane: self.control_plane.clone(),
-            journal: Journal {
-                size: head.note.size,
-                root: data_encoding::BASE64.encode(&head.note.root),
-                queued_commands,
-                oldest_command_age_ms,
-            },
-            index,
-            sandbox: self.sandbox.clone(),
-            build: Build { version: env!("CARGO_PKG_VERSION") },
+        let mut found: Vec<Warning> = warnings::storage(&storage).collect();
+        for problem in self.tokens.iter().flat_map(|tokens| tokens.problems().to_vec()) {
+            found.push(Warning::failure("token_problem", problem.detail));
         }
+        found.extend(untrusted.map(|detail| Warning::failure("time_untrusted", detail)));
+        let (index, trouble) = self.index();
+        found.extend(trouble);
+        found.extend(warnings::runs(startable_age_ms, running_idle_ms));
+        found.extend(warnings::sandbox(&self.sandbox));
+        found.extend(warnings::routes(&provider_readiness));
+        Status {
+            health: Health { ok: found.iter().all(|warning| warning.severity == Severity::Advice), warnings: found },
+            storage,
+            provider_readiness,
+            runs,
+            delivery: Delivery::default(),
+            runtime: Runtime { permission_mode, revision, debug_level: "off" },
+            control_plane: self.control_plane.clone(),
+            journal: self.journal(),
+            index,
+            projections: self.projections(),
+            sandbox: self.sandbox.clone(),
+            build: Build { version: env!("CARGO_PKG_VERSION"), digest: self.build_digest.clone() },
+            backup: Backup::default(),
+        }
+    }
+
+    fn journal(&self) -> Journal {
+        let note = self.published.head().note;
+        let (queued_commands, oldest_command_age_ms) = self.clerk.queue();
+        Journal {
+            size: note.size,
+            root: data_encoding::BASE64.encode(&note.root),
+            // At a handover of keys the new one signs last.
+            key_id: note.signatures.last().map(|signature| data_encoding::HEXLOWER.encode(&signature.key_id)),
+            last_seal_age_ms: self.published.last_seal_age_ms(),
+            snapshot_seq: self.snapshots.newest(),
+            queued_commands,
+            oldest_command_age_ms,
+        }
+    }
+
+    /// What is folded from the journal, and how far each is behind what is sealed.
+    pub fn projections(&self) -> Vec<Projection> {
+        // What the models and the feed show is read first, so that neither can seem to be ahead.
+        let (folded, fed) = (self.published.models().last_seq, self.published.feed().next_seq());
+        let sealed = self.published.head().next_seq;
+        // The seal stands behind the last record of its batch.
+        let shown = folded.map_or(0, |seq| seq.saturating_add(2));
+        let broken = self.published.fold_broke_off().then_some("a fold broke off; restart the daemon");
+        vec![
+            Projection { name: "models", lag: sealed.saturating_sub(shown), last_error: broken },
+            Projection { name: "feed", lag: sealed.saturating_sub(fed), last_error: None },
+        ]
     }
 
     fn index(&self) -> (Index, Option<Warning>) {
@@ -197,7 +275,7 @@ impl StatusSource {
             IndexState::Used(index, true) => ("ready", index.covered()),
             IndexState::Unusable(why) => {
                 let detail = format!("The journal is read instead: {why}");
-                let warning = Warning { code: "index_unusable", detail };
+                let warning = Warning::failure("index_unusable", detail);
                 return (Index { state: "unusable", covered_seq: 0 }, Some(warning));
             }
         };

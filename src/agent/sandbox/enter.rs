@@ -3,13 +3,13 @@
 //! It is a process of its own, between supervisor and command, because the supervisor must stay outside of the
 //! sandbox: what is inside may not signal it, and it has a folder to remove at the end.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 
 use rustix::process::{Resource, Rlimit, Signal};
 
-use super::plan::{Plan, Report, receive, send};
+use super::plan::{LISTENER, Plan, Report, receive, send};
 use super::{limits, restrict};
 
 /// Takes standard input as a socket of our own and leaves nothing to read in its place.
@@ -25,14 +25,17 @@ pub(super) fn enter() -> std::io::Result<()> {
     let mut channel = take_channel()?;
     let Some(plan) = receive::<Plan>(&mut channel)? else { return Ok(()) };
     let report = match prepare(&plan) {
-        Ok(()) => Report::NotStarted { detail: execute(&plan) },
+        Ok(listener) => match hand_over(&channel, listener) {
+            Ok(()) => Report::NotStarted { detail: execute(&plan) },
+            Err(fault) => Report::NotConfined { detail: format!("listener: {fault}") },
+        },
         Err(report) => report,
     };
     send(&mut channel, &report)
 }
 
 /// Everything between the plan and the command. The order matters: what needs rights comes first.
-fn prepare(plan: &Plan) -> Result<(), Report> {
+fn prepare(plan: &Plan) -> Result<Option<OwnedFd>, Report> {
     let confine =
         |what: &str, fault: &dyn std::fmt::Display| Report::NotConfined { detail: format!("{what}: {fault}") };
     // Whatever was inherited without the daemon's doing, from a shell or a service manager, ends at the command.
@@ -52,8 +55,20 @@ fn prepare(plan: &Plan) -> Result<(), Report> {
     rustix::thread::set_no_new_privs(true).map_err(|fault| confine("no new privileges", &fault))?;
     match &plan.rules {
         Some(rules) => restrict::apply(plan, rules).map_err(|detail| Report::NotConfined { detail }),
-        None => Ok(()),
+        None => Ok(None),
     }
+}
+
+/// Gives the supervisor the descriptor at which calls of the command will wait for it.
+fn hand_over(channel: &UnixStream, listener: Option<OwnedFd>) -> rustix::io::Result<()> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let Some(listener) = listener else { return Ok(()) };
+    let rights = [listener.as_fd()];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&rights));
+    sendmsg(channel, &[std::io::IoSlice::new(&[LISTENER])], &mut control, SendFlags::empty())?;
+    Ok(())
 }
 
 /// If memory runs out, the command goes before its supervisor and the daemon do. A wish, not a condition.

@@ -25,16 +25,41 @@ pub(super) fn compile(network: bool, guarded: Option<&Guarded>) -> Result<Vec<Bp
     refused.always(REFUSED);
     #[cfg(target_arch = "x86_64")]
     refused.always(REFUSED_X86_64);
+    refused.always(&[OPEN_TREE_ATTR]);
     namespaces(&mut refused)?;
     sockets(&mut refused, network)?;
     others(&mut refused)?;
+    set_ids(&mut refused)?;
     let mut missing = Rules::default();
     missing.always(MISSING);
     if let Some(guarded) = guarded {
         signals(&mut refused, guarded)?;
         missing.always(&[libc::SYS_pidfd_send_signal, libc::SYS_tkill]);
     }
-    Ok(vec![refused.compile(libc::EPERM)?, missing.compile(libc::ENOSYS)?])
+    let mut attributes = Rules::default();
+    attributes.always(ATTRIBUTES);
+    Ok(vec![refused.compile(libc::EPERM)?, missing.compile(libc::ENOSYS)?, attributes.compile(libc::ENOTSUP)?])
+}
+
+/// The filter that hands calls over to the supervisor.
+pub(super) fn handing_over(calls: &[i64]) -> Result<Vec<libc::sock_filter>, seccompiler::BackendError> {
+    let mut rules = Rules::default();
+    rules.always(calls);
+    // The compiler has no word for handing over: it writes the one for tracers, which nothing else here uses.
+    let program = rules.compile_to(SeccompAction::Trace(0))?;
+    let instruction = |one: seccompiler::sock_filter| {
+        let traced = one.code == (libc::BPF_RET | libc::BPF_K) as u16 && one.k == libc::SECCOMP_RET_TRACE;
+        let k = if traced { libc::SECCOMP_RET_USER_NOTIF } else { one.k };
+        libc::sock_filter { code: one.code, jt: one.jt, jf: one.jf, k }
+    };
+    Ok(program.into_iter().map(instruction).collect())
+}
+
+/// The filter for where nobody can be handed anything: the calls are refused.
+pub(super) fn refusing(calls: &[i64]) -> Result<BpfProgram, seccompiler::BackendError> {
+    let mut rules = Rules::default();
+    rules.always(calls);
+    rules.compile(libc::EPERM)
 }
 
 /// Calls that are refused whatever their arguments.
@@ -96,9 +121,37 @@ const REFUSED: &[i64] = &[
 #[cfg(target_arch = "x86_64")]
 const REFUSED_X86_64: &[i64] = &[libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_uselib];
 
-/// Calls that are answered as if the kernel did not have them. `io_uring` would do what the other rules refuse.
-const MISSING: &[i64] =
-    &[libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+/// Calls that are answered as if the kernel did not have them. `io_uring` would do what the other rules refuse,
+/// `openat2` hides its mode from a filter, and memory and queues of System V and POSIX outlive whoever makes them.
+const MISSING: &[i64] = &[
+    libc::SYS_clone3,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_openat2,
+    libc::SYS_shmget,
+    libc::SYS_msgget,
+    libc::SYS_semget,
+    libc::SYS_mq_open,
+    FILE_SETATTR,
+];
+
+/// Calls that change extended attributes by path. Access lists are among these, and Landlock does not guard them;
+/// programs know file systems that have none.
+const ATTRIBUTES: &[i64] = &[
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    SETXATTRAT,
+    REMOVEXATTRAT,
+];
+
+// Numbers that are the same on every architecture and too new for the list.
+const SETXATTRAT: i64 = 463;
+const REMOVEXATTRAT: i64 = 466;
+const OPEN_TREE_ATTR: i64 = 467;
+const FILE_SETATTR: i64 = 469;
 
 /// Bit that marks a call of the x32 ABI, which shares the architecture number with x86-64.
 #[cfg(target_arch = "x86_64")]
@@ -124,7 +177,11 @@ impl Rules {
         Ok(())
     }
 
-    fn compile(mut self, errno: i32) -> Result<BpfProgram, seccompiler::BackendError> {
+    fn compile(self, errno: i32) -> Result<BpfProgram, seccompiler::BackendError> {
+        self.compile_to(SeccompAction::Errno(errno.unsigned_abs()))
+    }
+
+    fn compile_to(mut self, action: SeccompAction) -> Result<BpfProgram, seccompiler::BackendError> {
         #[cfg(target_arch = "x86_64")]
         {
             let twins: Vec<_> = self.0.iter().map(|(call, rules)| (call | X32, rules.clone())).collect();
@@ -133,8 +190,7 @@ impl Rules {
             self.0.extend((512..548).map(|call| (X32 | call, Vec::new())));
         }
         let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-        let errno = SeccompAction::Errno(errno.unsigned_abs());
-        SeccompFilter::new(self.0, SeccompAction::Allow, errno, arch)?.try_into()
+        SeccompFilter::new(self.0, SeccompAction::Allow, action, arch)?.try_into()
     }
 }
 
@@ -165,7 +221,12 @@ fn sockets(rules: &mut Rules, network: bool) -> Result<(), seccompiler::BackendE
     let [unix, inet, inet6, netlink] =
         [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(i32::cast_unsigned);
     rules.when(libc::SYS_socketpair, &[(0, Ne, unix)])?;
+    // A datagram pair is a pair in name only: either end may send to any socket that has a path.
+    for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW].map(i32::cast_unsigned) {
+        rules.when(libc::SYS_socketpair, &[(1, SeccompCmpOp::MaskedEq(0xf), kind)])?;
+    }
     if network {
+        rules.when(libc::SYS_socket, &[(0, SeccompCmpOp::Eq, netlink), (2, Ne, 0)])?;
         rules.when(libc::SYS_socket, &[(0, Ne, inet), (0, Ne, inet6), (0, Ne, netlink)])
     } else {
         rules.always(&[libc::SYS_socket]);
@@ -173,9 +234,41 @@ fn sockets(rules: &mut Rules, network: bool) -> Result<(), seccompiler::BackendE
     }
 }
 
+/// A file that lets whoever runs it act as its owner outlives the sandbox that it was made in.
+fn set_ids(rules: &mut Rules) -> Result<(), seccompiler::BackendError> {
+    use SeccompCmpOp::MaskedEq;
+    let made = |flag: u32| MaskedEq(u64::from(flag));
+    for bit in [libc::S_ISUID, libc::S_ISGID] {
+        let set = || MaskedEq(u64::from(bit));
+        rules.when(libc::SYS_fchmod, &[(1, set(), bit)])?;
+        rules.when(libc::SYS_mknodat, &[(2, set(), bit)])?;
+        for flag in [libc::O_CREAT, O_TMPFILE_ALONE].map(i32::cast_unsigned) {
+            rules.when(libc::SYS_openat, &[(2, made(flag), flag), (3, set(), bit)])?;
+            #[cfg(target_arch = "x86_64")]
+            rules.when(libc::SYS_open, &[(1, made(flag), flag), (2, set(), bit)])?;
+        }
+        #[cfg(target_arch = "x86_64")]
+        {
+            rules.when(libc::SYS_creat, &[(1, set(), bit)])?;
+            rules.when(libc::SYS_mknod, &[(1, set(), bit)])?;
+        }
+    }
+    Ok(())
+}
+
+/// `O_TMPFILE` without the bit that it shares with `O_DIRECTORY`.
+const O_TMPFILE_ALONE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+
 /// Landlock does not keep a process from changing limits or priorities of others of the same user.
 fn others(rules: &mut Rules) -> Result<(), seccompiler::BackendError> {
     rules.when(libc::SYS_prlimit64, &[(0, SeccompCmpOp::Ne, 0)])?;
+    for call in
+        [libc::SYS_sched_setscheduler, libc::SYS_sched_setparam, libc::SYS_sched_setattr, libc::SYS_sched_setaffinity]
+    {
+        rules.when(call, &[(0, SeccompCmpOp::Ne, 0)])?;
+    }
+    rules.when(libc::SYS_ioprio_set, &[(0, SeccompCmpOp::Ne, IOPRIO_WHO_PROCESS)])?;
+    rules.when(libc::SYS_ioprio_set, &[(1, SeccompCmpOp::Ne, 0)])?;
     rules.when(libc::SYS_setpriority, &[(0, SeccompCmpOp::Ne, libc::PRIO_PROCESS)])?;
     rules.when(libc::SYS_setpriority, &[(1, SeccompCmpOp::Ne, 0)])
 }
@@ -199,6 +292,7 @@ fn signals(rules: &mut Rules, guarded: &Guarded) -> Result<(), seccompiler::Back
     Ok(())
 }
 
+const IOPRIO_WHO_PROCESS: u32 = 1;
 const F_SETOWN_EX: i32 = 15;
 const FIOSETOWN: u32 = 0x8901;
 const SIOCSPGRP: u32 = 0x8902;

@@ -9,6 +9,7 @@ mod enter;
 mod filter;
 mod launcher;
 pub mod limits;
+mod ownership;
 mod plan;
 mod restrict;
 mod supervisor;

@@ -109,6 +109,9 @@ pub enum How {
 /// The byte that asks for a stop.
 pub(super) const STOP: u8 = b's';
 
+/// The byte that goes with the descriptor of a listener.
+pub(super) const LISTENER: u8 = b'l';
+
 /// Reads one line and parses it.
 pub(super) fn receive<T: serde::de::DeserializeOwned>(from: &mut impl Read) -> std::io::Result<Option<T>> {
     let mut line = Vec::new();

@@ -1,5 +1,7 @@
 //! The part of confinement that a process does to itself before it becomes the command.
 
+use std::os::fd::OwnedFd;
+
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
@@ -8,7 +10,9 @@ use rustix::thread::CapabilitySet;
 
 use super::confinement::{LANDLOCK_ABI_FLOOR, LANDLOCK_ABI_SIGNALS};
 use super::filter::{self, Guarded};
+use super::ownership;
 use super::plan::{Plan, Rules};
+use crate::platform::handed_calls;
 
 /// What may be read and executed besides the workspace. Landlock cannot take a file out of a folder again, so `/etc`
 /// is a list of what is public in it; `/proc` and `/sys` are lists of what says nothing about other processes.
@@ -76,8 +80,9 @@ const WRITABLE_DEVICES: &[&str] = &["/dev/null", "/dev/full"];
 const KEPT_CAPABILITIES: CapabilitySet =
     CapabilitySet::CHOWN.union(CapabilitySet::DAC_OVERRIDE).union(CapabilitySet::FOWNER).union(CapabilitySet::FSETID);
 
-/// Applies the plan's rules to this process, for good. What fails is said in words.
-pub(super) fn apply(plan: &Plan, rules: &Rules) -> Result<(), String> {
+/// Applies the plan's rules to this process, for good. What fails is said in words. Gives the descriptor at which calls
+/// wait for the supervisor; nothing where such calls are refused instead, because someone listens to this process already.
+pub(super) fn apply(plan: &Plan, rules: &Rules) -> Result<Option<OwnedFd>, String> {
     drop_capabilities()?;
     landlock(rules).map_err(|fault| format!("Landlock: {fault}"))?;
     let guarded = (rules.landlock_abi < LANDLOCK_ABI_SIGNALS).then(|| Guarded {
@@ -88,7 +93,16 @@ pub(super) fn apply(plan: &Plan, rules: &Rules) -> Result<(), String> {
     for program in &programs {
         seccompiler::apply_filter(program).map_err(|fault| format!("seccomp: {fault}"))?;
     }
-    Ok(())
+    let handed = ownership::handed();
+    let mut program = filter::handing_over(&handed).map_err(|fault| format!("seccomp: {fault}"))?;
+    match handed_calls::install(&mut program) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(_) => {
+            let program = filter::refusing(&handed).map_err(|fault| format!("seccomp: {fault}"))?;
+            seccompiler::apply_filter(&program).map_err(|fault| format!("seccomp: {fault}"))?;
+            Ok(None)
+        }
+    }
 }
 
 /// Takes capabilities out of reach of whatever is executed next. Only the privileged can, and only they need to.

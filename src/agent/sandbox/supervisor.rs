@@ -3,6 +3,8 @@
 //! The supervisor is the subreaper of everything the command starts, so that whatever detaches itself comes back to
 //! it. Its end of a socket to the daemon is its life line: the kernel closes the other end however the daemon dies.
 
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,7 +14,8 @@ use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, WaitStatus};
 
 use super::enter::take_channel;
 use super::limits;
-use super::plan::{Ended, How, Plan, Report, STOP, receive, send};
+use super::ownership::Keeper;
+use super::plan::{Ended, How, LISTENER, Plan, Report, STOP, receive, send};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::processes::{self, Reaped};
 use crate::platform::scratch;
@@ -23,9 +26,9 @@ pub(super) fn supervise() -> std::io::Result<()> {
     let Some(mut plan) = receive::<Plan>(&mut lifeline)? else { return Ok(()) };
     plan.supervisor_pid = rustix::process::getpid().as_raw_nonzero().get();
     let report = match start(&plan) {
-        Ok(main) => {
+        Ok((main, keeper)) => {
             send(&mut lifeline, &Report::Started { pid: main.as_raw_nonzero().get() })?;
-            Report::Ended(Watch::new(&plan, &lifeline, main).run())
+            Report::Ended(Watch::new(&plan, &lifeline, main, keeper).run())
         }
         Err(report) => {
             let _ = kill_all(&SystemClock);
@@ -37,7 +40,7 @@ pub(super) fn supervise() -> std::io::Result<()> {
 }
 
 /// Starts the second half and waits until it has become the command or says why not.
-fn start(plan: &Plan) -> Result<Pid, Report> {
+fn start(plan: &Plan) -> Result<(Pid, Option<Keeper>), Report> {
     let fault = |fault: &dyn std::fmt::Display| Report::NotConfined { detail: format!("supervisor: {fault}") };
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| fault(&error))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| fault(&error))?;
@@ -47,16 +50,40 @@ fn start(plan: &Plan) -> Result<Pid, Report> {
     let child = std::process::Command::new("/proc/self/exe")
         .args([super::VERB, super::ENTER])
         .env_clear()
-        .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
         .map_err(|error| fault(&error))?;
     send(&mut ours, plan).map_err(|error| fault(&error))?;
-    match receive::<Report>(&mut ours) {
+    let (first, listener) = first_word(&ours).map_err(|error| fault(&error))?;
+    let report = match first {
         // The socket closed without a word: it was executed over.
-        Ok(None) => Ok(Pid::from_child(&child)),
+        None => Ok(None),
+        Some(LISTENER) => receive::<Report>(&mut ours),
+        Some(byte) => receive::<Report>(&mut [byte].as_slice().chain(&mut ours)),
+    };
+    match report {
+        Ok(None) => {
+            let roots = plan.rules.as_ref().map_or(&[] as &[_], |rules| &rules.read_write);
+            Ok((Pid::from_child(&child), listener.map(|listener| Keeper::new(listener, roots))))
+        }
         Ok(Some(report)) => Err(report),
         Err(error) => Err(fault(&error)),
     }
+}
+
+/// The first byte that the second half sends, and the descriptor that came with it.
+fn first_word(ours: &UnixStream) -> rustix::io::Result<(Option<u8>, Option<OwnedFd>)> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut byte = [0];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [std::io::IoSliceMut::new(&mut byte)];
+    let count = rustix::io::retry_on_intr(|| recvmsg(ours, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC))?.bytes;
+    let listener = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+        _ => None,
+    });
+    Ok(((count > 0).then_some(byte[0]), listener))
 }
 
 /// One command under watch.
@@ -70,13 +97,24 @@ struct Watch<'a> {
     /// Why it is being ended, and when it is killed at the latest.
     ending: Option<(How, u64)>,
     time_limit_at_ms: Option<u64>,
+    /// Changes modes and owners for the command, as long as any of it lives.
+    keeper: Option<Keeper>,
+}
+
+/// What woke the watch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Woken {
+    /// The daemon's end has something.
+    daemon: bool,
+    /// A call waits to be done.
+    call: bool,
 }
 
 impl<'a> Watch<'a> {
-    fn new(plan: &'a Plan, lifeline: &'a UnixStream, main: Pid) -> Self {
+    fn new(plan: &'a Plan, lifeline: &'a UnixStream, main: Pid, keeper: Option<Keeper>) -> Self {
         let clock = SystemClock;
         let time_limit_at_ms = plan.time_limit_ms.map(|limit| clock.boot_ms().saturating_add(limit));
-        Self { plan, lifeline, main, clock, status: None, childless: false, ending: None, time_limit_at_ms }
+        Self { plan, lifeline, main, clock, status: None, childless: false, ending: None, time_limit_at_ms, keeper }
     }
 
     fn run(mut self) -> Ended {
@@ -92,8 +130,13 @@ impl<'a> Watch<'a> {
                 None if self.time_limit_at_ms.is_some_and(|at| now >= at) => self.end(How::TimeLimit),
                 _ => {}
             }
-            let readable = self.wait(now, pidfd.as_ref());
-            if readable && !self.listen() {
+            let woken = self.wait(now, pidfd.as_ref());
+            if woken.call
+                && let Some(keeper) = &self.keeper
+            {
+                keeper.attend();
+            }
+            if woken.daemon && !self.listen() {
                 self.ending = Some((How::DaemonGone, now));
             }
         }
@@ -130,8 +173,8 @@ impl<'a> Watch<'a> {
         self.ending = Some((how, self.clock.boot_ms().saturating_add(self.plan.grace_ms)));
     }
 
-    /// Sleeps until something may have happened. Says whether the daemon's end has something.
-    fn wait(&self, now: u64, pidfd: Option<&std::os::fd::OwnedFd>) -> bool {
+    /// Sleeps until something may have happened, and says what.
+    fn wait(&mut self, now: u64, pidfd: Option<&OwnedFd>) -> Woken {
         // While it is being ended, what the command left behind has to be reaped soon; its own end wakes us anyway.
         let tick = if self.ending.is_some() { 10 } else { limits::REAP_EVERY_MS };
         let deadline = self.ending.map(|(_, at)| at).or(self.time_limit_at_ms);
@@ -141,14 +184,22 @@ impl<'a> Watch<'a> {
             tv_nsec: i64::try_from(sleep).unwrap_or(1).saturating_mul(1_000_000).min(999_999_999),
         };
         let mut watched = vec![PollFd::new(self.lifeline, PollFlags::IN)];
+        watched.extend(self.keeper.as_ref().map(|keeper| PollFd::new(keeper, PollFlags::IN)));
         watched.extend(pidfd.filter(|_| self.status.is_none()).map(|fd| PollFd::new(fd, PollFlags::IN)));
-        let _ = rustix::event::poll(&mut watched, Some(&timeout));
-        !watched[0].revents().is_empty()
+        if rustix::event::poll(&mut watched, Some(&timeout)).is_err() {
+            return Woken::default();
+        }
+        let daemon = !watched[0].revents().is_empty();
+        let calls = if self.keeper.is_some() { watched[1].revents() } else { PollFlags::empty() };
+        if calls.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+            // Nothing is left that could call.
+            self.keeper = None;
+        }
+        Woken { daemon, call: calls.contains(PollFlags::IN) }
     }
 
     /// Takes one word of the daemon. Says whether the daemon is still there.
     fn listen(&mut self) -> bool {
-        use std::io::Read as _;
         let mut byte = [0];
         match (&mut &*self.lifeline).read(&mut byte) {
             Ok(0) => false,

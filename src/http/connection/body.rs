@@ -21,9 +21,15 @@ pub struct InFlight {
     answers: AtomicUsize,
     linger: AtomicBool,
     draining: AtomicBool,
+    unread: AtomicBool,
 }
 
 impl InFlight {
+    /// Whether the present request's body is not read to its end. Requests of a connection come one after the other.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
     /// No further request is taken from this connection.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -67,6 +73,7 @@ impl Drop for Answering {
 pub struct RequestBody {
     inner: Incoming,
     limits: Limits,
+    in_flight: Arc<InFlight>,
     taken: u64,
     timer: Option<Timer>,
 }
@@ -77,9 +84,10 @@ struct Timer {
 }
 
 impl RequestBody {
-    /// Watches over this body.
-    pub fn new(inner: Incoming, limits: Limits) -> Self {
-        Self { inner, limits, taken: 0, timer: None }
+    /// Watches over this body. The connection knows it as unread until its end was seen.
+    pub fn new(inner: Incoming, limits: Limits, in_flight: Arc<InFlight>) -> Self {
+        in_flight.unread.store(!inner.is_end_stream(), Ordering::Relaxed);
+        Self { inner, limits, in_flight, taken: 0, timer: None }
     }
 
     /// Whether the body is late: looked at only while the client keeps the daemon waiting.
@@ -116,13 +124,19 @@ impl Body for RequestBody {
                     if this.taken > this.limits.body_bytes {
                         return Poll::Ready(Some(Err(too_large(this.limits.body_bytes))));
                     }
+                    if this.inner.is_end_stream() {
+                        this.in_flight.unread.store(false, Ordering::Relaxed);
+                    }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Poll::Ready(Some(Err(_))) => {
                     let detail = "the body ended early or its chunks are not framed as they must be";
                     return Poll::Ready(Some(Err(Refusal::new(Reason::RequestMalformed, detail))));
                 }
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => {
+                    this.in_flight.unread.store(false, Ordering::Relaxed);
+                    return Poll::Ready(None);
+                }
                 Poll::Pending if this.is_late(context) => {
                     let detail = "the body did not come in time";
                     return Poll::Ready(Some(Err(Refusal::new(Reason::RequestTimeout, detail))));

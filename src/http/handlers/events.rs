@@ -1,135 +1,116 @@
-//! Streams of records: everything an organisation's callers may see, or one session's. A stream reads the journal up to
-//! what the feed keeps in memory, then follows the feed, and goes back to reading when it lags.
-
-use std::collections::VecDeque;
-use std::sync::Arc;
+//! Pages of records: what a session or a run has been through, oldest first, each record as the journal holds it.
 
 use axum::extract::{Path, State};
-use axum::response::Response;
-use bytes::Bytes;
-use futures_util::{Stream, stream};
-use tokio::sync::watch;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use crate::domain::ids::SessionId;
+use super::runs::run;
+use super::sessions::session;
+use crate::domain::command::invalid;
 use crate::domain::reason::{Reason, Refusal};
-use crate::http::app::{App, gate_of};
-use crate::http::cursor::StreamRequest;
-use crate::http::extract::{OnPassage, Right};
-use crate::http::passage::Passage;
-use crate::http::problem::Problem;
+use crate::http::app::App;
+use crate::http::cursor;
+use crate::http::extract::{Query, Right};
+use crate::http::reply::{Reply, ok};
 use crate::http::routes::Route;
-use crate::http::sse;
-use crate::projections::feed::{Filter, Found, Scope};
-use crate::services::authority::{Action, Authorized};
-use crate::services::desk::parse_id;
-use crate::services::published::Published;
+use crate::projections::feed::{Filter, Scope};
+use crate::projections::page::{PAGE_DEFAULT, PAGE_MAX};
+use crate::services::authority::Action;
 
-/// Most events gathered at a time.
-const PAGE: usize = 256;
+/// Most lines of the journal that are looked at for one page; a page may end early and still have a next one.
+const PAGE_LINES: u64 = 50_000;
+
+/// What the query of a page may name.
+const ASKS: super::Asks = &[("after", "string"), ("cursor", "string"), ("limit", "integer")];
 
 pub(super) fn routes() -> Vec<Route<App>> {
     vec![
-        Route::get("/v1/events/stream", Action::EventsRead, "Follows all records.", all),
-        Route::get("/v1/sessions/{session_id}/stream", Action::EventsRead, "Follows a session's records.", session),
+        Route::get("/v1/sessions/{session_id}/events", Action::EventsRead, "Shows a session's records.", of_session)
+            .asks(ASKS)
+            .gives::<EventPage>(200),
+        Route::get("/v1/runs/{run_id}/events", Action::EventsRead, "Shows a run's records.", of_run)
+            .asks(ASKS)
+            .gives::<EventPage>(200),
     ]
 }
 
-async fn all(
-    State(app): State<App>,
-    OnPassage(passage): OnPassage,
-    Right(right): Right,
-    request: StreamRequest,
-) -> Result<Response, Problem> {
-    follow(&app, &passage, &right, &request, Scope::All)
+/// One page of records.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct EventPage {
+    /// Oldest first, each exactly as the journal holds it.
+    #[schemars(with = "Vec<serde_json::Value>")]
+    items: Vec<Box<RawValue>>,
+    /// Where the next page begins: `?after=`; absent at the end.
+    next_cursor: Option<String>,
 }
 
-async fn session(
+/// A page that a query asks for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventQuery {
+    /// The last record that the caller has.
+    after: Option<String>,
+    /// The same, under the name that other lists have for it.
+    cursor: Option<String>,
+    limit: Option<usize>,
+}
+
+impl EventQuery {
+    fn after(&self) -> Result<Option<u64>, Refusal> {
+        match (&self.after, &self.cursor) {
+            (Some(_), Some(_)) => Err(Reason::CursorMalformed.into()),
+            (Some(text), None) | (None, Some(text)) => cursor::parse(text.as_bytes()).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn limit(&self) -> Result<usize, Refusal> {
+        match self.limit.unwrap_or(PAGE_DEFAULT) {
+            limit if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
+            _ => Err(invalid("/limit", format!("A page has 1 to {PAGE_MAX} entries."))),
+        }
+    }
+}
+
+async fn of_session(
     State(app): State<App>,
-    OnPassage(passage): OnPassage,
     Right(right): Right,
     Path(id): Path<String>,
-    request: StreamRequest,
-) -> Result<Response, Problem> {
-    let id: SessionId = parse_id(&id, Reason::SessionNotFound)?;
-    app.sessions.get(right.demand(Action::EventsRead)?.organisation(), id)?;
-    follow(&app, &passage, &right, &request, Scope::Session(id))
+    Query(query): Query<EventQuery>,
+) -> Reply {
+    let (org, id) = (right.demand(Action::EventsRead)?.organisation(), session(&id)?);
+    app.published.models().session(org, id)?;
+    page(&app, Filter { org: org.to_owned(), scope: Scope::Session(id) }, &query).await
 }
 
-fn follow(
-    app: &App,
-    passage: &Passage,
-    right: &Authorized,
-    request: &StreamRequest,
-    scope: Scope,
-) -> Result<Response, Problem> {
-    let caller = right.demand(Action::EventsRead)?;
-    let next_seq = app.published.feed().next_seq();
-    let from = match &request.after {
-        Ok(None) => next_seq,
-        Ok(Some(after)) if *after < next_seq => after + 1,
-        Ok(Some(_)) => return sse::refuse(request, Reason::CursorAhead.into()),
-        Err(refusal) => return sse::refuse(request, refusal.clone()),
-    };
-    let filter = Filter { org: caller.organisation().to_owned(), scope };
-    let follower = Follower {
-        changes: app.published.feed().changes(),
-        published: app.published.clone(),
-        filter: Arc::new(filter),
-        from,
-        ready: VecDeque::new(),
-    };
-    Ok(sse::reply(&gate_of(passage), right, request, frames(follower)))
+async fn of_run(
+    State(app): State<App>,
+    Right(right): Right,
+    Path(id): Path<String>,
+    Query(query): Query<EventQuery>,
+) -> Reply {
+    let (org, id) = (right.demand(Action::EventsRead)?.organisation(), run(&id)?);
+    app.published.models().run(org, id)?;
+    page(&app, Filter { org: org.to_owned(), scope: Scope::Run(id) }, &query).await
 }
 
-struct Follower {
-    published: Published,
-    changes: watch::Receiver<u64>,
-    filter: Arc<Filter>,
-    from: u64,
-    ready: VecDeque<Bytes>,
-}
-
-fn frames(follower: Follower) -> impl Stream<Item = Bytes> + Send + 'static {
-    stream::unfold(follower, |mut follower| async move {
-        loop {
-            if let Some(frame) = follower.ready.pop_front() {
-                return Some((frame, follower));
-            }
-            if let Err(refusal) = follower.gather().await {
-                tracing::warn!(code = refusal.reason.code(), detail = refusal.detail, "a stream ends early");
-                return None;
-            }
-        }
-    })
-}
-
-impl Follower {
-    /// Waits for the next events and puts them in line.
-    async fn gather(&mut self) -> Result<(), Refusal> {
-        self.changes.borrow_and_update();
-        match self.published.feed().after(self.from, &self.filter, PAGE) {
-            Found::Items(items, seen) => {
-                self.from = seen;
-                self.ready.extend(items.iter().map(|item| item.frame.clone()));
-                if items.is_empty() {
-                    // The sender lives as long as the daemon; its end ends the stream.
-                    self.changes.changed().await.map_err(|_| Refusal::from(Reason::RequestOverloaded))?;
-                }
-            }
-            Found::ReadUntil(kept) => {
-                let (published, filter, from) = (self.published.clone(), Arc::clone(&self.filter), self.from);
-                let read = tokio::task::spawn_blocking(move || published.read(&filter, from, kept, PAGE)).await;
-                let (items, next) = match read {
-                    Ok(Ok(found)) => found,
-                    Ok(Err(error)) => {
-                        return Err(Refusal::new(Reason::StorageJournalUnavailable, error.to_string()));
-                    }
-                    Err(_) => return Err(Reason::InternalError.into()),
-                };
-                self.from = next;
-                self.ready.extend(items.into_iter().map(|item| item.frame));
-            }
-        }
-        Ok(())
+async fn page(app: &App, filter: Filter, query: &EventQuery) -> Reply {
+    let (after, limit) = (query.after()?, query.limit()?);
+    let end = app.published.feed().next_seq();
+    if after.is_some_and(|after| after >= end) {
+        return Err(Refusal::from(Reason::CursorAhead).into());
     }
+    let from = after.map_or(0, |after| after + 1).max(app.published.beginning(&filter));
+    let to = end.min(from.saturating_add(PAGE_LINES));
+    let published = app.published.clone();
+    let read = tokio::task::spawn_blocking(move || published.read(&filter, from, to, limit)).await;
+    let (items, next) = match read {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return Err(Refusal::new(Reason::StorageJournalUnavailable, error.to_string()).into()),
+        Err(_) => return Err(Refusal::from(Reason::InternalError).into()),
+    };
+    let raw = |line: &[u8]| serde_json::from_slice(line).map_err(|_| Refusal::from(Reason::InternalError));
+    let items = items.iter().map(|item| raw(&item.line)).collect::<Result<_, Refusal>>()?;
+    let next_cursor = (next < end).then(|| next.saturating_sub(1).to_string());
+    ok(&EventPage { items, next_cursor })
 }

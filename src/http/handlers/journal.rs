@@ -8,7 +8,9 @@ use crate::http::app::App;
 use crate::http::extract::{Query, Right};
 use crate::http::reply::{Reply, ok, raw};
 use crate::http::routes::Route;
+use crate::journal::note::verifier_key;
 use crate::journal::proof::{Consistency, ProofError, Receipt};
+use crate::journal::recovery::read_root;
 use crate::services::authority::Action;
 
 /// Most bytes of lines in one answer.
@@ -20,8 +22,10 @@ pub(super) fn routes() -> Vec<Route<App>> {
     vec![
         Route::get("/v1/journal/head", Action::JournalHeadRead, "The newest sealed tree.", head).gives::<HeadView>(200),
         Route::get("/v1/journal/checkpoint", Action::JournalHeadRead, "The newest note, as text.", checkpoint),
-        Route::get("/v1/journal/records", Action::JournalRead, "Stored lines, seals included.", records),
+        Route::get("/v1/journal/records", Action::JournalRead, "Stored lines, seals included.", records)
+            .asks(&[("from", "integer"), ("limit", "integer")]),
         Route::get("/v1/journal/proof", Action::ReceiptRead, "A receipt, or a consistency proof.", proof)
+            .asks(&[("seq", "integer"), ("size", "integer"), ("old", "integer"), ("new", "integer")])
             .gives::<Receipt>(200),
     ]
 }
@@ -41,11 +45,17 @@ struct HeadView {
     epoch: String,
     /// The signed note.
     note: String,
+    /// The key that signs now, as a C2SP verifier key, for whoever pins it on first sight; trust in it comes from
+    /// elsewhere. Absent where the state root cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verifier_key: Option<String>,
 }
 
 async fn head(State(app): State<App>, Right(right): Right) -> Reply {
     right.demand(Action::JournalHeadRead)?;
     let note = app.published.head().note;
+    let folder = app.status.folder.clone();
+    let newest = blocking(move || read_root(folder.as_ref()).ok().and_then(|(_, ring)| ring.newest())).await?;
     let key_id = note.signatures.last().map(|signature| data_encoding::HEXLOWER.encode(&signature.key_id));
     ok(&HeadView {
         seq: note.size,
@@ -54,6 +64,7 @@ async fn head(State(app): State<App>, Right(right): Right) -> Reply {
         key_id: key_id.unwrap_or_default(),
         epoch: note.origin.epoch.to_string(),
         note: note.render(),
+        verifier_key: newest.map(|(origin, key)| verifier_key(&origin.to_string(), &key)),
     })
 }
 

@@ -4,35 +4,87 @@ mod clock;
 mod events;
 mod journal;
 mod runs;
+mod runtime;
 mod sessions;
 mod status;
+mod streams;
+mod tasks;
 mod waits;
 
 use super::app::App;
 use super::routes::Route;
+use crate::domain::ids::{RunId, SessionId};
+use crate::domain::reason::{Reason, Refusal};
+use crate::projections::Paging;
+use crate::projections::waits::Filter;
+use crate::services::desk::parse_filter;
 
 /// Every route of the interface but those that each daemon has by itself.
 pub fn routes() -> Vec<Route<App>> {
     let mut routes = sessions::routes();
     routes.extend(runs::routes());
     routes.extend(waits::routes());
+    routes.extend(tasks::routes());
+    routes.extend(runtime::routes());
     routes.extend(journal::routes());
     routes.extend(events::routes());
+    routes.extend(streams::routes());
     routes.extend(status::routes());
     routes.extend(clock::routes());
     routes
 }
 
-/// A page that a query asks for.
+/// What a query may name, and its JSON type.
+type Asks = &'static [(&'static str, &'static str)];
+
+/// What a list that has no other filter may be asked.
+const BY_STATUS: Asks = &[("limit", "integer"), ("cursor", "string"), ("status", "string")];
+/// What a list of runs may be asked.
+const OF_RUNS: Asks = &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("session_id", "string")];
+/// What a list over all sessions may be asked.
+const OF_ALL: Asks =
+    &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("session_id", "string"), ("run_id", "string")];
+
+/// A page of a list that a query asks for, and what the list is narrowed to.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PageQuery {
+struct ListQuery<Status> {
     limit: Option<usize>,
     cursor: Option<String>,
+    status: Option<Status>,
+    session_id: Option<String>,
+    run_id: Option<String>,
 }
 
-impl From<PageQuery> for crate::projections::Paging {
-    fn from(query: PageQuery) -> Self {
-        Self { limit: query.limit, cursor: query.cursor }
+impl<Status: Copy> ListQuery<Status> {
+    fn paging(&self) -> Paging {
+        Paging { limit: self.limit, cursor: self.cursor.clone() }
+    }
+
+    /// For lists that know no other filter, or whose path has named it.
+    fn narrowed_by_status_only(&self) -> Result<(), Refusal> {
+        match (&self.session_id, &self.run_id) {
+            (None, None) => Ok(()),
+            (Some(_), _) | (_, Some(_)) => Err(Refusal::new(Reason::RequestMalformed, "This list has no such filter.")),
+        }
+    }
+
+    /// What a list over all sessions is narrowed to.
+    fn filter(&self) -> Result<Filter<Status>, Refusal> {
+        let session = self.session_id.as_deref().map(|id| parse_filter("/session_id", id)).transpose()?;
+        let run = self.run_id.as_deref().map(|id| parse_filter("/run_id", id)).transpose()?;
+        Ok(Filter { session, run, status: self.status })
+    }
+
+    /// What the list of one session is narrowed to. The path has named the session.
+    fn of_session(&self, session: SessionId) -> Result<Filter<Status>, Refusal> {
+        self.narrowed_by_status_only()?;
+        Ok(Filter { session: Some(session), run: None, status: self.status })
+    }
+
+    /// What the list of one run is narrowed to. The path has named the run.
+    fn of_run(&self, run: RunId) -> Result<Filter<Status>, Refusal> {
+        self.narrowed_by_status_only()?;
+        Ok(Filter { session: None, run: Some(run), status: self.status })
     }
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use hyper::StatusCode;
 
-use super::PageQuery;
 use super::sessions::{done, session};
+use super::{BY_STATUS, ListQuery, OF_RUNS};
 use crate::domain::ids::RunId;
 use crate::domain::reason::{Reason, Refusal};
+use crate::domain::run::Status;
 use crate::http::app::App;
 use crate::http::extract::{Mutation, OnPassage, Query, Right};
 use crate::http::reply::{Reply, detached, ok};
@@ -32,8 +33,11 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .takes::<Start>()
             .gives::<RunView>(200),
         Route::get("/v1/sessions/{session_id}/runs", Action::RunRead, "Lists a session's runs.", of_session)
+            .asks(BY_STATUS)
             .gives::<Page<RunView>>(200),
-        Route::get("/v1/runs", Action::RunRead, "Lists runs, newest first.", list).gives::<Page<RunView>>(200),
+        Route::get("/v1/runs", Action::RunRead, "Lists runs, newest first.", list)
+            .asks(OF_RUNS)
+            .gives::<Page<RunView>>(200),
         Route::get("/v1/runs/{run_id}", Action::RunRead, "Shows a run.", get).gives::<RunView>(200),
         Route::post("/v1/runs/{run_id}/cancel", Action::RunCancel, "Asks a run to stop.", cancel)
             .takes::<Stop>()
@@ -74,16 +78,22 @@ async fn of_session(
     State(app): State<App>,
     Right(right): Right,
     Path(id): Path<String>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<ListQuery<Status>>,
 ) -> Reply {
     let org = right.demand(Action::RunRead)?.organisation();
-    let filter = Filter { session: Some(session(&id)?), status: None };
-    ok(&app.runs.list(org, &filter, &query.into())?)
+    query.narrowed_by_status_only()?;
+    let filter = Filter { session: Some(session(&id)?), status: query.status };
+    ok(&app.runs.list(org, &filter, &query.paging())?)
 }
 
-async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<PageQuery>) -> Reply {
+async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<ListQuery<Status>>) -> Reply {
     let org = right.demand(Action::RunRead)?.organisation();
-    ok(&app.runs.list(org, &Filter::default(), &query.into())?)
+    let narrowed = query.filter()?;
+    if narrowed.run.is_some() {
+        return Err(Refusal::new(Reason::RequestMalformed, "This list has no such filter.").into());
+    }
+    let filter = Filter { session: narrowed.session, status: narrowed.status };
+    ok(&app.runs.list(org, &filter, &query.paging())?)
 }
 
 async fn get(State(app): State<App>, Right(right): Right, Path(id): Path<String>) -> Reply {

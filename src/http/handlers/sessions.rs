@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::PageQuery;
+use super::{BY_STATUS, ListQuery};
 use crate::domain::ids::SessionId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::app::App;
@@ -12,7 +12,7 @@ use crate::http::extract::{Mutation, OnPassage, Query, Right};
 use crate::http::reply::{Reply, detached, json, ok};
 use crate::http::routes::Route;
 use crate::projections::Page;
-use crate::projections::sessions::SessionView;
+use crate::projections::sessions::{SessionView, Status};
 use crate::services::authority::{Action, Authorized, Role};
 use crate::services::desk::{Done, parse_id};
 use crate::services::published::Published;
@@ -27,6 +27,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .takes::<Create>()
             .gives::<SessionView>(201),
         Route::get("/v1/sessions", Action::SessionRead, "Lists sessions, newest first.", list)
+            .asks(BY_STATUS)
             .gives::<Page<SessionView>>(200),
         Route::get("/v1/sessions/{session_id}", Action::SessionRead, "Shows a session.", get).gives::<SessionView>(200),
         Route::post("/v1/sessions/{session_id}/interrupt", Action::SessionInterrupt, "Stops its runs.", interrupt)
@@ -65,9 +66,10 @@ async fn create(State(app): State<App>, OnPassage(passage): OnPassage, ask: Muta
     done(StatusCode::CREATED, &made, &ask.right, &app.published)
 }
 
-async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<PageQuery>) -> Reply {
+async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<ListQuery<Status>>) -> Reply {
     let caller = right.demand(Action::SessionRead)?;
-    ok(&app.sessions.list(caller.organisation(), None, &query.into())?)
+    query.narrowed_by_status_only()?;
+    ok(&app.sessions.list(caller.organisation(), query.status, &query.paging())?)
 }
 
 async fn get(State(app): State<App>, Right(right): Right, Path(id): Path<String>) -> Reply {

@@ -115,12 +115,15 @@ impl OpenAi {
 async fn read(answer: &mut Answer, assembly: &mut Assembly) -> Result<(), ProviderError> {
     let mut start: Vec<u8> = Vec::new();
     let is_document = loop {
-        match start.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            Some(first) => break *first == b'{',
-            None => match next_piece(answer, assembly).await? {
-                Some(piece) => start.extend_from_slice(&piece),
-                None => break false,
-            },
+        let Some(piece) = next_piece(answer, assembly).await? else { break false };
+        let first = piece.iter().copied().find(|byte| !byte.is_ascii_whitespace());
+        start.extend_from_slice(&piece);
+        if let Some(first) = first {
+            break first == b'{';
+        }
+        // Some servers send empty lines to keep a connection alive; one that sends nothing else is not waited for.
+        if start.len() > limits::EVENT_BYTES {
+            return Err(super::too_large(String::new()));
         }
     };
     if is_document {

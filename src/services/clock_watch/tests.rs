@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::domain::command::Command;
-use crate::domain::limits;
 use crate::domain::reason::Reason;
 use crate::domain::record::{DEFAULT_ORG, Draft, Provenance, RequestFacts};
 use crate::domain::run;
@@ -208,5 +207,4 @@ fn a_drift_of_an_hour_is_none_and_a_little_more_is_one() {
     let wanted: Event = TimeUntrusted { wall_ms: now.wall_ms, boot_ms: 7, drift_ms: 3_600_001, at_start: false }.into();
     assert_eq!(watch.observe(ClockTrust::Trusted, now), Some(wanted.clone()));
     assert_eq!(watch.observe(ClockTrust::Trusted, now), Some(wanted), "it is said until it is recorded");
-    assert!(limits::APPROVAL_MS > HOUR_MS);
 }

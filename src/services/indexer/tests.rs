@@ -46,7 +46,7 @@ fn live(opened: &Opened, acts: &[(u8, u8)]) -> (Vec<SessionId>, Vec<RunId>) {
         match act % 6 {
             0 => sessions.push(create_session(opened, &"t".repeat(usize::from(*which)))),
             1..=3 if !ended.contains(&session) => {
-                runs.push(queue_run(opened, session, &"w".repeat(usize::from(*which) * 2 + 1)))
+                runs.push(queue_run(opened, session, &"w".repeat(usize::from(*which) * 2 + 1)));
             }
             4 if !runs.is_empty() => {
                 let run = runs[usize::from(*which) % runs.len()];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{House, limits, pen};
+use super::{House, Worker, limits, pen};
 use crate::agent::background::TaskEnd;
 use crate::domain::command::Command;
 use crate::domain::ids::TaskId;
@@ -23,6 +23,7 @@ pub(super) async fn keep(house: Arc<House>, mut ended: mpsc::Receiver<TaskEnd>) 
     let mut waiting: VecDeque<TaskEnd> = VecDeque::new();
     loop {
         changes.borrow_and_update();
+        house.beats.beat(Worker::Keeper);
         pass_stops_on(&house, &mut told);
         record_ends(&house, &mut waiting).await;
         tokio::select! {

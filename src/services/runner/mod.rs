@@ -1,6 +1,7 @@
 //! The worker of runs. Level-triggered: it looks at what the read models say is owed, drives each run step by step,
 //! and counts a step as done only when its outcome is a record. A restart finds the same things owed.
 
+mod beats;
 mod calls;
 mod drive;
 mod keeper;
@@ -35,6 +36,7 @@ use crate::domain::task::TerminalReason;
 use crate::platform::entropy::Entropy;
 use crate::platform::tasks::Tasks;
 
+pub use beats::{Beats, Worker};
 pub use live::{Delta, LiveDeltas};
 pub use model::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, ToolText, Wish};
 
@@ -109,6 +111,7 @@ struct House {
     stepper: stepper::Settings,
     tools: Vec<ToolText>,
     live: LiveDeltas,
+    beats: Beats,
     /// Workers at runs.
     drives: Tasks,
     /// Everything else that goes on.
@@ -146,6 +149,7 @@ impl Runner {
             failures_per_turn: settings.failures_per_turn,
             attempts_per_turn: limits::ATTEMPTS_PER_TURN,
         };
+        let beats = Beats::new(Arc::clone(parts.published.clock()));
         let house = Arc::new(House {
             pen: Pen::new(parts.write, given_up.clone()),
             published: parts.published,
@@ -158,6 +162,7 @@ impl Runner {
             stepper,
             tools: turns::tool_texts(),
             live: LiveDeltas::default(),
+            beats,
             drives: Tasks::new(),
             others: Tasks::new(),
             draining: CancellationToken::new(),
@@ -174,6 +179,16 @@ impl Runner {
     /// Words of models while they arrive.
     pub fn live(&self) -> &LiveDeltas {
         &self.house.live
+    }
+
+    /// When each worker last looked for work.
+    pub fn beats(&self) -> &Beats {
+        &self.house.beats
+    }
+
+    /// Background tasks.
+    pub fn background(&self) -> &Background {
+        &self.house.background
     }
 
     /// Drains: no further step is begun; what works may end until the deadline and is stopped then; then background

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::drive::drive;
 use super::pen::doubled;
-use super::{House, limits};
+use super::{House, Worker, limits};
 use crate::domain::ids::RunId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::projections::Models;
@@ -46,6 +46,7 @@ pub(super) async fn keep(house: Arc<House>) {
     let tick = Duration::from_millis(house.settings.tick_ms);
     loop {
         changes.borrow_and_update();
+        house.beats.beat(Worker::Roster);
         roster.pass_stops_on();
         if !house.draining.is_cancelled() {
             roster.take_up();

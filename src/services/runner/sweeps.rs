@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::House;
 use super::pen::{self, Pen};
+use super::{House, Worker};
 use crate::domain::command::Command;
 use crate::domain::reason::{Reason, Refusal};
 
@@ -12,6 +12,7 @@ use crate::domain::reason::{Reason, Refusal};
 pub(super) async fn keep(house: Arc<House>) {
     let pause = Duration::from_millis(house.settings.sweep_ms);
     loop {
+        house.beats.beat(Worker::Sweeps);
         for command in [Command::ExpireApprovals, Command::ExpireQuestions] {
             sweep(&house.pen, &command).await;
         }

@@ -20,7 +20,12 @@ fn live(opened: &Opened, rounds: usize) {
 }
 
 fn snapshotter(root: &Root, opened: &Opened) -> Snapshotter {
-    let made = Snapshotter::new(opened.clerk.clone(), opened.published.clone(), root.folder.clone());
+    let made = Snapshotter::new(
+        opened.clerk.clone(),
+        opened.published.clone(),
+        root.folder.clone(),
+        opened.found.snapshot_seq,
+    );
     made.begun_from(opened.found.snapshot.clone())
 }
 

@@ -1,0 +1,164 @@
+"""A state root on a disk that fills up while the daemon works: refused with 507, readable, and healed without a restart."""
+
+import os
+import subprocess
+import sys
+
+import house as h
+
+MEBIBYTES = 64
+# A session of some 25 KiB, so that space is soon used up.
+LARGE = {"title": "large", "metadata": {f"pad{number}": "p" * 900 for number in range(28)}}
+
+
+class Mounted:
+    """A small file system of its own below the house."""
+
+    def __init__(self, house, size=MEBIBYTES):
+        self.path = house.path / "disk"
+        self.path.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}m,mode=0700", "chancery-e2e", self.path], capture_output=True, text=True
+        )
+        h.demand(done.returncode == 0, done.stderr)
+
+    def __enter__(self):
+        return self.path
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", "-l", self.path], check=False)
+
+
+def fill(path, leave=0):
+    """Takes all space but so many bytes."""
+    with open(path, "wb") as file:
+        piece = b"x" * 65536
+        try:
+            while True:
+                file.write(piece)
+                file.flush()
+        except OSError:
+            pass
+        if leave:
+            file.truncate(max(0, os.path.getsize(path) - leave))
+
+
+def refused(daemon):
+    """Creates sessions until one is refused; gives what was acknowledged and the refusal."""
+    made = []
+    for _ in range(200_000):
+        answer = daemon.post("/v1/sessions", LARGE)
+        if answer.status != 201:
+            return made, answer
+        made.append(answer.json()["session_id"])
+    raise h.Failed("a full disk refuses nothing")
+
+
+def demand_full(answer):
+    found = answer.status, answer.code()
+    h.demand(found == (507, "storage.full"), f"a full disk gives {answer}")
+    h.demand(answer.headers.get("retry-after"), "507 without Retry-After")
+    problem = answer.json()
+    h.demand(problem["surely_no_effect"] is True and problem["next"], f"the refusal does not explain itself: {problem}")
+
+
+def space(house):
+    with Mounted(house) as disk:
+        state, ballast = disk / "state", disk / "ballast"
+        daemon = house.start(state=state)
+        session, seen, reading = daemon.create("before"), [], h.Threads()
+        stream = daemon.stream()
+        reading.run(lambda: seen.extend(data for _, _, data in stream.events()))
+        made, rounds = [session], 0
+        for leave in (0, 4096, 1 << 20):
+            fill(ballast, leave)
+            # What was written ahead is used up first; then comes the refusal.
+            more, answer = refused(daemon)
+            made += more
+            demand_full(answer)
+            size = daemon.head()["size"]
+            for _ in range(20):
+                demand_full(daemon.post("/v1/sessions", {}))
+            h.demand(daemon.head()["size"] == size, "a refusal left a record")
+            for path in (f"/v1/sessions/{session}", "/v1/sessions", "/v1/status", "/v1/journal/head", "/metrics", "/healthz"):
+                h.demand(daemon.get(path).status == 200, f"on a full disk {path} gives {daemon.get(path)}")
+            h.demand(not daemon.get("/v1/status").json()["health"]["ok"], "status calls a full disk healthy")
+            h.demand(daemon.get(f"/v1/journal/proof?seq={size - 1}").status == 200, "no receipt on a full disk")
+            ballast.unlink()
+            answer = h.until(5, "it takes work again", lambda: works(daemon))
+            made.append(answer.json()["session_id"])
+            rounds += 1
+        h.until(10, "the stream shows the last", lambda: seen and made[-1].encode() in seen[-1])
+        shown = b"".join(seen)
+        h.demand(all(name.encode() in shown for name in made[1:]), "a stream missed something")
+        # Killed while full: the next start neither loses nor invents.
+        fill(ballast)
+        more, answer = refused(daemon)
+        made += more
+        daemon.kill()
+        reading.join()
+        words = "starts"
+        try:
+            daemon = house.start(state=state, wait=10)
+        except h.Failed as fault:
+            h.demand("storage.full" in str(fault), f"a start on a full disk ends otherwise: {fault}")
+            words = "is refused with storage.full"
+        ballast.unlink()
+        if daemon.process.poll() is not None:
+            daemon = house.start(state=state)
+        h.until(5, "it takes work again", lambda: works(daemon))
+        text = b"".join(daemon.records())
+        lost = [name for name in made if name.encode() not in text]
+        h.demand(not lost, f"{len(lost)} acknowledged sessions are gone")
+        h.demand(daemon.stop()[0] == 0, "no drain")
+        house.demand_valid(state)
+        # A drain on a full disk keeps what was acknowledged.
+        daemon = house.start(state=state)
+        last = daemon.create("before the drain")
+        fill(ballast)
+        code, seconds = daemon.stop()
+        h.demand(seconds < 10, f"a drain on a full disk takes {seconds:.1f} s")
+        ballast.unlink()
+        daemon = house.start(state=state)
+        h.demand(daemon.get(f"/v1/sessions/{last}").status == 200, "an acknowledged session is gone after the drain")
+        daemon.stop()
+        house.demand_valid(state)
+    return (
+        f"{rounds} times full and free again: 507 storage.full, reads go on, work is taken again without a restart, all "
+        f"{len(made)} acknowledged sessions are there; after a kill a start on the full disk {words}; a drain on it exits {code}"
+    )
+
+
+def works(daemon):
+    answer = daemon.post("/v1/sessions", {"title": "again"})
+    return answer if answer.status == 201 else None
+
+
+def control(house):
+    with Mounted(house) as disk:
+        daemon = house.start(state=disk / "state")
+        h.must_fail("a disk with room", lambda: demand_full(daemon.post("/v1/sessions", {})))
+        daemon.kill()
+    return "a daemon that acknowledges would not pass for one that refuses"
+
+
+def can_mount(house):
+    try:
+        with Mounted(house):
+            return True
+    except (h.Failed, OSError) as fault:
+        print(f"full_disk: SKIPPED, nothing can be mounted here: {str(fault).strip()[:120]}")
+        return False
+
+
+def possible():
+    house = h.House("full_disk")
+    try:
+        return can_mount(house)
+    finally:
+        house.end()
+
+
+if not possible():
+    sys.exit(0)
+h.main("full_disk", [control, space])

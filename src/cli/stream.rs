@@ -1,0 +1,211 @@
+//! Following a stream of events: read on a thread of its own, taken up again behind the last event after every cut, and
+//! mixed with what the person types and with Ctrl-C.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use super::client::{Door, Trouble, problem};
+use super::output;
+use super::wire::{Answer, Ask};
+use crate::platform::clock::{Clock as _, SystemClock};
+
+/// A stream that says nothing for so long is taken for dead; the daemon's beats come more often.
+const SILENCE: Duration = Duration::from_secs(45);
+/// How long a daemon may be away before following ends, milliseconds.
+const AWAY_MS: u64 = 60_000;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// Longest line of a stream, bytes; an event holds one record, and a record's parts are bounded.
+const LINE_BYTES: u64 = 16 << 20;
+const QUEUE: usize = 64;
+const PROBLEM_BYTES: u64 = 64 << 10;
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Sight {
+    /// An event; one without a number cannot be had again.
+    Event {
+        /// Its sequence number.
+        id: Option<u64>,
+        /// Its kind.
+        event: String,
+        /// Its text.
+        data: String,
+    },
+    /// A line that the person typed; `None` where there will be no more.
+    Line(Option<String>),
+    /// The person pressed Ctrl-C.
+    Interrupted,
+    /// The stream cannot be followed any more.
+    Lost(Trouble),
+}
+
+/// A stream that is being followed.
+pub struct Stream {
+    sights: Receiver<Sight>,
+    sender: SyncSender<Sight>,
+    reads_lines: std::cell::Cell<bool>,
+}
+
+impl Stream {
+    /// Follows the events at this path, from behind a sequence number on.
+    pub fn open(door: Door, path: String, after: u64) -> Self {
+        let (sender, sights) = sync_channel(QUEUE);
+        let (events, signals) = (sender.clone(), sender.clone());
+        // Both threads end with the process, or when nobody listens any more.
+        std::thread::spawn(move || read(&door, &path, after, &events));
+        std::thread::spawn(move || wait_for_interrupt(&signals));
+        Self { sights, sender, reads_lines: std::cell::Cell::new(false) }
+    }
+
+    /// What comes next.
+    pub fn next(&self) -> Sight {
+        // The stream itself holds a sender, so there is always one.
+        self.sights.recv().unwrap_or(Sight::Interrupted)
+    }
+
+    /// From now on lines that the person types come as well.
+    pub fn read_lines(&self) {
+        if self.reads_lines.replace(true) {
+            return;
+        }
+        let sender = self.sender.clone();
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lock().lines() {
+                let Ok(line) = line else { break };
+                if sender.send(Sight::Line(Some(line))).is_err() {
+                    return;
+                }
+            }
+            let _ = sender.send(Sight::Line(None));
+        });
+    }
+}
+
+fn wait_for_interrupt(sender: &SyncSender<Sight>) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    while runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+        if sender.send(Sight::Interrupted).is_err() {
+            return;
+        }
+    }
+}
+
+fn read(door: &Door, path: &str, after: u64, sender: &SyncSender<Sight>) {
+    let (mut last, mut pause, mut seen_ms, mut said) = (after, FIRST_PAUSE, SystemClock.boot_ms(), false);
+    loop {
+        let headers = vec![("Accept", "text/event-stream".to_owned()), ("Last-Event-ID", last.to_string())];
+        let ask = Ask { method: "GET", path, headers, ..Ask::default() };
+        match door.send(ask, SILENCE) {
+            Ok(answer) if answer.status == 200 => {
+                if std::mem::take(&mut said) {
+                    output::talk("The connection is back.");
+                }
+                if !pass_on(answer, &mut last, sender) {
+                    return;
+                }
+                (pause, seen_ms) = (FIRST_PAUSE, SystemClock.boot_ms());
+            }
+            Ok(mut answer) => {
+                let mut bytes = Vec::new();
+                let _ = answer.body.by_ref().take(PROBLEM_BYTES).read_to_end(&mut bytes);
+                let passing = matches!(answer.status, 429 | 503);
+                if !passing || SystemClock.boot_ms() > seen_ms + AWAY_MS {
+                    let _ = sender.send(Sight::Lost(problem(answer.status, &bytes)));
+                    return;
+                }
+            }
+            Err(error) if SystemClock.boot_ms() > seen_ms + AWAY_MS => {
+                let why = format!("{}: {error}", door.address);
+                let _ = sender.send(Sight::Lost(Trouble::Unreachable(why)));
+                return;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut said, true) {
+                    output::talk(&format!(
+                        "The connection is lost ({}); trying again.",
+                        output::escape(&error.to_string())
+                    ));
+                }
+            }
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// Passes the events of one connection on; false where nobody listens any more.
+fn pass_on(answer: Answer, last: &mut u64, sender: &SyncSender<Sight>) -> bool {
+    let mut lines = BufReader::new(answer.body);
+    let mut parser = Parser::default();
+    loop {
+        let mut line = Vec::new();
+        match lines.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
+            Ok(read) if read > 0 && line.ends_with(b"\n") => {}
+            Ok(_) | Err(_) => return true,
+        }
+        let Some(sight) = parser.line(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n'])) else { continue };
+        if let Sight::Event { id: Some(id), .. } = &sight {
+            *last = *id;
+        }
+        if sender.send(sight).is_err() {
+            return false;
+        }
+    }
+}
+
+/// Puts the lines of a stream together to events.
+#[derive(Debug, Default)]
+pub struct Parser {
+    id: Option<u64>,
+    event: String,
+    data: Option<String>,
+}
+
+impl Parser {
+    /// Takes a line; gives the event that it completes.
+    pub fn line(&mut self, line: &str) -> Option<Sight> {
+        if line.is_empty() {
+            let done = std::mem::take(self);
+            return done.data.map(|data| Sight::Event { id: done.id, event: done.event, data });
+        }
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match name {
+            "id" => self.id = value.parse().ok(),
+            "event" => value.clone_into(&mut self.event),
+            "data" => match &mut self.data {
+                None => self.data = Some(value.to_owned()),
+                Some(data) => {
+                    data.push('\n');
+                    data.push_str(value);
+                }
+            },
+            // Comments keep the connection alive; other fields mean nothing here.
+            _ => {}
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_events_and_comments_nothing() {
+        let mut parser = Parser::default();
+        let mut seen = Vec::new();
+        for line in
+            ": open\n\nid: 7\nevent: run.started\ndata: {}\n\nevent: delta\ndata: a\ndata:  b\n\n: beat\n\n".lines()
+        {
+            if let Some(Sight::Event { id, event, data }) = parser.line(line) {
+                seen.push((id, event, data));
+            }
+        }
+        let wanted =
+            [(Some(7), "run.started".to_owned(), "{}".to_owned()), (None, "delta".to_owned(), "a\n b".to_owned())];
+        assert_eq!(seen, wanted);
+    }
+}

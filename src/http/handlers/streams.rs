@@ -1,0 +1,88 @@
+//! Streams of records: everything an organisation's callers may see, one session's, or one run's, with the words of
+//! models in the last two while they arrive.
+
+mod follower;
+mod words;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+
+use self::follower::Follower;
+use self::words::Words;
+use super::runs::run;
+use super::sessions::session;
+use crate::domain::reason::Reason;
+use crate::http::app::{App, gate_of};
+use crate::http::cursor::StreamRequest;
+use crate::http::extract::{OnPassage, Right};
+use crate::http::passage::Passage;
+use crate::http::problem::Problem;
+use crate::http::routes::Route;
+use crate::http::sse;
+use crate::projections::feed::{Filter, Scope};
+use crate::services::authority::{Action, Authorized};
+
+/// What the query of a stream may name.
+const ASKS: super::Asks = &[("after", "integer"), ("cursor_errors", "string")];
+
+pub(super) fn routes() -> Vec<Route<App>> {
+    let read = Action::EventsRead;
+    vec![
+        Route::get("/v1/events/stream", read, "Follows all records.", all).asks(ASKS),
+        Route::get("/v1/sessions/{session_id}/stream", read, "Follows a session's records.", of_session).asks(ASKS),
+        Route::get("/v1/runs/{run_id}/stream", read, "Follows a run's records to its end.", of_run).asks(ASKS),
+    ]
+}
+
+async fn all(
+    State(app): State<App>,
+    OnPassage(passage): OnPassage,
+    Right(right): Right,
+    request: StreamRequest,
+) -> Result<Response, Problem> {
+    follow(&app, &passage, &right, &request, Scope::All)
+}
+
+async fn of_session(
+    State(app): State<App>,
+    OnPassage(passage): OnPassage,
+    Right(right): Right,
+    Path(id): Path<String>,
+    request: StreamRequest,
+) -> Result<Response, Problem> {
+    let id = session(&id)?;
+    app.published.models().session(right.demand(Action::EventsRead)?.organisation(), id)?;
+    follow(&app, &passage, &right, &request, Scope::Session(id))
+}
+
+async fn of_run(
+    State(app): State<App>,
+    OnPassage(passage): OnPassage,
+    Right(right): Right,
+    Path(id): Path<String>,
+    request: StreamRequest,
+) -> Result<Response, Problem> {
+    let id = run(&id)?;
+    app.published.models().run(right.demand(Action::EventsRead)?.organisation(), id)?;
+    follow(&app, &passage, &right, &request, Scope::Run(id))
+}
+
+fn follow(
+    app: &App,
+    passage: &Passage,
+    right: &Authorized,
+    request: &StreamRequest,
+    scope: Scope,
+) -> Result<Response, Problem> {
+    let caller = right.demand(Action::EventsRead)?;
+    let next_seq = app.published.feed().next_seq();
+    let from = match &request.after {
+        Ok(None) => next_seq,
+        Ok(Some(after)) if *after < next_seq => after + 1,
+        Ok(Some(_)) => return sse::refuse(request, Reason::CursorAhead.into()),
+        Err(refusal) => return sse::refuse(request, refusal.clone()),
+    };
+    let filter = Filter { org: caller.organisation().to_owned(), scope };
+    let follower = Follower::new(app.published.clone(), filter, from, Words::new(app.live.clone()));
+    Ok(sse::reply(&gate_of(passage), right, request, follower.frames()))
+}

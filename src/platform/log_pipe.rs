@@ -1,0 +1,154 @@
+//! Standard error as a place for log lines that never makes anybody wait: lines go through a bounded queue to a thread of
+//! their own. What does not fit is counted and told later; a closed pipe is no error.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Lines that may wait.
+const QUEUE_LINES: usize = 4_096;
+/// How often the number of dropped lines is told, where there are any, milliseconds.
+const TELL_MS: u64 = 1_000;
+
+enum Item {
+    Line(Vec<u8>),
+    /// Everything before this is written.
+    Mark(Arc<Mark>),
+}
+
+#[derive(Default)]
+struct Mark {
+    reached: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// Takes log lines. Clones share one queue.
+#[derive(Clone)]
+pub struct LogPipe {
+    queue: SyncSender<Item>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl LogPipe {
+    /// Begins to write lines to this place.
+    pub fn start(out: impl std::io::Write + Send + 'static) -> std::io::Result<Self> {
+        let (queue, lines) = sync_channel(QUEUE_LINES);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&dropped);
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || write(out, &lines, &counted))?;
+        Ok(Self { queue, dropped })
+    }
+
+    /// Begins to write lines to standard error.
+    pub fn stderr() -> std::io::Result<Self> {
+        Self::start(std::io::stderr())
+    }
+
+    /// Puts whole lines into the queue, or counts them as dropped.
+    pub fn put(&self, lines: &[u8]) {
+        if self.queue.try_send(Item::Line(lines.to_vec())).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until what was put is written, but no longer than this: nobody may be reading.
+    pub fn settle(&self, deadline: Duration) {
+        let mark = Arc::new(Mark::default());
+        if self.queue.try_send(Item::Mark(Arc::clone(&mark))).is_ok() {
+            let reached = mark.reached.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(mark.changed.wait_timeout_while(reached, deadline, |reached| !*reached));
+        }
+    }
+}
+
+impl std::io::Write for LogPipe {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.put(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write(mut out: impl std::io::Write, lines: &Receiver<Item>, dropped: &AtomicU64) {
+    loop {
+        // A pipe that nobody reads, or that is closed, takes the line away from its reader only.
+        match lines.recv_timeout(Duration::from_millis(TELL_MS)) {
+            Ok(Item::Line(line)) => drop(out.write_all(&line)),
+            Ok(Item::Mark(mark)) => {
+                let _ = out.flush();
+                *mark.reached.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                mark.changed.notify_all();
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let count = dropped.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            let _ = writeln!(
+                out,
+                "{{\"level\":\"WARN\",\"fields\":{{\"message\":\"log lines were dropped\",\"count\":{count}}}}}"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipe that is full until it is opened.
+    #[derive(Clone, Default)]
+    struct Full {
+        open: Arc<(Mutex<bool>, Condvar)>,
+        taken: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl std::io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let open = self.open.0.lock().unwrap();
+            drop(self.open.1.wait_while(open, |open| !*open).unwrap());
+            self.taken.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_pipe_makes_nobody_wait_and_what_was_dropped_is_told() {
+        let full = Full::default();
+        let pipe = LogPipe::start(full.clone()).unwrap();
+        for _ in 0..QUEUE_LINES + 100 {
+            pipe.put(b"line\n");
+        }
+        pipe.settle(Duration::from_millis(20));
+        *full.open.0.lock().unwrap() = true;
+        full.open.1.notify_all();
+        pipe.settle(Duration::from_secs(20));
+        let text = String::from_utf8(full.taken.lock().unwrap().clone()).unwrap();
+        let written = text.lines().filter(|line| *line == "line").count();
+        assert!((QUEUE_LINES..=QUEUE_LINES + 1).contains(&written), "{written}");
+        assert!(
+            text.contains(&format!("\"count\":{}", QUEUE_LINES + 100 - written)),
+            "{}",
+            text.lines().nth(1).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_error() {
+        let (reading, writing) = std::io::pipe().unwrap();
+        drop(reading);
+        let mut pipe = LogPipe::start(writing).unwrap();
+        for _ in 0..3 {
+            std::io::Write::write_all(&mut pipe, b"line\n").unwrap();
+        }
+        pipe.settle(Duration::from_secs(20));
+    }
+}

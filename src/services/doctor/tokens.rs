@@ -1,0 +1,66 @@
+//! The token files: each holds one token, is closed to others, and differs from the other.
+
+use std::path::Path;
+
+use super::Finding;
+use crate::domain::token::{TOKEN_BYTES, Token};
+use crate::platform::private_file::{self, PrivateFileFault};
+use crate::services::tokens::TokenFiles;
+
+const CHECK: &str = "tokens";
+
+fn read(path: &Path) -> Result<Option<Token>, String> {
+    let bytes = match private_file::read(path, TOKEN_BYTES + 1) {
+        Ok(bytes) => zeroize::Zeroizing::new(bytes),
+        Err(PrivateFileFault::Missing(_)) => return Ok(None),
+        Err(fault) => return Err(fault.to_string()),
+    };
+    Token::parse_file(&bytes).map(Some).map_err(|fault| format!("{}: {fault}", path.display()))
+}
+
+pub(super) fn check(state_root: &Path) -> Finding {
+    let files = TokenFiles::below(state_root);
+    let (admin, readonly) = (read(&files.admin), read(&files.readonly));
+    let faults: Vec<String> = [&admin, &readonly].into_iter().filter_map(|read| read.clone().err()).collect();
+    if !faults.is_empty() {
+        let advice = "chmod 600 a loose file; write a broken one anew with `chancery token rotate [--readonly]`";
+        return Finding::broken(CHECK, faults.join("; "), advice);
+    }
+    match (admin, readonly) {
+        (Ok(Some(admin)), Ok(Some(readonly))) if admin == readonly => {
+            let detail = "both files hold the same token, so every bearer is refused";
+            Finding::broken(CHECK, detail, "chancery token rotate --readonly")
+        }
+        (Ok(Some(_)), Ok(Some(_))) => Finding::ok(CHECK, "both files hold one token each, closed to others"),
+        _ => Finding::unknown(
+            CHECK,
+            "the state root has no pair of token files",
+            "a daemon with files of its own names them at its start; `chancery serve` makes missing ones",
+        ),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests break files the way operators do")]
+mod tests {
+    use super::*;
+    use crate::services::doctor::Outcome;
+    use crate::services::tokens::create_missing;
+
+    #[test]
+    fn missing_is_unknown_and_broken_loose_or_equal_files_are_broken() {
+        let temporary = tempfile::tempdir().unwrap();
+        let files = TokenFiles::below(temporary.path());
+        assert_eq!(check(temporary.path()).outcome, Outcome::Unknown);
+        create_missing(&files, &crate::platform::entropy::SystemEntropy::default()).unwrap();
+        assert_eq!(check(temporary.path()).outcome, Outcome::Ok);
+        let good = std::fs::read(&files.readonly).unwrap();
+        std::fs::write(&files.readonly, "short\n").unwrap();
+        let broken = check(temporary.path());
+        assert!(broken.outcome == Outcome::Broken && broken.detail.contains("readonly.token"), "{broken:?}");
+        assert!(!broken.detail.contains("short"), "a value is never shown");
+        std::fs::write(&files.readonly, &good).unwrap();
+        std::fs::write(&files.admin, &good).unwrap();
+        assert!(check(temporary.path()).detail.contains("same token"));
+    }
+}

@@ -1,0 +1,122 @@
+//! What the daemon counts while it works: batches of the journal, and calls of model providers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::domain::reason::Reason;
+use crate::platform::histogram::{Histogram, Reading};
+
+/// The word for a call of a provider that was answered.
+pub const ANSWERED: &str = "ok";
+
+/// Numbers of the journal's batches. Clones count together.
+#[derive(Debug, Clone)]
+pub struct BatchNumbers {
+    /// Records in each batch.
+    pub records: Histogram,
+    /// How long its write and sync took.
+    pub sync: Histogram,
+}
+
+impl Default for BatchNumbers {
+    fn default() -> Self {
+        Self { records: Histogram::of_counts(), sync: Histogram::of_durations() }
+    }
+}
+
+impl BatchNumbers {
+    /// Counts a batch.
+    pub fn observe(&self, records: usize, took: Duration) {
+        self.records.count(records);
+        self.sync.duration(took);
+    }
+}
+
+/// How the last call over a route ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastCall {
+    /// Why it was not answered, if it was not.
+    pub code: Option<Reason>,
+    /// When, Unix milliseconds.
+    pub at_ms: u64,
+}
+
+#[derive(Debug)]
+struct RouteNumbers {
+    requests: BTreeMap<&'static str, u64>,
+    seconds: Histogram,
+    last: Option<LastCall>,
+}
+
+/// Calls over one route, as the metrics show them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteReading {
+    /// Route id, out of the routes file.
+    pub route: String,
+    /// How many calls ended so: [`ANSWERED`] or a code.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// How long they took.
+    pub seconds: Reading,
+}
+
+/// Calls of model providers, by route. Clones count together.
+#[derive(Debug, Clone)]
+pub struct ProviderNumbers(Arc<Mutex<BTreeMap<String, RouteNumbers>>>);
+
+impl ProviderNumbers {
+    /// No calls yet over these routes; calls over others are not counted.
+    pub fn new(routes: impl Iterator<Item = String>) -> Self {
+        let fresh =
+            |id| (id, RouteNumbers { requests: BTreeMap::new(), seconds: Histogram::of_durations(), last: None });
+        Self(Arc::new(Mutex::new(routes.map(fresh).collect())))
+    }
+
+    fn routes(&self) -> MutexGuard<'_, BTreeMap<String, RouteNumbers>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call that ended.
+    pub fn observe(&self, route: &str, call: LastCall, took: Duration) {
+        if let Some(numbers) = self.routes().get_mut(route) {
+            *numbers.requests.entry(call.code.map_or(ANSWERED, Reason::code)).or_default() += 1;
+            numbers.seconds.duration(took);
+            numbers.last = Some(call);
+        }
+    }
+
+    /// How the last call over a route ended; none where none was made since the start.
+    pub fn last(&self, route: &str) -> Option<LastCall> {
+        self.routes().get(route).and_then(|numbers| numbers.last)
+    }
+
+    /// Everything counted.
+    pub fn read(&self) -> Vec<RouteReading> {
+        let reading = |(route, numbers): (&String, &RouteNumbers)| RouteReading {
+            route: route.clone(),
+            requests: numbers.requests.clone(),
+            seconds: numbers.seconds.read(),
+        };
+        self.routes().iter().map(reading).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_by_route_and_outcome_and_routes_that_nobody_configured_are_not() {
+        let numbers = ProviderNumbers::new(["a".to_owned(), "b".to_owned()].into_iter());
+        assert_eq!(numbers.last("a"), None);
+        let failed = LastCall { code: Some(Reason::ProviderUnavailable), at_ms: 7 };
+        numbers.observe("a", LastCall { code: None, at_ms: 5 }, Duration::from_millis(3));
+        numbers.observe("a", failed, Duration::from_millis(3));
+        numbers.observe("stranger", failed, Duration::ZERO);
+        assert_eq!((numbers.last("a"), numbers.last("b"), numbers.last("stranger")), (Some(failed), None, None));
+        let read = numbers.read();
+        assert_eq!(read.iter().map(|route| route.route.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(read[0].requests, [("ok", 1), ("provider.unavailable", 1)].into());
+        assert_eq!((read[0].seconds.count, read[1].seconds.count), (2, 0));
+    }
+}

@@ -1,0 +1,101 @@
+//! What someone should look at, and whether it means that something is not in order.
+
+use serde::Serialize;
+
+use super::readiness::ProviderReadiness;
+use super::{Probe, Storage};
+
+/// How long a run that could start may wait before that is a failure, milliseconds.
+const QUEUED_LAG_MS: u64 = 5 * 60 * 1_000;
+/// How long a run may work without a record before that is a failure, milliseconds: longer than any one step.
+const STALE_RUN_MS: u64 = 15 * 60 * 1_000;
+
+/// How much a warning weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing; health is ok all the same.
+    Advice,
+    /// Something is not in order.
+    Failure,
+}
+
+/// Something that someone should look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Warning {
+    /// Stable code.
+    pub code: &'static str,
+    /// How much it weighs.
+    pub severity: Severity,
+    /// One sentence.
+    pub detail: String,
+}
+
+impl Warning {
+    pub(super) fn failure(code: &'static str, detail: String) -> Self {
+        Self { code, severity: Severity::Failure, detail }
+    }
+
+    fn advice(code: &'static str, detail: &str) -> Self {
+        Self { code, severity: Severity::Advice, detail: detail.to_owned() }
+    }
+}
+
+/// Of the storage: each probe that is not in order, or could not be measured.
+pub(super) fn storage(storage: &Storage) -> impl Iterator<Item = Warning> {
+    let bad = |probe: &&Probe| probe.ok != Some(true);
+    let warning = |probe: &Probe| Warning::failure("storage_probe", format!("{}: {}", probe.name, probe.detail));
+    storage.probes.iter().filter(bad).map(warning)
+}
+
+/// Of the runs: one that could start and does not, and one that works and is silent.
+pub(super) fn runs(startable_age_ms: u64, running_idle_ms: u64) -> impl Iterator<Item = Warning> {
+    let lag = (startable_age_ms > QUEUED_LAG_MS).then(|| {
+        let detail = format!("A run that nothing holds up has been queued for {} s.", startable_age_ms / 1_000);
+        Warning::failure("queued_run_lag", detail)
+    });
+    let stale = (running_idle_ms > STALE_RUN_MS).then(|| {
+        let detail = format!("A run works and has left no record for {} s.", running_idle_ms / 1_000);
+        Warning::failure("stale_run", detail)
+    });
+    lag.into_iter().chain(stale)
+}
+
+/// Of the sandbox, by its label.
+pub(super) fn sandbox(label: &str) -> Option<Warning> {
+    match label {
+        "off" => Some(Warning::advice("sandbox_off", "Commands of agents are not confined: --tool-sandbox is off.")),
+        "unavailable" => Some(Warning::failure(
+            "sandbox_below_floor",
+            "This kernel cannot confine commands, so agents' shell commands are refused.".to_owned(),
+        )),
+        _ => None,
+    }
+}
+
+/// Of the routes.
+pub(super) fn routes(readiness: &ProviderReadiness) -> Option<Warning> {
+    let rehearsal = readiness.routes.iter().all(|route| route.rehearsal);
+    let detail = "Every route is a rehearsal: scripts answer, no model is asked. Name a route in a routes file.";
+    rehearsal.then(|| Warning::advice("rehearsal_only", detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_becomes_a_failure_only_behind_its_bound() {
+        let codes = |age, idle| runs(age, idle).map(|warning| warning.code).collect::<Vec<_>>();
+        assert_eq!(codes(QUEUED_LAG_MS, STALE_RUN_MS), Vec::<&str>::new());
+        assert_eq!(codes(QUEUED_LAG_MS + 1, STALE_RUN_MS + 1), ["queued_run_lag", "stale_run"]);
+    }
+
+    #[test]
+    fn a_sandbox_that_was_switched_off_is_advice_and_one_that_cannot_be_is_a_failure() {
+        let found = ["landlock-abi-7+seccomp", "off", "unavailable"]
+            .map(|label| sandbox(label).map(|warning| (warning.code, warning.severity)));
+        let off = Some(("sandbox_off", Severity::Advice));
+        assert_eq!(found, [None, off, Some(("sandbox_below_floor", Severity::Failure))]);
+    }
+}

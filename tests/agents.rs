@@ -1,0 +1,14 @@
+//! Stories of agents in the built binary: each a rehearsal script, a daemon, and what must have come of it in the
+//! views and in the journal.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::disallowed_methods, reason = "tests look at the disk and the clock themselves")]
+
+#[path = "agents/crashes.rs"]
+mod crashes;
+#[path = "agents/people.rs"]
+mod people;
+#[path = "agents/queues.rs"]
+mod queues;
+#[path = "agents/support.rs"]
+mod support;

@@ -1,0 +1,203 @@
+//! What people are asked, and what holds without asking: approvals, questions, modes and rules.
+
+use serde_json::{Value, json};
+
+use crate::support::{Daemon, House, bash, calls, says};
+
+fn asks(question: Value) -> String {
+    calls(&[("ask_user_question", question)])
+}
+
+fn answer(daemon: &Daemon, question: &Value, verb: &str, body: &Value) -> (u16, Value) {
+    let id = question["question_id"].as_str().unwrap();
+    daemon.post(&format!("/v1/questions/{id}/{verb}"), body)
+}
+
+#[test]
+fn a_question_is_answered_with_an_option_in_own_words_or_declined_and_the_model_is_told() {
+    let colours = json!({ "question": "Which?", "options": [{ "id": "r", "label": "red" }, { "label": "blue" }] });
+    let open = json!({ "question": "Why?" });
+    let house = House::playing(&[asks(colours), asks(open.clone()), asks(open), says("done")]);
+    let daemon = house.start();
+    let run = daemon.run(&json!({}));
+
+    let question = daemon.question(&run);
+    assert_eq!((&question["status"], &question["options"][1]["id"]), (&json!("pending"), &json!("2")));
+    for odd in [
+        json!({}),
+        json!({ "selected": ["nothing"] }),
+        json!({ "selected": ["r", "2"] }),
+        json!({ "freeform": "mauve" }),
+        json!({ "selected": ["r"], "colour": 1 }),
+    ] {
+        let (status, problem) = answer(&daemon, &question, "answer", &odd);
+        assert!(status == 422 || status == 400, "{odd}: {status} {problem}");
+    }
+    let (status, _) = daemon.request(
+        &daemon.readonly,
+        "POST",
+        &format!("/v1/questions/{}/answer", question["question_id"].as_str().unwrap()),
+        r#"{"selected":["r"]}"#,
+    );
+    assert_eq!(status, 403);
+    assert_eq!(answer(&daemon, &question, "answer", &json!({ "selected": ["2"] })).0, 200);
+    assert_eq!(answer(&daemon, &question, "answer", &json!({ "selected": ["r"] })).0, 409);
+    assert_eq!(answer(&daemon, &question, "decline", &json!({})).0, 409);
+
+    let first = question["question_id"].clone();
+    let question = crate::support::eventually("second question", || {
+        Some(daemon.question(&run)).filter(|question| question["question_id"] != first)
+    });
+    assert_eq!(answer(&daemon, &question, "answer", &json!({ "freeform": "because \"so\"" })).0, 200);
+    let second = question["question_id"].clone();
+    let question = crate::support::eventually("third question", || {
+        Some(daemon.question(&run))
+            .filter(|question| question["question_id"] != second && question["question_id"] != first)
+    });
+    assert_eq!(answer(&daemon, &question, "decline", &json!({ "reason": "none of your business" })).0, 200);
+
+    daemon.when(&run, "completed");
+    let outputs = daemon.outputs(&run);
+    assert!(outputs[0].contains("blue"), "{outputs:?}");
+    assert!(outputs[1].contains("because \"so\""), "{outputs:?}");
+    assert!(outputs[2].contains("declined"), "{outputs:?}");
+    let ok: Vec<Value> = daemon.records(&run, "call.finished").iter().map(|one| one["data"]["ok"].clone()).collect();
+    assert_eq!(ok, [json!(true), json!(true), json!(false)]);
+    daemon.stop();
+}
+
+#[test]
+fn a_denied_call_is_not_made_the_model_is_told_and_the_run_goes_on() {
+    let house = House::playing(&[bash("echo ran > ran.txt"), says("understood")]);
+    let daemon = house.start();
+    let run = daemon.run(&json!({}));
+    let approval = daemon.pending(&run);
+    assert_eq!(daemon.decide_as(&daemon.readonly, &approval, "allow").0, 403, "a reader decides nothing");
+    for field in ["call_hash", "card_hash"] {
+        let mut forged = approval.clone();
+        forged[field] = "0".repeat(64).into();
+        let (status, problem) = daemon.decide(&forged, "allow");
+        assert_eq!((status, &problem["code"]), (409, &json!("approval.call_changed")), "{field}");
+    }
+    assert_eq!(daemon.decide(&approval, "deny").0, 200);
+    assert_eq!(daemon.when(&run, "completed")["output"], "[rehearsal] understood");
+    let refused = daemon.records(&run, "call.refused");
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0]["data"]["code"], "permission.denied");
+    assert!(!house.work("ran.txt").exists());
+    let (status, problem) = daemon.decide(&approval, "allow");
+    assert_eq!((status, &problem["code"]), (409, &json!("approval.already_decided")));
+    daemon.stop();
+}
+
+#[test]
+fn cancelling_a_run_withdraws_what_it_waits_for() {
+    let house = House::playing(&[bash("echo ran > ran.txt"), says("done")]);
+    let daemon = house.start();
+    let run = daemon.run(&json!({}));
+    let approval = daemon.pending(&run);
+    assert_eq!(daemon.post(&format!("/v1/runs/{run}/cancel"), &json!({})).0, 200);
+    daemon.when(&run, "cancelled");
+    let view = daemon.get(&format!("/v1/approvals/{}", approval["approval_id"].as_str().unwrap()));
+    assert_eq!(view["status"], "withdrawn");
+    let (status, problem) = daemon.decide(&approval, "allow");
+    assert_eq!(status, 409, "{problem}");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(!house.work("ran.txt").exists(), "what was withdrawn is not made");
+    assert_eq!(daemon.post(&format!("/v1/runs/{run}/cancel"), &json!({})).0, 409, "it has ended");
+    daemon.stop();
+}
+
+#[test]
+fn of_two_who_decide_at_once_exactly_one_wins_a_hundred_times() {
+    let turns: Vec<String> = (0..100).map(|at| bash(&format!("echo {at} >> ran.txt"))).collect();
+    let house = House::playing(&[turns, vec![says("done")]].concat());
+    let daemon = house.start();
+    let session = daemon.session(&json!({}));
+    let (status, run) =
+        daemon.post(&format!("/v1/sessions/{session}/runs"), &json!({ "content": "x", "max_turns": 200 }));
+    assert_eq!(status, 202);
+    let run = run["run_id"].as_str().unwrap();
+    let (mut allowed, mut last) = (Vec::new(), Value::Null);
+    for at in 0..100 {
+        let approval = crate::support::eventually("next approval", || {
+            Some(daemon.pending(run)).filter(|approval| approval["approval_id"] != last)
+        });
+        last = approval["approval_id"].clone();
+        let (allow, deny) = std::thread::scope(|scope| {
+            let allow = scope.spawn(|| daemon.decide(&approval, "allow"));
+            let deny = scope.spawn(|| daemon.decide(&approval, "deny"));
+            (allow.join().unwrap(), deny.join().unwrap())
+        });
+        let (won, lost) = if allow.0 == 200 { (&allow, &deny) } else { (&deny, &allow) };
+        assert_eq!((won.0, lost.0, &lost.1["code"]), (200, 409, &json!("approval.already_decided")), "{at}");
+        assert!(lost.1["detail"].as_str().unwrap().contains("admin"), "the winner is named: {}", lost.1);
+        if allow.0 == 200 {
+            allowed.push(at.to_string());
+        }
+    }
+    daemon.when(run, "completed");
+    let ran = std::fs::read_to_string(house.work("ran.txt")).unwrap_or_default();
+    assert_eq!(ran.lines().collect::<Vec<_>>(), allowed, "what was allowed ran, once, and nothing else");
+    assert_eq!(daemon.records(run, "approval.decided").len() + daemon.records(run, "call.refused").len(), {
+        let refused = 100 - allowed.len();
+        100 + refused
+    });
+    daemon.stop();
+}
+
+#[test]
+fn each_mode_allows_asks_or_denies_as_the_matrix_says_in_a_real_run() {
+    let write = calls(&[("write_file", json!({ "path": "w.txt", "content": "w" }))]);
+    let read = calls(&[("list_files", json!({}))]);
+    let house = House::playing(&[read, write, bash("true"), says("done")]);
+    let daemon = house.start();
+    for (mode, expected) in [
+        ("default", ["allow", "ask", "ask"]),
+        ("accept-edits", ["allow", "allow", "ask"]),
+        ("bypass-permissions", ["allow", "allow", "allow"]),
+        ("plan", ["allow", "deny", "deny"]),
+        ("dont-ask", ["allow", "deny", "deny"]),
+    ] {
+        let run = daemon.run(&json!({ "permission_mode": mode }));
+        for _ in expected.iter().filter(|decision| **decision == "ask") {
+            let approval = daemon.pending(&run);
+            assert_eq!(daemon.decide(&approval, "deny").0, 200);
+            crate::support::eventually("next step", || {
+                let view = daemon.view(&run);
+                (view["approval_id"] != approval["approval_id"]).then_some(())
+            });
+        }
+        let view = daemon.when(&run, "completed");
+        assert_eq!(view["permission_mode"], mode);
+        let audit = daemon.records(&run, "permission.decided");
+        let decisions: Vec<&str> = audit.iter().map(|record| record["data"]["decision"].as_str().unwrap()).collect();
+        assert_eq!(decisions, expected, "{mode}");
+        assert!(audit.iter().all(|record| record["data"]["mode"] == mode), "{mode}: {audit:?}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn the_closest_rule_decides_and_the_audit_names_it() {
+    let house = House::playing(&[bash("echo ran > ran.txt"), calls(&[("list_files", json!({}))]), says("done")]);
+    let daemon = house.start();
+    let rules = json!([
+        { "tool": "*", "behavior": "deny" }, { "tool": "ba*", "behavior": "ask" }, { "tool": "bash", "behavior": "allow" },
+    ]);
+    let run = daemon.run(&json!({ "permission_rules": rules }));
+    daemon.when(&run, "completed");
+    let audit = daemon.records(&run, "permission.decided");
+    let rule = |at: usize| (audit[at]["data"]["decision"].clone(), audit[at]["data"]["rule"].clone());
+    assert_eq!(rule(0), (json!("allow"), json!({ "scope": "session", "tool": "bash", "behavior": "allow" })));
+    assert_eq!(rule(1), (json!("deny"), json!({ "scope": "session", "tool": "*", "behavior": "deny" })));
+    assert_eq!(house.written("ran.txt"), "ran\n");
+    // A denial stays one where everything else is bypassed.
+    let denied = json!({ "permission_mode": "bypass-permissions", "permission_rules": [{ "tool": "bash", "behavior": "deny" }] });
+    std::fs::remove_file(house.work("ran.txt")).unwrap();
+    let run = daemon.run(&denied);
+    daemon.when(&run, "completed");
+    assert_eq!(daemon.records(&run, "call.refused").len(), 1);
+    assert!(!house.work("ran.txt").exists());
+    daemon.stop();
+}

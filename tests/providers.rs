@@ -1,0 +1,12 @@
+//! What every driver of models must do: one list of answers, told by a rehearsal script and by a server over real
+//! sockets; and one list of what servers and networks do wrong, with what must come of each.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::disallowed_methods, reason = "tests look at the disk and the clock themselves")]
+
+#[path = "providers/answers.rs"]
+mod answers;
+#[path = "providers/faults.rs"]
+mod faults;
+#[path = "providers/server.rs"]
+mod server;

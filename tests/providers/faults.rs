@@ -1,0 +1,269 @@
+//! What servers and networks do wrong, and what must come of it: a reason, kept words, a bound, no second host.
+
+use std::time::Duration;
+
+use chancery::domain::reason::Reason;
+use chancery::outbound::limits;
+use chancery::outbound::providers::ProviderError;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::{Act, Server, end, event, head, within, words};
+
+/// Long enough for an answer, too short for a second attempt.
+const ONE_ATTEMPT_MS: u64 = 240;
+
+fn refused(status: &str, headers: &str, body: &str) -> Vec<Act> {
+    let length = body.len();
+    vec![Act::Send(
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{headers}Connection: close\r\n\r\n{body}").into(),
+    )]
+}
+
+async fn fault(acts: Vec<Act>) -> ProviderError {
+    Server::start(vec![acts]).call(ONE_ATTEMPT_MS).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn an_error_before_the_answer_keeps_the_servers_words_and_its_wish() {
+    let body = json!({ "error": { "message": "the model is unknown", "type": "invalid_request_error" } }).to_string();
+    let (rejected, limited, unavailable) =
+        (Reason::ProviderRejected, Reason::ProviderRateLimited, Reason::ProviderUnavailable);
+    let day = "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT\r\n";
+    for (status, headers, reason, retry_after_ms) in [
+        ("400 Bad Request", "", rejected, None),
+        ("401 Unauthorized", "", rejected, None),
+        ("404 Not Found", "", rejected, None),
+        ("204 No Content", "", rejected, None),
+        ("429 Too Many", "", limited, None),
+        ("429 Too Many", "Retry-After: 7\r\n", limited, Some(7_000)),
+        ("429 Too Many", day, limited, Some(0)),
+        ("429 Too Many", "Retry-After: Fri, 31 Dec 2128 23:59:59 GMT\r\n", limited, Some(limits::RETRY_AFTER_MOST_MS)),
+        ("429 Too Many", "Retry-After: 1000000000\r\n", limited, Some(limits::RETRY_AFTER_MOST_MS)),
+        ("429 Too Many", "Retry-After: -5\r\n", limited, None),
+        ("429 Too Many", "Retry-After: soon\r\n", limited, None),
+        ("500 Broken", "", unavailable, None),
+        ("503 Later", "Retry-After: 2\r\n", unavailable, Some(2_000)),
+        ("529 Overloaded", "", limited, None),
+    ] {
+        let sent = if status.starts_with("204") { "" } else { &body };
+        let error = fault(refused(status, headers, sent)).await;
+        let expected = (reason, retry_after_ms, None, false);
+        let found = (error.reason, error.retry_after_ms, error.partial, error.answer_begun);
+        assert_eq!(found, expected, "{status} {headers}");
+        assert!(error.detail.contains(&status[..3]), "{}", error.detail);
+        assert!(sent.is_empty() || error.detail.contains("the model is unknown"), "{}", error.detail);
+    }
+    let page = "<html>".to_owned() + &"x".repeat(1 << 20) + "\u{1b}[31m\r\n";
+    let error = fault(refused("500 Broken", "", &page)).await;
+    assert!(error.detail.len() <= limits::ERROR_DETAIL_BYTES + 100, "{}", error.detail.len());
+    assert!(!error.detail.contains(char::is_control), "{}", error.detail);
+}
+
+#[tokio::test]
+async fn what_may_pass_is_asked_again_and_nothing_else_is() {
+    let good = || vec![head(""), Act::Send((words("a") + &end("stop")).into())];
+    let cut = || vec![head(""), Act::Send(words("half").into())];
+    for (first, asked, answered, wished_ms) in [
+        (refused("503 Later", "", ""), 2, true, 0),
+        (refused("429 Too Many", "Retry-After: 1\r\n", ""), 2, true, 1_000),
+        (vec![], 2, true, 0),
+        (refused("400 Bad Request", "", ""), 1, false, 0),
+        (refused("401 Unauthorized", "", ""), 1, false, 0),
+        (cut(), 1, false, 0),
+    ] {
+        let server = Server::start(vec![first.clone(), good()]);
+        let (outcome, took) = within(Duration::from_secs(8), "a second attempt", server.call(8_000)).await;
+        assert_eq!((outcome.is_ok(), server.asked()), (answered, asked), "{first:?}: {outcome:?}");
+        assert!(took >= Duration::from_millis(wished_ms), "the server's wish is heeded: {took:?}");
+    }
+    // A wish beyond the call's time ends it at once.
+    let server = Server::start(vec![refused("429 Too Many", "Retry-After: 1000000000\r\n", ""), good()]);
+    let (outcome, _) = within(Duration::from_secs(2), "giving up", server.call(5_000)).await;
+    assert_eq!((outcome.unwrap_err().retry_after_ms, server.asked()), (Some(limits::RETRY_AFTER_MOST_MS), 1));
+    // Attempts end by number.
+    let server = Server::start(vec![refused("500 Broken", "", "")]);
+    let (outcome, _) = within(Duration::from_secs(20), "the last attempt", server.call(60_000)).await;
+    assert_eq!((outcome.unwrap_err().reason, server.asked()), (Reason::ProviderUnavailable, limits::ATTEMPTS as usize));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_keeps_its_words_as_partial() {
+    let half = words("half");
+    let broken = Reason::ProviderStreamBroken;
+    let send = |text: String| vec![head(""), Act::Send(text.into())];
+    let promised = |rest: Vec<u8>| vec![head("Content-Length: 100000\r\n"), Act::Send(rest)];
+    let cases: [(&str, Vec<Act>, Reason); 8] = [
+        ("closed in the middle", send(half.clone()), broken),
+        ("closed within a line", send(half.clone() + "data: {\"choi"), broken),
+        ("shorter than promised", promised(half.clone().into()), broken),
+        ("an error object", send(half.clone() + &event(&json!({ "error": { "message": "no" } }))), broken),
+        ("not UTF-8", vec![head(""), Act::Send([half.as_bytes(), b"data: \xff\xfe\n\n"].concat())], broken),
+        ("not JSON", send(half.clone() + "data: {oops}\n\n"), broken),
+        ("a slow drip", vec![head(""), Act::Send(half.clone().into()), Act::Repeat(b":".into(), 3), Act::Hold], broken),
+        (
+            "a call without a name",
+            send(
+                half + &event(&json!({ "choices": [{ "delta": { "tool_calls": [{ "index": 0 }] } }] })) + &end("stop"),
+            ),
+            Reason::ProviderRejected,
+        ),
+    ];
+    for (name, acts, reason) in cases {
+        let error = fault(acts).await;
+        let found = (error.reason, error.partial.as_deref(), error.answer_begun);
+        assert_eq!(found, (reason, Some("half"), true), "{name}: {}", error.detail);
+    }
+    let page = fault(send("<html>not a model</html>".into())).await;
+    assert_eq!((page.reason, page.partial), (broken, None));
+    let other = fault(send("{\"hello\":1}".into())).await;
+    assert_eq!((other.reason, other.partial, other.answer_begun), (Reason::ProviderRejected, None, false));
+}
+
+#[tokio::test]
+async fn no_server_makes_the_answer_larger_than_the_limits() {
+    let chunk = vec![b'x'; 64 << 10];
+    let start = |text: &str| vec![head(""), Act::Send(text.into())];
+    let arguments = event(&json!({ "choices": [{ "delta": { "tool_calls": [{ "index": 0, "function": {
+        "arguments": "x".repeat(64 << 10) } }] } }] }));
+    let named = event(&json!({ "choices": [{ "delta": { "tool_calls": [{ "index": 0, "id": "a", "function": {
+        "name": "bash", "arguments": "" } }] } }] }));
+    let many = |at: usize| {
+        event(&json!({ "choices": [{ "delta": { "tool_calls": [
+        { "index": at, "id": format!("c{at}"), "function": { "name": "bash" } }] } }] }))
+    };
+    let calls: String = (0..5_000).map(many).collect();
+    let plus = |mut acts: Vec<Act>, act: Act| {
+        acts.push(act);
+        acts
+    };
+    let (rejected, broken) = (Reason::ProviderRejected, Reason::ProviderStreamBroken);
+    let cases = [
+        ("one line of a gigabyte", plus(start("data: "), Act::Repeat(chunk.clone(), 16 << 10)), broken, 32 << 20),
+        (
+            "one document of a gigabyte",
+            plus(start("{\"a\":\""), Act::Repeat(chunk.clone(), 16 << 10)),
+            rejected,
+            32 << 20,
+        ),
+        ("nothing but spaces", plus(start(" "), Act::Repeat(vec![b' '; 64 << 10], 16 << 10)), rejected, 32 << 20),
+        (
+            "comments without end",
+            plus(start(""), Act::Repeat(": alive\n".repeat(8 << 10).into(), 16 << 10)),
+            rejected,
+            96 << 20,
+        ),
+        ("arguments of 50 MB", plus(start(&named), Act::Repeat(arguments.into(), 800)), rejected, 32 << 20),
+        ("thousands of calls", start(&calls), rejected, 32 << 20),
+        (
+            "words without end",
+            plus(start(""), Act::Repeat(words(&"y".repeat(32 << 10)).into(), 1 << 15)),
+            rejected,
+            32 << 20,
+        ),
+    ];
+    for (name, acts, reason, most) in cases {
+        let server = Server::start(vec![acts]);
+        let (outcome, _) = within(Duration::from_secs(20), name, server.call(60_000)).await;
+        let error = outcome.unwrap_err();
+        assert_eq!(error.reason, reason, "{name}: {}", error.detail);
+        assert!(error.partial.is_none_or(|words| words.len() <= limits::ANSWER_WORDS_BYTES + (64 << 10)), "{name}");
+        let sent = server.seen.lock().unwrap().sent_bytes;
+        assert!(sent < most, "{name}: {sent} bytes were taken");
+        assert_eq!(server.asked(), 1, "{name}: what was refused is not asked for again");
+    }
+    let head = [b"HTTP/1.1 200 OK\r\nX-Long: ".as_slice(), &vec![b'x'; 1 << 20]].concat();
+    assert_eq!(fault(vec![Act::Send(head)]).await.reason, Reason::ProviderUnavailable);
+}
+
+#[tokio::test]
+async fn a_server_that_is_slow_at_any_point_is_left_at_the_deadline() {
+    let drip = |text: &str| {
+        let acts = text.bytes().flat_map(|byte| [Act::Send(vec![byte]), Act::Wait(30)]);
+        acts.chain([Act::Hold]).collect::<Vec<_>>()
+    };
+    let kept_alive = vec![head(""), Act::Send(": alive\n\n".into()), Act::Wait(50), Act::Send(": alive\n\n".into())];
+    let mut endless = kept_alive.clone();
+    endless.extend((0..200).flat_map(|_| [Act::Wait(20), Act::Send(": alive\n\n".into())]));
+    let dripped = [vec![head("")], drip(&words("never comes to its end"))].concat();
+    let (unavailable, broken) = (Reason::ProviderUnavailable, Reason::ProviderStreamBroken);
+    for (name, acts, reason) in [
+        ("says nothing", vec![Act::Hold], unavailable),
+        ("drips its head", drip("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"), unavailable),
+        ("stops after its head", vec![head(""), Act::Hold], broken),
+        ("drips its words", dripped, broken),
+        ("only says that it lives", endless, broken),
+    ] {
+        let server = Server::start(vec![acts]);
+        let (outcome, took) = within(Duration::from_secs(3), name, server.call(500)).await;
+        let error = outcome.unwrap_err();
+        assert_eq!((error.reason, server.asked()), (reason, 1), "{name}: {}", error.detail);
+        assert!(took >= Duration::from_millis(400), "{name}: given up after {took:?}: {}", error.detail);
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_no_second_host_hears_of_the_call() {
+    let second = Server::start(vec![vec![head(""), Act::Send((words("stolen") + &end("stop")).into())]]);
+    for status in ["301 Moved", "302 Found", "303 See", "307 Temporary", "308 Permanent"] {
+        let location = format!("Location: http://127.0.0.1:{}/v1/chat/completions\r\n", second.port);
+        let error = fault(refused(status, &location, "")).await;
+        assert_eq!(error.reason, Reason::ProviderRejected, "{}", error.detail);
+        assert!(error.detail.contains("redirect"), "{}", error.detail);
+    }
+    assert_eq!(second.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_refused_unread() {
+    let bomb = |encoding: &str| {
+        vec![head(&format!("Content-Encoding: {encoding}\r\n")), Act::Repeat(vec![0x1f; 64 << 10], 16 << 10)]
+    };
+    for encoding in ["gzip", "br", "deflate, gzip", "zstd"] {
+        let server = Server::start(vec![bomb(encoding)]);
+        let error = server.call(5_000).await.unwrap_err();
+        assert_eq!((error.reason, server.asked()), (Reason::ProviderRejected, 1), "{encoding}: {}", error.detail);
+        assert!(server.seen.lock().unwrap().sent_bytes < 16 << 20);
+    }
+    let asked = {
+        let server = Server::start(vec![bomb("gzip")]);
+        let _ = server.call(5_000).await;
+        server.seen.lock().unwrap().requests.remove(0).to_lowercase()
+    };
+    assert!(asked.contains("accept-encoding: identity\r\n"), "{asked}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_closes_its_connection_and_keeps_its_words() {
+    let server = Server::start(vec![vec![head(""), Act::Send(words("half").into()), Act::Hold]]);
+    let stop = CancellationToken::new();
+    let (call, ()) = tokio::join!(server.call_until(60_000, &stop), async {
+        while server.asked() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stop.cancel();
+    });
+    let error = call.unwrap_err();
+    assert_eq!((error.reason, error.partial.as_deref()), (Reason::ProviderStreamBroken, Some("half")));
+    for _ in 0..200 {
+        if server.seen.lock().unwrap().hung_up == 1 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the connection is still open");
+}
+
+#[tokio::test]
+async fn https_is_refused_by_name_and_never_spoken_as_plain_text() {
+    let server = Server::start(vec![vec![]]);
+    let routes = format!(
+        "version = 1\n[routes.it]\ndriver = \"openai\"\ndefault_model = \"m\"\nbase_url = \"https://127.0.0.1:{}/v1\"\n",
+        server.port
+    );
+    let refusal = crate::server::open(&routes, std::path::Path::new("/")).unwrap_err();
+    assert_eq!(refusal.reason, Reason::ConfigInvalid);
+    assert!(refusal.detail.contains("https is not supported yet"), "{}", refusal.detail);
+    assert_eq!(server.asked(), 0);
+}
