@@ -184,8 +184,8 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
     routes.extend(handlers::routes());
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
-    follow_house(&tasks, (&clerk, &published), (&root, &snapshots), (access_log_file(&settings), closed));
-    tokens.iter().for_each(|tokens| follow_tokens(tokens, &tasks, clerk.clone()));
+    let kept = (&root, &snapshots, tokens.as_ref());
+    follow_house(&tasks, (&clerk, &published), kept, (access_log_file(&settings), closed));
     tasks.spawn(accept(listener, edge));
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
@@ -345,17 +345,20 @@ fn snapshotter(clerk: &Clerk, published: &Published, root: &StateRoot, found: &F
         .begun_from(found.snapshot.clone())
 }
 
-/// Follows the clock, the access log, the closed segments, and what a snapshot does not hold yet.
+/// Follows the clock, the access log, the closed segments, the token files, and what a snapshot does not hold yet.
 fn follow_house(
     tasks: &Tasks,
     (clerk, published): (&Clerk, &Published),
-    (root, snapshots): (&StateRoot, &Snapshotter),
+    (root, snapshots, tokens): (&StateRoot, &Snapshotter, Option<&Arc<Tokens>>),
     (log, closed): (PathBuf, mpsc::Receiver<ClosedChunk>),
 ) {
     snapshots.clone().follow(tasks);
     clock_watch::follow(tasks, clerk.clone());
     access_log::follow(tasks, clerk.clone(), published.clone(), log, closed);
     indexer::follow(tasks, clerk.clone(), published.clone(), root.folder.clone());
+    if let Some(tokens) = tokens {
+        follow_tokens(tokens, tasks, clerk.clone());
+    }
 }
 
 /// Follows the token files and records each change.
