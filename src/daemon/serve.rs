@@ -1,7 +1,7 @@
 //! A daemon from start to drain: take the state root, recover, start the clerk and the workers, open the door, and on a
 //! signal close everything in order.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -30,6 +30,7 @@ use crate::http::edge::{Edge, EdgeParts};
 use crate::http::limits::Limits;
 use crate::http::metrics::{self, EdgeMetrics};
 use crate::http::numbers::HouseNumbers;
+use crate::http::routes::Route;
 use crate::http::{handlers, health, sse};
 use crate::journal::layout;
 use crate::journal::writer::Options;
@@ -41,12 +42,18 @@ use crate::platform::executable;
 use crate::platform::keyed::FingerprintKey;
 use crate::platform::own_process;
 use crate::platform::private_file;
+use crate::platform::rotated_log::ClosedChunk;
 use crate::platform::tasks::Tasks;
+use crate::services::access_log;
 use crate::services::authority::Role;
-use crate::services::clerk::Clerk;
+use crate::services::clerk::{Clerk, ClerkThread};
+use crate::services::clock_watch::{self, Reading};
+use crate::services::daemon_file::DaemonFile;
 use crate::services::desk::{Desk, Lane, WritePath};
+use crate::services::indexer;
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Found, Opened, Opening, open};
+use crate::services::published::Published;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
 use crate::services::status::{ControlPlane, StatusSource};
@@ -129,7 +136,7 @@ fn build(digest: Option<&str>) -> String {
 }
 
 async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
-    let mut signals = Signals::listen()?;
+    let signals = Signals::listen()?;
     let House { agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
@@ -137,8 +144,9 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let tokens = tokens(&settings, &key, entropy.as_ref())?;
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
     let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
-    let (sink, log) = access_log(&settings, &clock)?;
-    let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot_seq);
+    let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot.clone());
+    let (chunks, closed) = mpsc::channel(access_log::WAITING);
+    let (sink, log) = open_access_log(&settings, &clock, chunks)?;
     let status = Arc::new(StatusSource {
         clerk: clerk.clone(),
         published: published.clone(),
@@ -150,7 +158,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         snapshots: snapshots.clone(),
         build_digest,
     });
-    announce(&clerk, &found, boot_id, clock.wall_ms()).await?;
+    announce(&clerk, &found, boot_id, Reading::of(clock.as_ref())).await?;
     let mut registry = metrics::registry();
     let parts = EdgeParts {
         limits: limits(&root),
@@ -170,33 +178,55 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));
-    let (numbers, beats) = (Arc::clone(&status), runner.beats().clone());
-    registry.register_collector(Box::new(HouseNumbers { status: numbers, batches, beats }));
-    let ready = Arc::clone(&status);
-    let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
-    routes.extend(handlers::routes());
+    let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
+    registry.register_collector(Box::new(numbers));
+    let routes = routes(Arc::clone(&status), registry);
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
     snapshots.clone().follow(&tasks);
-    if let Some(tokens) = &tokens {
-        follow_tokens(tokens, &tasks, clerk.clone());
-    }
+    follow_house(&tasks, (&clerk, &published), &root, access_log_file(&settings), closed);
+    follow_tokens(tokens.as_ref(), &tasks, clerk.clone());
     tasks.spawn(accept(listener, edge));
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
-    signals.next().await;
-    // A file of this daemon must not lead anybody to it any more.
-    let _ = root.folder.remove(DAEMON_FILE);
     let (runner, commands, tasks, clerk) = (&runner, &commands, &tasks, &clerk);
     let drain = Drain { runner, commands, tasks, snapshots: &snapshots, clerk, boot_id };
+    until_ended(signals, drain, thread, (log, root)).await
+}
+
+/// Waits for the signal to end and ends everything; a further signal cuts that short.
+async fn until_ended(
+    mut signals: Signals,
+    drain: Drain<'_>,
+    thread: ClerkThread,
+    (log, root): (JoinHandle<()>, StateRoot),
+) -> Result<(), Refusal> {
+    signals.next().await;
+    // From here on nobody is to be led to this daemon.
+    let _ = root.folder.remove(DAEMON_FILE);
     let ended = tokio::select! {
-        ended = drain.run(thread) => ended,
-        () = signals.next() => {
-            tracing::warn!("a second signal cuts the drain short");
-            Ok(())
-        }
+        ended = drain.run(thread) => Some(ended),
+        () = signals.next() => None,
     };
-    drop((log, root));
-    ended
+    drop(log);
+    let_go(root, ended)
+}
+
+/// Lets go of the state root, unless the clerk may still write: then its lock is held until the process has ended.
+fn let_go(root: StateRoot, ended: Option<Result<(), Refusal>>) -> Result<(), Refusal> {
+    if ended.is_none() {
+        tracing::warn!("a second signal cuts the drain short");
+    }
+    if !matches!(ended, Some(Ok(()))) {
+        Box::leak(Box::new(root));
+    }
+    ended.unwrap_or(Ok(()))
+}
+
+/// Every route of the door.
+fn routes(status: Arc<StatusSource>, registry: metrics::Registry) -> Vec<Route<App>> {
+    let mut routes = health::routes(Arc::new(move || status.ready()), Arc::new(registry));
+    routes.extend(handlers::routes());
+    routes
 }
 
 /// The limits of the door, within what the machine allows and the journal needs.
@@ -205,9 +235,16 @@ fn limits(root: &StateRoot) -> Limits {
     Limits::default().within(descriptors::raise_limit(), segments)
 }
 
-fn access_log(settings: &ServeSettings, clock: &Arc<dyn Clock>) -> Result<(AuditSink, JoinHandle<()>), Refusal> {
-    let path = settings.state_root.join("control-plane-auth/audit.jsonl");
-    audit::start(&path, Arc::clone(clock), None)
+fn access_log_file(settings: &ServeSettings) -> PathBuf {
+    settings.state_root.join(access_log::FOLDER).join(access_log::FILE)
+}
+
+fn open_access_log(
+    settings: &ServeSettings,
+    clock: &Arc<dyn Clock>,
+    chunks: mpsc::Sender<ClosedChunk>,
+) -> Result<(AuditSink, JoinHandle<()>), Refusal> {
+    audit::start(&access_log_file(settings), Arc::clone(clock), Some(chunks))
         .map_err(|error| Refusal::new(Reason::StorageAuditUnavailable, error.to_string()))
 }
 
@@ -268,12 +305,17 @@ pub(super) async fn note(clerk: &Clerk, stream: Stream, event: Event) -> Result<
 }
 
 /// Records the start, and settles what an earlier one left half done.
-async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now_ms: u64) -> Result<(), Refusal> {
+async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now: Reading) -> Result<(), Refusal> {
+    // Before anything is decided by the time.
+    if let Some(untrusted) = clock_watch::at_start(found.last_at_ms, now) {
+        tracing::warn!(drift_ms = untrusted.drift_ms, "the clock is not trusted until `chancery runtime trust-clock`");
+        note(clerk, Stream::Daemon, untrusted.into()).await?;
+    }
     let started = DaemonStarted {
         boot_id,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         clean: found.clean || found.last_at_ms.is_none(),
-        down_ms: found.last_at_ms.map(|at| now_ms.saturating_sub(at)),
+        down_ms: found.last_at_ms.map(|at| now.wall_ms.saturating_sub(at)),
     };
     note(clerk, Stream::Daemon, started.into()).await?;
     loop {
@@ -284,8 +326,22 @@ async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now_ms: u64) ->
     }
 }
 
+/// Follows the clock, the access log and the closed segments.
+fn follow_house(
+    tasks: &Tasks,
+    (clerk, published): (&Clerk, &Published),
+    root: &StateRoot,
+    log: PathBuf,
+    closed: mpsc::Receiver<ClosedChunk>,
+) {
+    clock_watch::follow(tasks, clerk.clone());
+    access_log::follow(tasks, clerk.clone(), published.clone(), log, closed);
+    indexer::follow(tasks, clerk.clone(), published.clone(), root.folder.clone());
+}
+
 /// Follows the token files and records each change.
-fn follow_tokens(tokens: &Arc<Tokens>, tasks: &Tasks, clerk: Clerk) {
+fn follow_tokens(tokens: Option<&Arc<Tokens>>, tasks: &Tasks, clerk: Clerk) {
+    let Some(tokens) = tokens else { return };
     let (sender, mut changes) = mpsc::channel::<TokenChange>(16);
     tokens.follow(tasks, sender);
     tasks.spawn(async move {
@@ -300,12 +356,13 @@ fn follow_tokens(tokens: &Arc<Tokens>, tasks: &Tasks, clerk: Clerk) {
 }
 
 fn write_daemon_file(root: &StateRoot, bound: &Bind, boot_id: BootId) -> Result<(), Refusal> {
-    let text = serde_json::json!({
-        "address": bound.to_string(),
-        "pid": std::process::id(),
-        "boot_id": boot_id,
-        "version": env!("CARGO_PKG_VERSION"),
-    });
+    let file = DaemonFile {
+        address: bound.to_string(),
+        pid: std::process::id(),
+        boot_id,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let text = serde_json::json!(file);
     let written = replace_atomically(root.folder.as_ref(), "", DAEMON_FILE, format!("{text}\n").as_bytes());
     written.map_err(|error| Refusal::new(Reason::StorageFull, error.to_string()))
 }

@@ -60,7 +60,7 @@ enum NameChange {
     Folder(String),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct State {
     files: Vec<File>,
     names: BTreeMap<String, usize>,
@@ -231,15 +231,10 @@ impl SimDisk {
     /// The disk as the next process finds it after a kill: nothing is lost, unsynced pages stay in the cache.
     pub fn after_kill(&self) -> SimDisk {
         let mut state = self.state();
-        let chance = state.draw();
-        let next = SimDisk::new(chance);
+        let next = SimDisk::new(state.draw());
         let mut fresh = next.state();
-        fresh.files.clone_from(&state.files);
-        fresh.names.clone_from(&state.names);
-        fresh.durable_names.clone_from(&state.durable_names);
-        fresh.unsynced_names.clone_from(&state.unsynced_names);
-        fresh.folders.clone_from(&state.folders);
-        fresh.durable_folders.clone_from(&state.durable_folders);
+        let chance = fresh.chance;
+        *fresh = State { chance, fault: Fault::None, operations: 0, syncs: 0, writes: 0, dead: false, ..state.clone() };
         drop(fresh);
         next
     }
@@ -276,8 +271,7 @@ impl SimDisk {
         fresh.files.clone_from(&state.files);
         fresh.names.clone_from(&state.names);
         fresh.durable_names.clone_from(&state.names);
-        fresh.folders.clone_from(&state.folders);
-        fresh.durable_folders.clone_from(&state.folders);
+        (fresh.folders, fresh.durable_folders) = (state.folders.clone(), state.folders.clone());
         drop(fresh);
         next
     }

@@ -1,11 +1,17 @@
 //! What one can ask: the clerk, authority, one file of use cases a noun, and the workers.
 
+pub mod access_log;
 pub mod approvals;
 pub mod authority;
 pub mod blobs;
 pub mod clerk;
+pub mod clock_watch;
+pub mod daemon_file;
 pub mod desk;
 pub mod doctor;
+pub mod house_verify;
+pub mod index_offline;
+pub mod indexer;
 pub mod models;
 pub mod numbers;
 pub mod opening;
@@ -14,6 +20,7 @@ pub mod questions;
 pub mod runner;
 pub mod runs;
 pub mod runtime;
+pub mod schema;
 pub mod scribe;
 pub mod sessions;
 pub mod snapshots;
@@ -27,3 +34,5 @@ pub mod tokens;
 mod clerk_stories;
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -315,7 +315,7 @@ mod tests {
             for _ in 0..15 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 assert!(
-                    end == whole.len() || tokens.caller(whole[..end].as_bytes()).is_err(),
+                    end == whole.len() || tokens.caller(&whole.as_bytes()[..end]).is_err(),
                     "{end} characters count"
                 );
                 assert!(end == whole.len() || tokens.caller(old.as_bytes()).is_ok(), "the old token is gone");
