@@ -13,6 +13,9 @@
     reason = "a test may fail loudly and looks at the machine directly"
 )]
 
+#[path = "crash/handover.rs"]
+mod handover;
+
 use std::sync::Arc;
 
 use chancery::domain::context;

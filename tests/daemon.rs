@@ -13,6 +13,8 @@
     reason = "a test may fail loudly and looks at the machine directly"
 )]
 
+#[path = "daemon/handover.rs"]
+mod handover;
 #[path = "daemon/interface.rs"]
 mod interface;
 #[path = "daemon/streams.rs"]
@@ -34,6 +36,13 @@ struct Daemon {
 
 struct House {
     folder: tempfile::TempDir,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl House {

@@ -18,6 +18,8 @@ pub enum Journal {
     Head,
     /// Its lines
     Records(Records),
+    /// Hands the signing key over to a new one
+    RotateKey,
 }
 
 /// Which lines.
@@ -41,6 +43,10 @@ pub fn journal(args: &ClientArgs, verb: &Journal) -> ExitCode {
     match verb {
         Journal::Head => with(args, |client| client.get("/v1/journal/head").map(|head| (show::HEAD, head))),
         Journal::Records(which) => records(args, which),
+        Journal::RotateKey => {
+            let rotate = |client: &Client| client.post("/v1/journal/rotate-key", &serde_json::json!({}));
+            with(args, |client| rotate(client).map(|rotated| (show::ROTATED_KEY, rotated)))
+        }
     }
 }
 

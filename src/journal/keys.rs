@@ -126,7 +126,8 @@ fn introduced(before: &Link, note: &Note, entry: &KeyEntry, origin: Origin, key:
     }
 }
 
-fn decode_key(text: &str) -> Option<VerifyingKey> {
+/// Reads a public key as the file spells it.
+pub fn decode_key(text: &str) -> Option<VerifyingKey> {
     VerifyingKey::from_bytes(&BASE64.decode(text.as_bytes()).ok()?.try_into().ok()?).ok()
 }
 

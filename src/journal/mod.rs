@@ -8,6 +8,7 @@ mod acker;
 pub mod batch;
 pub mod create;
 pub mod error;
+pub mod handover;
 pub mod keys;
 pub mod layout;
 pub mod line;

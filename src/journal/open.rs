@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::acked::Acked;
 use super::acker::Acker;
 use super::error::{OpenError, WriteError};
-use super::keys::{KeyEntry, encode_key};
+use super::handover;
 use super::layout;
 use super::note::Origin;
 use super::recovery::{Leavings, Recovered};
@@ -23,7 +23,7 @@ use crate::domain::journal as events;
 use crate::domain::record::Record;
 use crate::domain::stream::Stream;
 use crate::platform::clock::Clock;
-use crate::platform::disk::{Disk, DiskFile, Open, join, read_bounded, replace_atomically};
+use crate::platform::disk::{Disk, DiskFile, Open, join, read_bounded};
 
 /// Opens a journal that was read, and writes what recovery has to say. The records of that first batch come back for
 /// the fold.
@@ -35,13 +35,14 @@ pub fn open(
     options: Options,
     context: context::Set,
 ) -> Result<(Journal, Vec<Record>), OpenError> {
+    // The seal of a handover must be on disk before anything outside the journal rests on it.
+    rewrite_kept(&recovered).map_err(OpenError::io("writing the kept bytes again"))?;
+    disk.sync_dir(layout::FOLDER).map_err(OpenError::io("syncing the journal's folder"))?;
     finish_handover(disk.as_ref(), &mut recovered)?;
     if let Some(leavings) = recovered.leavings.take() {
         quarantine(disk.as_ref(), recovered.first_seq, &leavings).map_err(OpenError::io("writing the quarantine"))?;
         recover_tail(recovered.file.as_ref(), leavings.offset).map_err(OpenError::io("cutting the torn tail"))?;
     }
-    rewrite_kept(&recovered).map_err(OpenError::io("writing the kept bytes again"))?;
-    disk.sync_dir(layout::FOLDER).map_err(OpenError::io("syncing the journal's folder"))?;
     match disk.remove(layout::NEXT) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io(layout::NEXT)(error)),
         _ => {}
@@ -90,23 +91,16 @@ pub fn open(
 
 /// Finishes a key handover whose seal is in the journal; removes a next key that was never handed to.
 fn finish_handover(disk: &dyn Disk, recovered: &mut Recovered) -> Result<(), OpenError> {
-    if let (Some(note), Some(last)) = (recovered.handover.take(), recovered.root.keys.last()) {
-        let entry = KeyEntry {
-            epoch: last.epoch,
-            from_seq: note.size,
-            public_key: encode_key(&recovered.key.verifying_key()),
-            note: Some(note.render()),
-        };
-        recovered.root.keys.push(entry);
-        let content = recovered.root.render();
-        replace_atomically(disk, "", layout::STATE_ROOT, &content).map_err(OpenError::io(layout::STATE_ROOT))?;
+    if let Some(note) = recovered.handover.take() {
+        let key = recovered.key.verifying_key();
+        handover::name_in_root(disk, &mut recovered.root, &note, &key).map_err(OpenError::io(layout::STATE_ROOT))?;
     }
     let done = if recovered.finish_handover {
-        disk.rename(layout::SIGNING_KEY_NEXT, layout::SIGNING_KEY)
+        handover::take_final_name(disk)
     } else {
-        disk.remove(layout::SIGNING_KEY_NEXT)
+        disk.remove(layout::SIGNING_KEY_NEXT).and_then(|()| disk.sync_dir(""))
     };
-    match done.and_then(|()| disk.sync_dir("")) {
+    match done {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OpenError::io(layout::SIGNING_KEY_NEXT)(error)),
         _ => Ok(()),
     }

@@ -6,6 +6,7 @@ pub mod blobs;
 pub mod clerk;
 pub mod desk;
 pub mod doctor;
+pub mod journal_keys;
 pub mod models;
 pub mod numbers;
 pub mod opening;
