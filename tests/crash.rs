@@ -15,6 +15,8 @@
 
 #[path = "crash/handover.rs"]
 mod handover;
+#[path = "crash/repair.rs"]
+mod repair;
 
 use std::sync::Arc;
 

@@ -17,6 +17,8 @@
 mod handover;
 #[path = "daemon/interface.rs"]
 mod interface;
+#[path = "daemon/repair.rs"]
+mod repair;
 #[path = "daemon/streams.rs"]
 mod streams;
 

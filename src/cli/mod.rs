@@ -10,6 +10,7 @@ mod heads;
 mod output;
 mod quickstart;
 mod remote;
+mod repair;
 mod runs;
 mod sessions;
 mod show;

@@ -9,6 +9,7 @@ use super::client::{Client, ClientArgs, Trouble};
 use super::output::{self, Format};
 use super::stream::{Sight, Stream};
 use super::wire::segment;
+use super::repair::{self, RepairArgs};
 use super::{events, show};
 
 /// Something about the journal.
@@ -20,6 +21,8 @@ pub enum Journal {
     Records(Records),
     /// Hands the signing key over to a new one
     RotateKey,
+    /// Repairs the journal of a state root that refuses to start, offline
+    Repair(RepairArgs),
 }
 
 /// Which lines.
@@ -43,6 +46,7 @@ pub fn journal(args: &ClientArgs, verb: &Journal) -> ExitCode {
     match verb {
         Journal::Head => with(args, |client| client.get("/v1/journal/head").map(|head| (show::HEAD, head))),
         Journal::Records(which) => records(args, which),
+        Journal::Repair(wanted) => repair::run(args, wanted),
         Journal::RotateKey => {
             let rotate = |client: &Client| client.post("/v1/journal/rotate-key", &serde_json::json!({}));
             with(args, |client| rotate(client).map(|rotated| (show::ROTATED_KEY, rotated)))

@@ -41,6 +41,7 @@ use crate::platform::private_file;
 use crate::platform::tasks::Tasks;
 use crate::services::authority::Role;
 use crate::services::clerk::{Clerk, ClerkThread};
+use crate::services::cold_check::ColdCheck;
 use crate::services::desk::{Desk, Lane, WritePath};
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Found, Opened, Opening, open};
@@ -177,6 +178,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     routes.extend(handlers::routes());
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
     snapshots.clone().follow(&tasks);
+    ColdCheck::new(clerk.clone(), published.clone(), root.folder.clone()).follow(&tasks);
     if let Some(tokens) = &tokens {
         follow_tokens(tokens, &tasks, clerk.clone());
     }

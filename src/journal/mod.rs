@@ -6,6 +6,7 @@
 pub mod acked;
 mod acker;
 pub mod batch;
+pub mod cold;
 pub mod create;
 pub mod error;
 pub mod handover;
@@ -18,8 +19,10 @@ pub mod open;
 pub mod proof;
 pub mod reader;
 pub mod recovery;
+pub mod repair;
 pub mod segments;
 mod space;
+mod survey;
 pub mod tail;
 pub mod verify;
 pub mod walk;

@@ -14,6 +14,7 @@ use super::handover;
 use super::layout;
 use super::note::Origin;
 use super::recovery::{Leavings, Recovered};
+use super::repair;
 use super::segments;
 use super::space::Space;
 use super::writer::{Active, Journal, Options};
@@ -47,6 +48,7 @@ pub fn open(
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io(layout::NEXT)(error)),
         _ => {}
     }
+    let repaired = repair::unrecorded(disk.as_ref(), &recovered)?;
     let bad_slot = recovered.slots.bad();
     let mut acked = Acked::open(disk.as_ref(), &recovered.slots).map_err(OpenError::io(super::acked::PATH))?;
     acked.settle(&recovered.note).map_err(OpenError::io(super::acked::PATH))?;
@@ -79,8 +81,9 @@ pub fn open(
         next: None,
     };
     let pending = pending(disk.as_ref())?;
-    let records = record_recovery(&mut journal, bad_slot, &pending)
+    let records = record_recovery(&mut journal, repaired, bad_slot, &pending)
         .map_err(|error| OpenError::io("the first batch")(error.into()))?;
+    repair::end(disk.as_ref())?;
     for (name, _) in pending {
         let final_name = name.strip_suffix(layout::PENDING).unwrap_or(&name).to_owned();
         let moved = disk.rename(&join(layout::QUARANTINE, &name), &join(layout::QUARANTINE, &final_name));
@@ -118,7 +121,7 @@ fn quarantine(disk: &dyn Disk, first_seq: u64, leavings: &Leavings) -> io::Resul
 }
 
 /// Cuts a torn tail off the active segment; its bytes are in the quarantine. One of two functions that shorten a file.
-fn recover_tail(file: &dyn DiskFile, data_end: u64) -> io::Result<()> {
+pub(super) fn recover_tail(file: &dyn DiskFile, data_end: u64) -> io::Result<()> {
     file.truncate(data_end)?;
     file.sync()
 }
@@ -162,6 +165,7 @@ fn pending(disk: &dyn Disk) -> Result<Vec<(String, events::TailQuarantined)>, Op
 /// Writes the first batch of this start: the context, the journal's creation where it is new, and what recovery did.
 fn record_recovery(
     journal: &mut Journal,
+    repaired: Option<events::Repaired>,
     bad_slot: Option<u8>,
     pending: &[(String, events::TailQuarantined)],
 ) -> Result<Vec<Record>, WriteError> {
@@ -175,6 +179,7 @@ fn record_recovery(
         let key_id = super::note::key_id_hex(&origin.to_string(), &journal.key.verifying_key());
         happened.push(events::Created { root_id: origin.root_id, epoch: origin.epoch, key_id }.into());
     }
+    happened.extend(repaired.map(Event::from));
     happened.extend(pending.iter().map(|(_, event)| event.clone().into()));
     happened.extend(bad_slot.map(|slot| events::AckedRewritten { slot }.into()));
     for event in happened {

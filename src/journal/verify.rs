@@ -214,8 +214,12 @@ impl Verifier<'_> {
                     let why = "the record passes a limit or does not name the context in force in its segment";
                     return Err(invalid(&file.path, batch.offset, record.seq, why));
                 }
-                if let Event::JournalTailQuarantined(body) = record.event {
-                    self.quarantined.insert(body.file, body.sha256);
+                match record.event {
+                    Event::JournalTailQuarantined(body) => drop(self.quarantined.insert(body.file, body.sha256)),
+                    Event::JournalRepaired(body) => {
+                        self.quarantined.extend(body.files.into_iter().map(|file| (file.file, file.sha256)));
+                    }
+                    _ => {}
                 }
                 records += 1;
             }

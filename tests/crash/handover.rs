@@ -24,7 +24,7 @@ fn entropy(skip: u64) -> FakeEntropy {
 }
 
 /// A handover as the clerk does it.
-fn rotate(journal: &mut Journal, skip: u64) -> Result<(), WriteError> {
+pub(super) fn rotate(journal: &mut Journal, skip: u64) -> Result<(), WriteError> {
     let next = journal.next_key(&entropy(skip))?;
     let mut batch = journal.begin()?;
     let event: Event = next.announcement().into();

@@ -18,7 +18,7 @@ fn python(arguments: &[&str]) -> (i32, String) {
 
 impl House {
     /// Both verifiers must say the same of the state root.
-    fn assert_verdict(&self, wanted: i32) {
+    pub(super) fn assert_verdict(&self, wanted: i32) {
         let root = self.state();
         let (code, words) = self.verify(&root);
         assert_eq!(code, wanted, "{words}");
@@ -28,7 +28,7 @@ impl House {
 }
 
 impl Daemon {
-    fn rotate(&self) -> Option<Value> {
+    pub(super) fn rotate(&self) -> Option<Value> {
         let (status, view) = self.post("/v1/journal/rotate-key", "")?;
         assert_eq!(status, 200, "{view}");
         Some(view)
