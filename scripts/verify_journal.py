@@ -3,12 +3,14 @@
 
 Usage: verify_journal.py PATH [--key VERIFIER_KEY]
 Needs the package `cryptography`. Exit code: 0 valid, 1 invalid, 2 no such path, 3 unverifiable.
-Reads a state root that no daemon writes at the moment.
+Reads a state root that no daemon writes at the moment. Kinds, versions and bodies are compared with the schemas that lie
+beside this file in ../state-schema; without them a journal is unverifiable.
 """
 import base64
 import hashlib
 import json
 import os
+import re
 import sys
 
 from cryptography.exceptions import InvalidSignature
@@ -23,6 +25,10 @@ class Invalid(Exception):
 
 class Unverifiable(Exception):
     pass
+
+
+class Open(Unverifiable):
+    """Lines without a seal stand at the end: the next start decides."""
 
 
 def sha(data):
@@ -123,6 +129,9 @@ class Keys:
                     raise Invalid("a key is not introduced by the key before it")
             self.links.append((entry["from_seq"], origin, key, handover))
 
+    def epoch_at(self, seq):
+        return [origin for from_seq, origin, _, _ in self.links if from_seq <= seq][-1].split("/")[2]
+
     def accepts(self, note):
         for from_seq, origin, key, handover in reversed(self.links):
             if from_seq <= note.size:
@@ -151,15 +160,83 @@ HEAD_KEYS = ["seq", "at_ms", "mono_ms", "kind", "v", "org", "stream", "project",
              "ctx", "request", "cause", "reason", "data"]
 
 
-def check_record(line, seq, first_seq):
+SCHEMAS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "state-schema")
+TYPES = {"object": dict, "array": list, "string": str, "boolean": bool}
+
+
+def of_type(value, name):
+    if name in ("integer", "number"):
+        return isinstance(value, int if name == "integer" else (int, float)) and not isinstance(value, bool)
+    return isinstance(value, TYPES[name])
+
+
+def fits(value, schema, top):
+    """Whether a value fits the part of JSON Schema that these schemas use."""
+    if schema is True or schema == {}:
+        return True
+    if "$ref" in schema and not fits(value, top["$defs"][schema["$ref"].rsplit("/", 1)[1]], top):
+        return False
+    names = schema.get("type", [])
+    if names and not any(of_type(value, name) for name in ([names] if isinstance(names, str) else names)):
+        return False
+    if "enum" in schema and value not in schema["enum"] or "const" in schema and value != schema["const"]:
+        return False
+    for word, count in (("anyOf", lambda n: n > 0), ("oneOf", lambda n: n == 1), ("allOf", None)):
+        if word in schema:
+            good = sum(fits(value, choice, top) for choice in schema[word])
+            if not (good == len(schema[word]) if count is None else count(good)):
+                return False
+    if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
+        return False
+    if isinstance(value, (int, float)) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        return False
+    if isinstance(value, list) and "items" in schema and not all(fits(item, schema["items"], top) for item in value):
+        return False
+    if isinstance(value, dict):
+        known, other = schema.get("properties", {}), schema.get("additionalProperties", True)
+        if any(name not in value for name in schema.get("required", [])):
+            return False
+        for name, part in value.items():
+            rule = known.get(name, other)
+            if rule is False or rule is not True and not fits(part, rule, top):
+                return False
+    return True
+
+
+def load_schema(path, loaded={}):
+    if path not in loaded:
+        if not os.path.isdir(SCHEMAS):
+            raise Unverifiable("the schemas are not beside this file")
+        full = os.path.join(SCHEMAS, path)
+        loaded[path] = json.load(open(full, encoding="utf-8")) if os.path.exists(full) else None
+    return loaded[path]
+
+
+def check_schema(record):
+    seq, kind, version = record["seq"], record["kind"], record["v"]
+    named = isinstance(kind, str) and re.fullmatch(r"[a-z_]+\.[a-z_]+", kind)
+    schema = load_schema(f"events/{kind}.v{version}.json") if named else None
+    if schema is None:
+        raise Invalid(f"record {seq} is of an unknown kind or version")
+    envelope = load_schema("formats/record.json")
+    if not fits(record, envelope, envelope) or not fits(record["data"], schema, schema):
+        raise Invalid(f"record {seq} does not fit its schema")
+    if record["stream"].split("/")[0] not in schema["x-stream"]:
+        raise Invalid(f"record {seq} does not belong on its stream")
+
+
+def check_record(line, seq, in_force):
     record = json.loads(line, object_pairs_hook=unique)
     if compact(record) != line:
         raise Invalid(f"record {seq} is not compact")
     order = [HEAD_KEYS.index(name) for name in record if name in HEAD_KEYS]
     if len(order) != len(record) or order != sorted(order) or record["seq"] != seq:
         raise Invalid(f"record {seq} has other keys, or in another order")
-    if len(line) > 1 << 20 or record["ctx"] < first_seq or (record["ctx"] == seq) != (record["kind"] == "context.set"):
-        raise Invalid(f"record {seq} passes a limit or names a context outside its segment")
+    in_force = seq if record["kind"] == "context.set" else in_force
+    if len(line) > 1 << 20 or record["ctx"] != in_force:
+        raise Invalid(f"record {seq} passes a limit or names another context than the one in force")
+    check_schema(record)
+    return in_force
 
 
 def render_seal(note):
@@ -189,15 +266,20 @@ def verify_segment(path, name, last, keys, root, seals):
     data = open(path, "rb").read()
     line, _, rest = data.partition(b"\n")
     segment, note, tree = read_header(line, name)
+    wanted = ["format", "root_id", "epoch", "first_seq"] + (["checkpoint"] if note else []) + ["frontier"]
+    if list(segment) != wanted or segment["epoch"] != keys.epoch_at(segment["first_seq"]):
+        raise Invalid(f"{name}: the header has other keys, or another epoch")
     if (note.text if note else None) != (last.text if last else None) or segment["root_id"] != root["id"]:
         raise Invalid(f"{name}: the header does not continue the segment before")
     if name != f"{segment['first_seq']:020}.jsonl":
         raise Invalid(f"{name}: the name is not the first sequence number")
-    records, lines = 0, rest.split(b"\n")
+    records, lines, in_force = 0, rest.split(b"\n"), None
+    torn = lines.pop()
+    lines.append(b"")
     for index, line in enumerate(lines):
         if not line:
-            if records or any(lines[index:]):
-                raise_open(lines[index:], records, name)
+            if records or torn or any(lines[index:]):
+                raise_open(lines[index:] + [torn], records or torn, name)
             return last, tree
         seq = tree.size
         if line.startswith(b'{"seq":%d,"seal":"' % seq):
@@ -210,19 +292,19 @@ def verify_segment(path, name, last, keys, root, seals):
             last, records = seal, 0
         else:
             try:
-                check_record(line, seq, segment["first_seq"])
+                in_force = check_record(line, seq, in_force)
             except (ValueError, KeyError) as fault:
                 raise Invalid(f"{name}: line {seq} is no record: {fault}") from fault
             records += 1
         tree.push(leaf(line))
     if records:
-        raise Unverifiable(f"{name}: lines stand behind the newest seal")
+        raise Open(f"{name}: lines stand behind the newest seal")
     return last, tree
 
 
 def raise_open(rest, records, name):
-    if records and not any(rest):
-        raise Unverifiable(f"{name}: lines stand behind the newest seal")
+    if records and not any(rest[:-1]):
+        raise Open(f"{name}: lines stand behind the newest seal")
     raise Invalid(f"{name}: padding holds other bytes than newlines")
 
 
@@ -230,6 +312,9 @@ def verify_root(path, key):
     root = json.load(open(os.path.join(path, "state-root.json"), "rb"), object_pairs_hook=unique)
     if root["format"] > 1:
         raise Unverifiable("the state root is of a newer format")
+    if list(root) != ["id", "format", "created_at_ms", "keys"] or \
+            any(set(entry) - {"epoch", "from_seq", "public_key", "note"} for entry in root["keys"]):
+        raise Invalid("state-root.json has other keys")
     keys, folder = Keys(root), os.path.join(path, "journal")
     if key is not None and key != keys.links[0][2]:
         raise Unverifiable("the pinned key is not the key given")
@@ -238,9 +323,18 @@ def verify_root(path, key):
     for name in names:
         if name not in segments and name not in ("acked", "next", "quarantine"):
             raise Invalid(f"{name}: nothing but the journal's files may stand here")
-    last, tree, seals = None, Tree(), {0: sha(b"")}
+    if segments and segments[0] != f"{0:020}.jsonl":
+        raise Invalid("the first segment is missing")
+    if not segments or any(os.path.getsize(os.path.join(folder, name)) == 0 for name in segments):
+        raise Invalid("a segment is missing or empty")
+    last, tree, seals, opened = None, Tree(), {0: sha(b"")}, None
     for name in segments:
-        last, tree = verify_segment(os.path.join(folder, name), name, last, keys, root, seals)
+        try:
+            last, tree = verify_segment(os.path.join(folder, name), name, last, keys, root, seals)
+        except Open as fault:
+            if name != segments[-1]:
+                raise Invalid(str(fault)) from fault
+            opened = fault
     slots = open(os.path.join(folder, "acked"), "rb").read() if "acked" in names else b""
     if len(slots) != 8192:
         raise Invalid("acked is missing or has another length")
@@ -248,11 +342,27 @@ def verify_root(path, key):
         note = Note(slot.rstrip(b"\n").decode() + "\n")
         if note.text.encode().ljust(4096, b"\n") != slot or not keys.accepts(note) or seals.get(note.size) != note.root:
             raise Invalid("a slot of acked is no canonical note over a prefix of the journal")
+    if "next" in names:
+        check_next(os.path.join(folder, "next"))
+    if opened is not None:
+        raise opened
     return f"valid: {tree.size} lines in {len(segments)} segments"
 
 
+def check_next(path):
+    header, _, rest = open(path, "rb").read().partition(b"\n")
+    if header:
+        read_header(header, "next")
+    if rest.strip(b"\n"):
+        raise Invalid("next holds other bytes than a header and newlines")
+
+
 def verify_receipt(path, key):
-    receipt = json.load(open(path, encoding="utf-8"))
+    receipt = json.load(open(path, encoding="utf-8"), object_pairs_hook=unique)
+    if set(receipt) != {"format", "seq", "line", "tree_size", "hashes", "note"}:
+        raise Unverifiable("the file is neither a state root nor a receipt")
+    if receipt["format"] != 1 or "\n" in receipt["line"]:
+        raise Invalid("the receipt's numbers do not agree")
     note, line = Note(receipt["note"]), receipt["line"].encode()
     index, size, h = receipt["seq"], receipt["tree_size"], leaf(line)
     if note.size != size or index >= size or json.loads(line)["seq"] != index:

@@ -204,7 +204,7 @@ fn sessions_are_cards_and_tables_for_people_and_answers_as_they_came_for_scripts
     assert_eq!(house.ask(&["sessions", "end", &id])["status"], "ended");
     let missing = house.run(&["sessions", "get", "../status"]);
     assert_eq!((missing.code, missing.out.as_str()), (1, ""));
-    assert!(missing.err.contains("session.not_found: ") && missing.err.contains("\nnext: "), "{}", missing.err);
+    assert!(missing.err.contains("request.malformed: ") && missing.err.contains("\nnext: "), "{}", missing.err);
 }
 
 #[test]
@@ -576,7 +576,7 @@ fn quickstart_shows_the_whole_story_whatever_the_environment_says() {
     command.env("CHANCERY_TOKEN", "nonsense").env("CHANCERY_ROUTES_FILE", "/does/not/exist");
     let left = left(&mut command);
     assert_eq!(left.code, 0, "{}", left.err);
-    assert!(began.elapsed() < Duration::from_secs(60));
+    assert!(began.elapsed() < Duration::from_mins(1));
     let said = format!("{}{}", left.out, left.err);
     for word in ["approved", "receipt", "verified", "copy", "127.0.0.1:", "There is no terminal"] {
         assert!(said.contains(word), "{word} is missing: {said}");

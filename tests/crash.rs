@@ -287,7 +287,7 @@ fn a_changed_byte_of_what_acked_names_is_found_also_while_a_daemon_holds_the_jou
         for index in (0..=data).step_by(7) {
             let changed = disk.copy();
             changed.tamper(&path, |bytes| bytes[index] ^= 0x01);
-            let Verdict::Invalid { file, offset, .. } = look(&changed, true).verdict else {
+            let Verdict::Invalid { file, offset, .. } = look(&changed, true, &mut |_| {}).verdict else {
                 panic!("byte {index} of {path} was changed and nobody noticed")
             };
             assert!(file == path || file.ends_with(".jsonl"), "{file} at {offset} for byte {index} of {path}");

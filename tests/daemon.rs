@@ -419,7 +419,7 @@ fn client_verbs_find_the_daemon_and_tell_codes_and_exit_codes() {
     assert_eq!(client(&["status"]).0, Some(3), "without a daemon");
     let daemon = house.start();
     assert_eq!(client(&["status"]).0, Some(0));
-    let (code, session, _) = client(&["sessions", "create", "--title", "by hand"]);
+    let (code, session, _) = client(&["sessions", "create", "--title", "by hand", "--output", "json"]);
     assert_eq!(code, Some(0));
     let session: serde_json::Value = serde_json::from_str(&session).unwrap();
     assert_eq!(client(&["sessions", "get", session["session_id"].as_str().unwrap()]).0, Some(0));

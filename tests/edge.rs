@@ -667,7 +667,7 @@ async fn a_refusal_that_comes_before_the_body_announces_the_end_and_hears_the_cl
         client.send(&vec![b' '; 50_000]).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         let mut writer = client.split_off();
-        let late = tokio::io::AsyncWriteExt::write_all(&mut writer, &[b' '; 50_000]).await;
+        let late = tokio::io::AsyncWriteExt::write_all(&mut writer, &vec![b' '; 50_000]).await;
         assert!(late.is_ok(), "the rest of the body met a closed door: {late:?}");
     }
     // A body that was read leaves the connection as it was.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 #![expect(clippy::disallowed_methods, reason = "tests look at the disk and the clock themselves")]
+#![allow(clippy::too_many_lines, reason = "a story or a list of cases is told in one go")]
 
 #[path = "providers/answers.rs"]
 mod answers;

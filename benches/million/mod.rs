@@ -154,7 +154,7 @@ pub fn daemon_at_rest(root: &Path) -> String {
         .spawn()
         .unwrap();
     while !root.join("daemon.json").exists() {
-        assert!(began.elapsed() < Duration::from_secs(60), "the daemon does not serve");
+        assert!(began.elapsed() < Duration::from_mins(1), "the daemon does not serve");
         std::thread::sleep(Duration::from_millis(2));
     }
     let ready = began.elapsed().as_secs_f64() * 1e3;

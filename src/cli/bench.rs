@@ -156,7 +156,7 @@ fn raw_round(file: &dyn crate::platform::disk::DiskFile, batch: usize) -> std::i
             offset = 0;
         }
     }
-    Ok(events as f64 / began.elapsed().as_secs_f64())
+    Ok(a_second(events, began.elapsed()))
 }
 
 /// Acknowledged events a second of producers that each wait for their own, and how long each waited, microseconds.
@@ -182,7 +182,12 @@ async fn clerk_round(clerk: &Clerk, producers: usize) -> Result<(f64, Vec<u64>),
     while let Some(done) = tasks.join_next().await {
         all.append(&mut done.map_err(|error| error.to_string())??);
     }
-    Ok((all.len() as f64 / began.elapsed().as_secs_f64(), all))
+    Ok((a_second(all.len(), began.elapsed()), all))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count of events in some seconds is far below 2^52")]
+fn a_second(events: usize, took: Duration) -> f64 {
+    events as f64 / took.as_secs_f64()
 }
 
 fn body() -> session::Created {

@@ -191,14 +191,11 @@ impl ClientArgs {
     /// Finds daemon and token, without the memory of heads.
     pub fn door(&self) -> Result<Door, Trouble> {
         let root = self.root();
-        let address = match &self.url {
-            Some(url) => Address::parse(url).map_err(Trouble::Usage)?,
-            None => {
-                let root = root.as_deref();
-                let text =
-                    address_of(root.ok_or_else(|| Trouble::Usage("--url or --state-root is needed".to_owned()))?);
-                Address::parse(&text?).map_err(Trouble::Unreachable)?
-            }
+        let address = if let Some(url) = &self.url {
+            Address::parse(url).map_err(Trouble::Usage)?
+        } else {
+            let unnamed = || Trouble::Usage("--url or --state-root is needed".to_owned());
+            Address::parse(&address_of(root.as_deref().ok_or_else(unnamed)?)?).map_err(Trouble::Unreachable)?
         };
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => Some(token.clone()),

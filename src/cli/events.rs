@@ -31,9 +31,10 @@ pub fn run(args: &ClientArgs, path: &str, which: &Which) -> ExitCode {
         Ok(client) => client,
         Err(trouble) => return trouble.tell(),
     };
-    let printed = match which.follow {
-        true => follow(client, args.output, path, which.after),
-        false => page(&client, args.output, &which.paging.of(&format!("{path}/events"))),
+    let printed = if which.follow {
+        follow(client, args.output, path, which.after)
+    } else {
+        page(&client, args.output, &which.paging.of(&format!("{path}/events")))
     };
     match printed {
         Ok(()) => ExitCode::SUCCESS,

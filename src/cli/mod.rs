@@ -7,11 +7,13 @@ mod doctor;
 mod events;
 mod follow;
 mod heads;
+mod index;
 mod output;
 mod quickstart;
 mod remote;
 mod repair;
 mod runs;
+mod schema;
 mod sessions;
 mod show;
 mod stream;
@@ -86,6 +88,9 @@ enum Verb {
     /// The journal
     #[command(subcommand)]
     Journal(remote::Journal),
+    /// Schemas, samples and vectors of every format
+    #[command(subcommand)]
+    Schema(schema::Schema),
     /// Measurements on this machine
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -94,6 +99,9 @@ enum Verb {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// The disposable index
+    #[command(subcommand)]
+    Index(index::Index),
 }
 
 /// Runs the command line of this process.
@@ -118,6 +126,8 @@ pub fn main() -> ExitCode {
         Verb::Tasks(verb) => tasks::tasks(client, &verb),
         Verb::Runtime(verb) => tasks::runtime(client, &verb),
         Verb::Journal(verb) => remote::journal(client, &verb),
+        Verb::Index(verb) => index::run(&verb),
+        Verb::Schema(verb) => schema::run(&verb),
         Verb::Bench(verb) => bench::run(client, &verb),
         Verb::Completions { shell } => completions(shell),
     }

@@ -13,7 +13,7 @@ use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::disk::Disk;
 use crate::platform::entropy::SystemEntropy;
 use crate::platform::files::Folder;
-use crate::services::repair::{Outcome, repair};
+use crate::services::repair::{Outcome, drop_index, repair};
 
 /// Keeps all that verifies, moves the rest into the quarantine and begins a new epoch.
 #[derive(Debug, Args)]
@@ -48,6 +48,9 @@ fn under_lock(folder: Folder, accepted: Option<u64>) -> Result<Outcome, Refusal>
     let Some(_lock) = lock else {
         return Err(Refusal::new(Reason::StateRootLocked, "A daemon holds the state root: stop it first."));
     };
+    if accepted.is_some() {
+        drop_index(&folder).map_err(|error| Refusal::new(Reason::StorageJournalUnavailable, error.to_string()))?;
+    }
     let disk: Arc<dyn Disk> = Arc::new(folder);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let digest = crate::platform::executable::digest().map_or_else(|_| "unknown".to_owned(), |d| format!("sha256.{d}"));

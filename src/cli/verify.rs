@@ -13,12 +13,13 @@ use super::output::{self, Format};
 use super::{client::ClientArgs, heads};
 use crate::journal::note::{Note, parse_verifier_key};
 use crate::journal::proof::Receipt;
-use crate::journal::verify::{Report, Verdict, verify};
+use crate::journal::verify::{Report, Verdict};
 use crate::journal::walk::{self, Step};
 use crate::journal::{layout, segments};
 use crate::platform::bounded_read::bounded_read;
 use crate::platform::disk::{Disk as _, Open};
 use crate::platform::files::Folder;
+use crate::services::house_verify::verify;
 
 /// Largest receipt that is read, bytes.
 const RECEIPT_BYTES: usize = 8 << 20;
@@ -112,11 +113,23 @@ fn state_root(path: &Path, key: Option<&VerifyingKey>, format: Format) -> ExitCo
             return ExitCode::from(NO_SUCH_PATH);
         }
     };
-    let held = folder.is_locked(layout::LOCK).unwrap_or(false);
-    let report = verify(&folder, held);
+    let held = match folder.is_locked(layout::LOCK) {
+        Ok(held) => held,
+        Err(error) => return Said::unverifiable(&format!("{}: {error}", layout::LOCK)).print(format),
+    };
+    let mut house = verify(&folder, held);
+    if house.journal.verdict != Verdict::Valid && !held && folder.is_locked(layout::LOCK).unwrap_or(false) {
+        // A daemon has started in the meantime, and what it writes is no damage.
+        house = verify(&folder, true);
+    }
+    let report = house.journal;
     let pinned = parse_verifier_key(&report.key).map(|(_, key)| key);
     if key.is_some() && key != pinned.as_ref() {
         return Said::unverifiable("the state root's pinned key is not the key given").print(format);
+    }
+    if house.chunks + house.unnamed > 0 {
+        let (chunks, unnamed) = (house.chunks, house.unnamed);
+        output::talk(&format!("access log: {chunks} closed chunks verified, {unnamed} not named by the journal yet"));
     }
     let mut said = judged(&report);
     if report.verdict == Verdict::Valid {

@@ -141,10 +141,11 @@ impl Address {
             env!("CARGO_PKG_VERSION")
         );
         for (name, value) in &ask.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([*name, ": ", value.as_str(), "\r\n"]);
         }
         if let Some(body) = &ask.body {
-            head.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
+            let length = body.len().to_string();
+            head.extend(["Content-Type: application/json\r\nContent-Length: ", length.as_str(), "\r\n"]);
         }
         head.push_str("\r\n");
         // A daemon that refuses early may close before it read everything; its answer still counts.

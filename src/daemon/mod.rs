@@ -1,6 +1,7 @@
 //! Wiring: open, lock, recover, catch up, start, drain.
 
 mod agents;
+pub mod schema;
 pub mod serve;
 mod signals;
 

@@ -1,7 +1,7 @@
 //! A daemon from start to drain: take the state root, recover, start the clerk and the workers, open the door, and on a
 //! signal close everything in order.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -29,6 +29,7 @@ use crate::http::edge::{Edge, EdgeParts};
 use crate::http::limits::Limits;
 use crate::http::metrics::{self, EdgeMetrics};
 use crate::http::numbers::HouseNumbers;
+use crate::http::routes::Route;
 use crate::http::{handlers, health, sse};
 use crate::journal::error::WriteError;
 use crate::journal::writer::Options;
@@ -38,13 +39,19 @@ use crate::platform::entropy::{Entropy, SystemEntropy};
 use crate::platform::executable;
 use crate::platform::keyed::FingerprintKey;
 use crate::platform::private_file;
+use crate::platform::rotated_log::ClosedChunk;
 use crate::platform::tasks::Tasks;
+use crate::services::access_log;
 use crate::services::authority::Role;
 use crate::services::clerk::{Clerk, ClerkThread};
+use crate::services::clock_watch::{self, Reading};
 use crate::services::cold_check::ColdCheck;
+use crate::services::daemon_file::DaemonFile;
 use crate::services::desk::{Desk, Lane, WritePath};
+use crate::services::indexer;
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Found, Opened, Opening, open};
+use crate::services::published::Published;
 use crate::services::runner::Runner;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
@@ -139,8 +146,9 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let tokens = tokens(&settings, &key, entropy.as_ref())?;
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
     let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
-    let (sink, log) = access_log(&settings, &clock)?;
-    let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot_seq);
+    let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot.clone());
+    let (chunks, closed) = mpsc::channel(access_log::WAITING);
+    let (sink, log) = open_access_log(&settings, &clock, chunks)?;
     let status = Arc::new(StatusSource {
         clerk: clerk.clone(),
         published: published.clone(),
@@ -152,7 +160,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         snapshots: snapshots.clone(),
         build_digest,
     });
-    announce(&clerk, &found, boot_id, clock.wall_ms()).await?;
+    announce(&clerk, &found, boot_id, Reading::of(clock.as_ref())).await?;
     let mut registry = metrics::registry();
     let parts = EdgeParts {
         limits: Limits::default(),
@@ -171,17 +179,13 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));
-    let (numbers, beats) = (Arc::clone(&status), runner.beats().clone());
-    registry.register_collector(Box::new(HouseNumbers { status: numbers, batches, beats }));
-    let ready = Arc::clone(&status);
-    let mut routes = health::routes(Arc::new(move || ready.ready()), Arc::new(registry));
-    routes.extend(handlers::routes());
+    let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
+    registry.register_collector(Box::new(numbers));
+    let routes = routes(Arc::clone(&status), registry);
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
     snapshots.clone().follow(&tasks);
-    ColdCheck::new(clerk.clone(), published.clone(), root.folder.clone()).follow(&tasks);
-    if let Some(tokens) = &tokens {
-        follow_tokens(tokens, &tasks, clerk.clone());
-    }
+    follow_house(&tasks, (&clerk, &published), &root, access_log_file(&settings), closed);
+    follow_tokens(tokens.as_ref(), &tasks, clerk.clone());
     tasks.spawn(accept(listener, edge));
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
@@ -189,9 +193,14 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     if !wind_down((&runner, &commands), (&tasks, &root, &snapshots), (&clerk, boot_id), &mut signals).await? {
         return Ok(());
     }
-    let closed = close(thread).await;
-    drop((log, root));
-    closed
+    close(thread, (log, root)).await
+}
+
+/// Every route of the door.
+fn routes(status: Arc<StatusSource>, registry: metrics::Registry) -> Vec<Route<App>> {
+    let mut routes = health::routes(Arc::new(move || status.ready()), Arc::new(registry));
+    routes.extend(handlers::routes());
+    routes
 }
 
 /// Ends runs, tasks and door in order. False where a further signal cut it short: safe at any moment, for what was
@@ -216,10 +225,11 @@ async fn wind_down(
     }
 }
 
-/// Ends the clerk and closes the journal.
-async fn close(thread: ClerkThread) -> Result<(), Refusal> {
+/// Ends the clerk and closes the journal; what is `held` is let go after that, the state root's lock last of all.
+async fn close(thread: ClerkThread, held: (JoinHandle<()>, StateRoot)) -> Result<(), Refusal> {
     let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
     let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
+    drop(held);
     closed.unwrap_or_else(|| Err(WriteError::Poisoned("the clerk's thread did not end well".to_owned())))?;
     Ok(())
 }
@@ -247,9 +257,16 @@ async fn drain(tasks: &Tasks, root: &StateRoot, snapshots: &Snapshotter) {
     }
 }
 
-fn access_log(settings: &ServeSettings, clock: &Arc<dyn Clock>) -> Result<(AuditSink, JoinHandle<()>), Refusal> {
-    let path = settings.state_root.join("control-plane-auth/audit.jsonl");
-    audit::start(&path, Arc::clone(clock), None)
+fn access_log_file(settings: &ServeSettings) -> PathBuf {
+    settings.state_root.join(access_log::FOLDER).join(access_log::FILE)
+}
+
+fn open_access_log(
+    settings: &ServeSettings,
+    clock: &Arc<dyn Clock>,
+    chunks: mpsc::Sender<ClosedChunk>,
+) -> Result<(AuditSink, JoinHandle<()>), Refusal> {
+    audit::start(&access_log_file(settings), Arc::clone(clock), Some(chunks))
         .map_err(|error| Refusal::new(Reason::StorageAuditUnavailable, error.to_string()))
 }
 
@@ -310,12 +327,17 @@ async fn note(clerk: &Clerk, stream: Stream, event: Event) -> Result<(), Refusal
 }
 
 /// Records the start, and settles what an earlier one left half done.
-async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now_ms: u64) -> Result<(), Refusal> {
+async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now: Reading) -> Result<(), Refusal> {
+    // Before anything is decided by the time.
+    if let Some(untrusted) = clock_watch::at_start(found.last_at_ms, now) {
+        tracing::warn!(drift_ms = untrusted.drift_ms, "the clock is not trusted until `chancery runtime trust-clock`");
+        note(clerk, Stream::Daemon, untrusted.into()).await?;
+    }
     let started = DaemonStarted {
         boot_id,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         clean: found.clean || found.last_at_ms.is_none(),
-        down_ms: found.last_at_ms.map(|at| now_ms.saturating_sub(at)),
+        down_ms: found.last_at_ms.map(|at| now.wall_ms.saturating_sub(at)),
     };
     note(clerk, Stream::Daemon, started.into()).await?;
     loop {
@@ -326,8 +348,23 @@ async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now_ms: u64) ->
     }
 }
 
+/// Follows the clock, the access log and the closed segments.
+fn follow_house(
+    tasks: &Tasks,
+    (clerk, published): (&Clerk, &Published),
+    root: &StateRoot,
+    log: PathBuf,
+    closed: mpsc::Receiver<ClosedChunk>,
+) {
+    clock_watch::follow(tasks, clerk.clone());
+    access_log::follow(tasks, clerk.clone(), published.clone(), log, closed);
+    indexer::follow(tasks, clerk.clone(), published.clone(), root.folder.clone());
+    ColdCheck::new(clerk.clone(), published.clone(), root.folder.clone()).follow(tasks);
+}
+
 /// Follows the token files and records each change.
-fn follow_tokens(tokens: &Arc<Tokens>, tasks: &Tasks, clerk: Clerk) {
+fn follow_tokens(tokens: Option<&Arc<Tokens>>, tasks: &Tasks, clerk: Clerk) {
+    let Some(tokens) = tokens else { return };
     let (sender, mut changes) = mpsc::channel::<TokenChange>(16);
     tokens.follow(tasks, sender);
     tasks.spawn(async move {
@@ -342,12 +379,13 @@ fn follow_tokens(tokens: &Arc<Tokens>, tasks: &Tasks, clerk: Clerk) {
 }
 
 fn write_daemon_file(root: &StateRoot, bound: &Bind, boot_id: BootId) -> Result<(), Refusal> {
-    let text = serde_json::json!({
-        "address": bound.to_string(),
-        "pid": std::process::id(),
-        "boot_id": boot_id,
-        "version": env!("CARGO_PKG_VERSION"),
-    });
+    let file = DaemonFile {
+        address: bound.to_string(),
+        pid: std::process::id(),
+        boot_id,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let text = serde_json::json!(file);
     let written = replace_atomically(root.folder.as_ref(), "", DAEMON_FILE, format!("{text}\n").as_bytes());
     written.map_err(|error| Refusal::new(Reason::StorageFull, error.to_string()))
 }

@@ -91,6 +91,14 @@ pub enum ClockTrust {
     ImplausibleAtStart,
 }
 
+impl ClockTrust {
+    /// What is left of the trust after this.
+    pub fn after(self, body: &TimeUntrusted) -> Self {
+        let implausible = body.at_start || self == Self::ImplausibleAtStart;
+        if implausible { Self::ImplausibleAtStart } else { Self::Jumped }
+    }
+}
+
 /// An operator trusts the clock again; nothing happens where it is trusted.
 pub(super) fn trust_clock(world: &World, context: &Context<'_>) -> Decided {
     if world.clock == ClockTrust::Trusted {
@@ -124,8 +132,7 @@ pub(super) fn note(world: &World, draft: &Draft) -> Result<Decided, Refusal> {
 
 impl World {
     pub(super) fn fold_time_untrusted(&mut self, body: &TimeUntrusted) {
-        let implausible = body.at_start || self.clock == ClockTrust::ImplausibleAtStart;
-        self.clock = if implausible { ClockTrust::ImplausibleAtStart } else { ClockTrust::Jumped };
+        self.clock = self.clock.after(body);
     }
 
     pub(super) fn fold_time_trusted(&mut self) {

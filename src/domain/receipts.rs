@@ -67,9 +67,11 @@ impl Receipts {
         self.organisations.get(org).map_or(0, |one| one.by_key.len())
     }
 
-    /// Folds a record: forgets what is older than the limit, then keeps the record's own request.
-    pub(super) fn fold(&mut self, record: &Record) {
-        while let Some(((at_ms, _), _)) = self.by_age.first()
+    /// Folds a record: forgets what is older than the limit by its time, where that counts, then keeps the record's own
+    /// request.
+    pub(super) fn fold(&mut self, record: &Record, time_counts: bool) {
+        while time_counts
+            && let Some(((at_ms, _), _)) = self.by_age.first()
             && at_ms.saturating_add(IDEMPOTENCY_MS) < record.at_ms
             && let Some((age, org)) = self.by_age.pop_first()
         {

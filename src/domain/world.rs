@@ -11,6 +11,7 @@ use super::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
 use super::names::{Name, Names};
 use super::receipts::{Receipt, Receipts};
 use super::record::Record;
+use super::stream::Stream;
 use super::{approval, context, question, run, runtime, session, task};
 
 /// Everything that rules may look at. What has ended is kept as a few bytes, so that "it has ended" can be told from
@@ -75,7 +76,10 @@ impl World {
 
     /// Folds one record.
     pub fn apply(&mut self, record: &Record) {
-        self.receipts.fold(record);
+        // A clock that jumped must not make requests forgotten, and the first records of a start are written before
+        // anyone has looked at the clock.
+        let own = matches!(record.stream, Stream::Daemon | Stream::Journal);
+        self.receipts.fold(record, self.clock == context::ClockTrust::Trusted && !own);
         self.last_seq = Some(record.seq);
         self.last_at_ms = record.at_ms;
         self.newest_at_ms = self.newest_at_ms.max(record.at_ms);

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::mpsc::Sender;
 
 use super::limits::{AUDIT_COUNT_MS, AUDIT_COUNTED_LINES, AUDIT_FILE_BYTES, AUDIT_FILES, AUDIT_QUEUE};
 use crate::platform::clock::Clock;
@@ -95,7 +96,7 @@ impl AuditSink {
 pub fn start(
     path: &Path,
     clock: Arc<dyn Clock>,
-    closed: Option<SyncSender<ClosedChunk>>,
+    closed: Option<Sender<ClosedChunk>>,
 ) -> std::io::Result<(AuditSink, std::thread::JoinHandle<()>)> {
     let log = RotatedLog::open(path, AUDIT_FILE_BYTES, AUDIT_FILES)?;
     let (queue, entries) = sync_channel(AUDIT_QUEUE);
@@ -114,7 +115,7 @@ struct Counted {
 struct Writer {
     log: RotatedLog,
     clock: Arc<dyn Clock>,
-    closed: Option<SyncSender<ClosedChunk>>,
+    closed: Option<Sender<ClosedChunk>>,
     dropped: Arc<AtomicU64>,
     counted: HashMap<Line, Counted>,
     failing: bool,
@@ -180,8 +181,8 @@ impl Writer {
             Ok(chunk) => {
                 self.failing = false;
                 if let (Some(chunk), Some(closed)) = (chunk, &self.closed) {
-                    // The receiver is gone at a drain only.
-                    let _ = closed.send(chunk);
+                    // What is not taken now, or at a drain, is found at the next start.
+                    let _ = closed.try_send(chunk);
                 }
             }
             Err(fault) if !self.failing => {

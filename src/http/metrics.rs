@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
-use prometheus_client::registry::Registry;
+pub use prometheus_client::registry::Registry;
 
 use crate::domain::reason::Reason;
 use crate::platform::histogram::Histogram;

@@ -61,14 +61,16 @@ struct RecordHead<'a> {
     reason: Option<&'a str>,
 }
 
-/// Keys of a record, for reading.
-#[derive(Deserialize)]
+/// A record: one event with its place, its time and who caused it.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "Record")]
 #[serde(deny_unknown_fields)]
 struct RecordShape<'a> {
     seq: u64,
     at_ms: u64,
     mono_ms: u64,
     #[serde(borrow)]
+    #[schemars(with = "String")]
     kind: Cow<'a, str>,
     v: u32,
     org: String,
@@ -83,6 +85,7 @@ struct RecordShape<'a> {
     cause: Option<u64>,
     reason: Option<String>,
     #[serde(borrow)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     data: &'a RawValue,
 }
 
@@ -176,6 +179,15 @@ pub fn shape(line: &[u8]) -> Option<Shape> {
     }
 }
 
+/// The stream of a record's line, as it is written, without reading the rest.
+pub fn stream_text(line: &[u8]) -> Option<&str> {
+    // Quotes within strings are escaped, so the key is found only where it is one.
+    const KEY: &[u8] = b"\"stream\":\"";
+    let at = memchr::memmem::find(line, KEY)?;
+    let rest = line.get(at + KEY.len()..)?;
+    std::str::from_utf8(rest.get(..memchr::memchr(b'"', rest)?)?).ok()
+}
+
 /// Reads a seal's line; it must be in its one permitted spelling.
 pub fn parse_seal(line: &[u8]) -> Option<(u64, Note)> {
     let Some(Shape::Seal(seq)) = shape(line) else { return None };
@@ -200,13 +212,15 @@ pub struct Header {
     pub frontier: Frontier,
 }
 
-#[derive(Serialize, Deserialize)]
+/// A segment's first line.
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct HeaderLine {
     segment: HeaderBody,
 }
 
-#[derive(Serialize, Deserialize)]
+/// Which root and epoch a segment belongs to, and the tree before it.
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct HeaderBody {
     format: u32,
@@ -216,6 +230,32 @@ struct HeaderBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     checkpoint: Option<String>,
     frontier: Vec<String>,
+}
+
+/// A seal: the note over the tree of all lines before its own.
+#[derive(schemars::JsonSchema)]
+#[schemars(rename = "Seal", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used; a seal is rendered byte by byte")]
+struct SealShape {
+    /// Index of its own leaf, and the size of the tree that the note signs.
+    seq: u64,
+    /// The whole signed note.
+    seal: String,
+}
+
+/// The schema of a record's envelope.
+pub fn record_schema() -> schemars::Schema {
+    schemars::schema_for!(RecordShape<'static>)
+}
+
+/// The schema of a seal's line.
+pub fn seal_schema() -> schemars::Schema {
+    schemars::schema_for!(SealShape)
+}
+
+/// The schema of a segment's first line.
+pub fn header_schema() -> schemars::Schema {
+    schemars::schema_for!(HeaderLine)
 }
 
 /// Only the format number, so that a newer header says "too new" and not "malformed".

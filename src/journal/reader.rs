@@ -1,16 +1,20 @@
 //! Reads lines by sequence number and hashes of ranges of the tree, from published bytes only. Clones share what they
 //! know; readers never wait for the writer.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::line::{self, Shape};
 use super::merkle::{self, Frontier, Hash, RangeHashes, leaf_hash};
 use super::note::Note;
 use crate::domain::limits;
 use crate::platform::disk::DiskFile;
 
-/// Every so many lines, the offset of a line is kept in memory.
-const STRIDE: u64 = 64;
+/// Every so many lines, the offset of a line is kept.
+pub const STRIDE: u64 = 64;
+/// Lines that are rather skipped than looked up anew.
+const GAP: u64 = 4 * STRIDE;
 /// Leaves under one kept hash of the tree: 256.
 pub(super) const TILE_HEIGHT: u32 = 8;
 const TILE: u64 = 1 << TILE_HEIGHT;
@@ -19,6 +23,15 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// A perfect subtree of 256 leaves: its index and its root.
 pub type Tile = (u64, Hash);
+
+/// Someone who may know where lines of closed segments begin and what their hashes are. What it says of places is
+/// checked before it is used; a wrong hash makes a proof that does not hold and is not given out.
+pub trait Hints: Send + Sync {
+    /// Offset of the line `block` × [`STRIDE`] of the segment that begins with this sequence number.
+    fn offset(&self, first_seq: u64, block: u64) -> Option<u64>;
+    /// Root of the perfect subtree of 256 leaves with this index.
+    fn tile(&self, index: u64) -> Option<Hash>;
+}
 
 /// What is known of one segment.
 struct Segment {
@@ -49,7 +62,8 @@ pub struct Head {
 struct Shared {
     segments: RwLock<Vec<Arc<Segment>>>,
     head: RwLock<Head>,
-    tiles: RwLock<Vec<Option<Hash>>>,
+    tiles: RwLock<BTreeMap<u64, Hash>>,
+    hints: RwLock<Option<Arc<dyn Hints>>>,
 }
 
 /// Access to what the journal has published.
@@ -76,25 +90,29 @@ impl Known {
 }
 
 impl Segment {
-    /// Learns the offsets of a segment that was not walked at start, up to `lines`.
-    fn learn(&self, lines: u64) -> io::Result<()> {
-        if read(&self.known).lines >= lines {
-            return Ok(());
+    /// Offset of the line at which the block of `line` begins; reads a segment that was not walked at start up to there.
+    fn learn(&self, line: u64) -> io::Result<u64> {
+        let block = usize::try_from(line / STRIDE).unwrap_or(usize::MAX);
+        let of = |known: &Known| known.offsets.get(block).copied().ok_or_else(|| io::ErrorKind::NotFound.into());
+        let known = read(&self.known);
+        if known.lines > line {
+            return of(&known);
         }
+        drop(known);
         let mut known = write(&self.known);
-        if known.lines >= lines {
-            return Ok(());
+        if known.lines > line {
+            return of(&known);
         }
         let mut cursor = LineCursor::new(Arc::clone(&self.file), known.end);
         if known.lines == 0 && known.end == 0 {
             cursor.skip()?; // the header
         }
-        while known.lines < lines {
+        while known.lines <= line {
             known.add(cursor.offset);
             cursor.skip()?;
         }
         known.end = cursor.offset;
-        Ok(())
+        of(&known)
     }
 }
 
@@ -151,7 +169,12 @@ impl LineCursor {
 impl Reader {
     /// A reader of a journal whose newest state is this.
     pub(super) fn new(head: Head) -> Self {
-        let shared = Shared { segments: RwLock::default(), head: RwLock::new(head), tiles: RwLock::default() };
+        let shared = Shared {
+            segments: RwLock::default(),
+            head: RwLock::new(head),
+            tiles: RwLock::default(),
+            hints: RwLock::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -178,16 +201,31 @@ impl Reader {
 
     /// Perfect subtrees became known.
     pub(super) fn add_tiles(&self, tiles: &[Tile]) {
-        let mut known = write(&self.shared.tiles);
-        for (index, hash) in tiles {
-            let index = usize::try_from(*index).unwrap_or(usize::MAX);
-            if known.len() <= index {
-                known.resize(index + 1, None);
-            }
-            if let Some(slot) = known.get_mut(index) {
-                *slot = Some(*hash);
+        write(&self.shared.tiles).extend(tiles.iter().copied());
+    }
+
+    /// From now on, asks here (or nowhere) before it reads a closed segment through.
+    pub fn set_hints(&self, hints: Option<Arc<dyn Hints>>) {
+        *write(&self.shared.hints) = hints;
+    }
+
+    /// Forgets places and hashes of the segments that end before `seq`; hints know them, or they are learned again.
+    pub fn forget(&self, seq: u64) {
+        let segments = read(&self.shared.segments).clone();
+        for pair in segments.windows(2) {
+            if let [segment, next] = pair
+                && next.first_seq <= seq
+            {
+                *write(&segment.known) = Known::default();
             }
         }
+        let mut tiles = write(&self.shared.tiles);
+        let kept = tiles.split_off(&(seq / TILE));
+        *tiles = kept;
+    }
+
+    fn hints(&self) -> Option<Arc<dyn Hints>> {
+        read(&self.shared.hints).clone()
     }
 
     /// The newest published state.
@@ -208,15 +246,34 @@ impl Reader {
 
     fn cursor(&self, seq: u64) -> io::Result<LineCursor> {
         let segment = self.segment(seq).ok_or(io::ErrorKind::NotFound)?;
-        let line = seq - segment.first_seq;
-        segment.learn(line + 1)?;
-        let index = usize::try_from(line / STRIDE).unwrap_or(usize::MAX);
-        let offset = read(&segment.known).offsets.get(index).copied().ok_or(io::ErrorKind::NotFound)?;
-        let mut cursor = LineCursor::new(Arc::clone(&segment.file), offset);
+        let (line, block) = (seq - segment.first_seq, (seq - segment.first_seq) / STRIDE);
+        let mut cursor = match self.hinted(&segment, line, block)? {
+            Some(cursor) => cursor,
+            None => LineCursor::new(Arc::clone(&segment.file), segment.learn(line)?),
+        };
         for _ in 0..line % STRIDE {
             cursor.skip()?;
         }
         Ok(cursor)
+    }
+
+    /// A cursor at the first line of a block whose place is not in memory, if hints know it and are right.
+    fn hinted(&self, segment: &Segment, line: u64, block: u64) -> io::Result<Option<LineCursor>> {
+        if read(&segment.known).lines > line {
+            return Ok(None);
+        }
+        let Some(offset) = self.hints().and_then(|hints| hints.offset(segment.first_seq, block)) else {
+            return Ok(None);
+        };
+        if offset >= segment.file.bytes()? {
+            return Ok(None);
+        }
+        let mut cursor = LineCursor::new(Arc::clone(&segment.file), offset);
+        let due = segment.first_seq + block * STRIDE;
+        let Ok(length) = cursor.peek() else { return Ok(None) };
+        let text = cursor.buffer.get(cursor.start..cursor.start + length).unwrap_or_default();
+        let right = matches!(line::shape(text), Some(Shape::Record(seq) | Shape::Seal(seq)) if seq == due);
+        Ok(right.then_some(cursor))
     }
 
     /// The line with this sequence number, without its newline; `None` where nothing is published.
@@ -233,10 +290,7 @@ impl Reader {
         let mut seq = from;
         while seq < to {
             let mut cursor = self.cursor(seq)?;
-            let segments = read(&self.shared.segments);
-            let next = segments.partition_point(|segment| segment.first_seq <= seq);
-            let until = segments.get(next).map_or(to, |segment| segment.first_seq.min(to));
-            drop(segments);
+            let until = self.segment_end(seq).min(to);
             while seq < until {
                 if !visit(seq, cursor.next()?) {
                     return Ok(());
@@ -245,6 +299,43 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// Visits these published lines, whose numbers rise, until the visitor returns false. Numbers of lines that are not
+    /// published end it.
+    pub fn pick(
+        &self,
+        seqs: impl IntoIterator<Item = u64>,
+        mut visit: impl FnMut(u64, &[u8]) -> bool,
+    ) -> io::Result<()> {
+        let end = self.head().next_seq;
+        let mut open: Option<(LineCursor, u64, u64)> = None;
+        for seq in seqs {
+            if seq >= end {
+                return Ok(());
+            }
+            let near = open.take().filter(|(_, at, until)| (*at..(*at + GAP).min(*until)).contains(&seq));
+            let (mut cursor, mut at, until) = match near {
+                Some(near) => near,
+                None => (self.cursor(seq)?, seq, self.segment_end(seq)),
+            };
+            while at < seq {
+                cursor.skip()?;
+                at += 1;
+            }
+            if !visit(seq, cursor.next()?) {
+                return Ok(());
+            }
+            open = Some((cursor, at + 1, until));
+        }
+        Ok(())
+    }
+
+    /// The sequence number with which the segment behind the one of `seq` begins.
+    fn segment_end(&self, seq: u64) -> u64 {
+        let segments = read(&self.shared.segments);
+        let next = segments.partition_point(|segment| segment.first_seq <= seq);
+        segments.get(next).map_or(u64::MAX, |segment| segment.first_seq)
     }
 
     fn small_range(&self, from: u64, to: u64) -> io::Result<Hash> {
@@ -257,9 +348,11 @@ impl Reader {
     }
 
     fn tile(&self, index: u64) -> io::Result<Hash> {
-        let slot = usize::try_from(index).unwrap_or(usize::MAX);
-        if let Some(Some(hash)) = read(&self.shared.tiles).get(slot) {
+        if let Some(hash) = read(&self.shared.tiles).get(&index) {
             return Ok(*hash);
+        }
+        if let Some(hash) = self.hints().and_then(|hints| hints.tile(index)) {
+            return Ok(hash);
         }
         let hash = self.small_range(index * TILE, (index + 1) * TILE)?;
         self.add_tiles(&[(index, hash)]);

@@ -18,6 +18,7 @@ use super::tail::{self, Tail};
 use super::walk::{self, Step};
 use crate::domain::event::Event;
 use crate::domain::limits;
+use crate::domain::record::Record;
 use crate::platform::disk::{Disk, Open, join, read_bounded};
 
 /// What verification found.
@@ -77,6 +78,7 @@ struct Verifier<'a> {
     met: Vec<Note>,
     /// Digests that records give of quarantined files.
     quarantined: BTreeMap<String, String>,
+    visit: &'a mut dyn FnMut(&Record),
 }
 
 /// How often a running journal that looks broken is read again: a batch may have been half written at that moment.
@@ -89,19 +91,24 @@ fn invalid(file: &str, offset: u64, seq: u64, why: impl Into<String>) -> Verdict
 /// Verifies a state root. `held` says whether a daemon holds its lock: then one unfinished batch behind the newest seal
 /// is in flight. Everything that `acked` names was on disk before it was named, so it must verify, held or not.
 pub fn verify(disk: &dyn Disk, held: bool) -> Report {
-    let mut report = look(disk, held);
+    verify_visiting(disk, held, &mut |_| {})
+}
+
+/// The same, and shows each record that holds, in order; all of them again where it had to look again.
+pub fn verify_visiting(disk: &dyn Disk, held: bool, visit: &mut dyn FnMut(&Record)) -> Report {
+    let mut report = look(disk, held, visit);
     for _ in 1..ATTEMPTS {
         if !held || report.verdict == Verdict::Valid {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(limits::ACKED_DELAY_MS));
-        report = look(disk, held);
+        report = look(disk, held, visit);
     }
     report
 }
 
 /// Looks once, as [`verify`] does: a batch that is being written at this very moment may look broken.
-pub fn look(disk: &dyn Disk, held: bool) -> Report {
+pub fn look(disk: &dyn Disk, held: bool, visit: &mut dyn FnMut(&Record)) -> Report {
     let mut report = Report {
         verdict: Verdict::Valid,
         lines: 0,
@@ -123,8 +130,8 @@ pub fn look(disk: &dyn Disk, held: bool) -> Report {
         report.key = verifier_key(&origin.to_string(), &key);
     }
     report.quarantined = disk.list(layout::QUARANTINE).map_or(0, |entries| entries.len());
-    let mut verifier =
-        Verifier { disk, ring, held, report, slots: Vec::new(), met: Vec::new(), quarantined: BTreeMap::new() };
+    let (slots, met, quarantined) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let mut verifier = Verifier { disk, ring, held, report, slots, met, quarantined, visit };
     let outcome = verifier.run(root.id);
     verifier.report.verdict = outcome.err().unwrap_or(Verdict::Valid);
     verifier.report
@@ -151,7 +158,10 @@ impl Verifier<'_> {
         for (index, file) in files.iter().enumerate() {
             let opened = self.disk.open(&file.path, Open::Read).map_err(|error| unreadable(&file.path, &error))?;
             let found = walk::open(opened.clone()).map_err(|error| unreadable(&file.path, &error))?;
-            let (header, mut walker) = found.map_err(|error| verdict_of(segments::header_fault(&file.path, &error)))?;
+            let (header, mut walker) = found.map_err(|error| match segments::header_fault(&file.path, &error) {
+                OpenError::Corrupt { file: path, why, .. } => invalid(&path, 0, file.first_seq, why),
+                other => verdict_of(other),
+            })?;
             let chained = header.first_seq == file.first_seq
                 && header.root_id == root_id
                 && Some(header.epoch) == self.ring.epoch_at(header.first_seq)
@@ -164,8 +174,8 @@ impl Verifier<'_> {
             let seq = walker.tree().size();
             self.report.lines = seq;
             self.report.segments = index + 1;
-            let (at, why) = broken.unwrap_or((walker.offset(), "padding holds other bytes than newlines"));
-            let fault = invalid(&file.path, at, seq, why);
+            let (at, wrong, why) = broken.unwrap_or((walker.offset(), seq, "padding holds other bytes than newlines"));
+            let fault = invalid(&file.path, at, wrong, why);
             match tail::judge(&rest, walker.offset(), seq) {
                 Tail::Padding => {}
                 Tail::Crash { bytes, .. } if index + 1 == count && self.held => {
@@ -195,40 +205,47 @@ impl Verifier<'_> {
         file: &SegmentFile,
         walker: &mut walk::Walker,
         last: &mut Option<Note>,
-    ) -> Result<Option<(u64, &'static str)>, Verdict> {
+    ) -> Result<Option<(u64, u64, &'static str)>, Verdict> {
         let mut in_force = None;
         loop {
             let batch = match walker.step().map_err(|error| unreadable(&file.path, &error))? {
                 Step::End => return Ok(None),
-                Step::Broken(broken) => return Ok(Some((broken.offset, broken.why))),
+                Step::Broken(broken) => return Ok(Some((broken.offset, broken.seq, broken.why))),
                 Step::Batch(batch) => batch,
             };
-            let mut records = 0;
+            let mut records = Vec::new();
+            let mut due = (batch.offset, batch.first_seq);
             for text in batch.record_lines() {
-                let record = line::check_record(text)
-                    .map_err(|error| invalid(&file.path, batch.offset, batch.first_seq, error.to_string()))?;
+                let (offset, seq) = due;
+                let record =
+                    line::check_record(text).map_err(|error| invalid(&file.path, offset, seq, error.to_string()))?;
                 if let Event::ContextSet(_) = record.event {
-                    in_force = Some(record.seq);
+                    in_force = Some(seq);
                 }
                 if text.len() > limits::RECORD_BYTES || in_force != Some(record.ctx) {
                     let why = "the record passes a limit or does not name the context in force in its segment";
-                    return Err(invalid(&file.path, batch.offset, record.seq, why));
+                    return Err(invalid(&file.path, offset, seq, why));
                 }
-                match record.event {
-                    Event::JournalTailQuarantined(body) => drop(self.quarantined.insert(body.file, body.sha256)),
+                match &record.event {
+                    Event::JournalTailQuarantined(body) => {
+                        self.quarantined.insert(body.file.clone(), body.sha256.clone());
+                    }
                     Event::JournalRepaired(body) => {
-                        self.quarantined.extend(body.files.into_iter().map(|file| (file.file, file.sha256)));
+                        let files = body.files.iter().map(|file| (file.file.clone(), file.sha256.clone()));
+                        self.quarantined.extend(files);
                     }
                     _ => {}
                 }
-                records += 1;
+                due = (offset + text.len() as u64 + 1, seq + 1);
+                records.push(record);
             }
-            if records == 0 {
+            if records.is_empty() {
                 return Err(invalid(&file.path, batch.offset, batch.first_seq, "the batch holds no record"));
             }
             if !self.ring.accepts(&batch.note) {
                 return Err(invalid(&file.path, batch.offset, batch.note.size, "the seal's signature is not valid"));
             }
+            records.iter().for_each(&mut *self.visit);
             self.report.seals += 1;
             if self.slots.iter().any(|slot| slot.size == batch.note.size) {
                 self.met.push(batch.note.clone());

@@ -10,6 +10,8 @@ use std::time::Duration;
 const QUEUE_LINES: usize = 4_096;
 /// How often the number of dropped lines is told, where there are any, milliseconds.
 const TELL_MS: u64 = 1_000;
+/// How often a full queue is tried again while settling.
+const SETTLE_STEP: Duration = Duration::from_millis(5);
 
 enum Item {
     Line(Vec<u8>),
@@ -55,10 +57,17 @@ impl LogPipe {
     /// Waits until what was put is written, but no longer than this: nobody may be reading.
     pub fn settle(&self, deadline: Duration) {
         let mark = Arc::new(Mark::default());
-        if self.queue.try_send(Item::Mark(Arc::clone(&mark))).is_ok() {
-            let reached = mark.reached.lock().unwrap_or_else(PoisonError::into_inner);
-            drop(mark.changed.wait_timeout_while(reached, deadline, |reached| !*reached));
+        let mut left = deadline;
+        while self.queue.try_send(Item::Mark(Arc::clone(&mark))).is_err() {
+            if left.is_zero() {
+                return;
+            }
+            let step = left.min(SETTLE_STEP);
+            std::thread::sleep(step);
+            left -= step;
         }
+        let reached = mark.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(mark.changed.wait_timeout_while(reached, left, |reached| !*reached));
     }
 }
 

@@ -1,5 +1,6 @@
-//! An append-only text log of bounded size: when the file is full it becomes `NAME.1`, the one before `NAME.2`, and so on;
-//! the oldest is dropped. Nothing is synced: what is written here may be lost in a power cut.
+//! An append-only text log of bounded size: when the file is full it becomes `NAME.<number>-<digest>`, a name that no other
+//! chunk ever has; numbers rise and the oldest chunks are dropped. Nothing is synced: what is written here may be lost in
+//! a power cut.
 
 #![allow(clippy::disallowed_methods, reason = "file work lives in platform")]
 
@@ -18,6 +19,47 @@ pub struct ClosedChunk {
     pub sha256: String,
     /// Its size.
     pub bytes: u64,
+    /// Lines in it.
+    pub lines: u64,
+}
+
+/// Digits of a chunk's number, and hex digits of its digest, in its name.
+const NUMBER_DIGITS: usize = 8;
+const DIGEST_DIGITS: usize = 16;
+
+fn chunk(path: PathBuf, bytes: &[u8]) -> ClosedChunk {
+    let sha256 = data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(bytes));
+    let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
+    ClosedChunk { path, sha256, bytes: bytes.len() as u64, lines }
+}
+
+/// Reads a closed chunk.
+pub fn read_chunk(path: &Path) -> io::Result<ClosedChunk> {
+    Ok(chunk(path.to_owned(), &std::fs::read(path)?))
+}
+
+/// The closed chunks of a log that are on disk, oldest first, with their numbers.
+pub fn closed_chunks(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?.file_name();
+        let number = |entry: &str| chunk_number(entry.strip_prefix(name.to_str()?)?.strip_prefix('.')?);
+        if let Some(number) = entry.to_str().and_then(number) {
+            found.push((number, folder.join(entry)));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The number in the ending of a chunk's name.
+pub fn chunk_number(ending: &str) -> Option<u64> {
+    let (number, digest) = ending.split_once('-')?;
+    let formed = number.len() >= NUMBER_DIGITS
+        && digest.len() == DIGEST_DIGITS
+        && digest.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    if formed { number.parse().ok() } else { None }
 }
 
 /// The log, open for appending.
@@ -54,25 +96,21 @@ impl RotatedLog {
         Ok(closed)
     }
 
-    fn numbered(&self, number: usize) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(format!(".{number}"));
-        name.into()
-    }
-
     fn rotate(&mut self) -> io::Result<ClosedChunk> {
-        for number in (1..self.keep).rev() {
-            match std::fs::rename(self.numbered(number), self.numbered(number + 1)) {
-                Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
-                _ => {}
-            }
-        }
-        let first = self.numbered(1);
-        std::fs::rename(&self.path, &first)?;
-        let bytes = std::fs::read(&first)?;
-        let sha256 = data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(&bytes));
+        let before = closed_chunks(&self.path)?;
+        let number = before.last().map_or(1, |(number, _)| number + 1);
+        let mut closed = chunk(self.path.clone(), &std::fs::read(&self.path)?);
+        let short = closed.sha256.get(..DIGEST_DIGITS).unwrap_or_default();
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{number:0NUMBER_DIGITS$}-{short}"));
+        closed.path = name.into();
+        std::fs::rename(&self.path, &closed.path)?;
         (self.file, self.bytes) = open_append(&self.path)?;
-        Ok(ClosedChunk { path: first, sha256, bytes: bytes.len() as u64 })
+        let surplus = (before.len() + 1).saturating_sub(self.keep);
+        for (_, oldest) in before.iter().take(surplus) {
+            std::fs::remove_file(oldest)?;
+        }
+        Ok(closed)
     }
 }
 
@@ -96,10 +134,12 @@ mod tests {
         let closed: Vec<_> =
             (0..8).filter_map(|number| log.append(format!("line {number:04}").as_bytes()).unwrap()).collect();
         assert_eq!(closed.len(), 3);
-        assert_eq!(closed[0].bytes, 20);
+        assert_eq!((closed[0].bytes, closed[0].lines), (20, 2));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "line 0006\nline 0007\n");
-        assert_eq!(std::fs::read_to_string(log.numbered(1)).unwrap(), "line 0004\nline 0005\n");
-        assert!(!log.numbered(3).exists());
+        assert_eq!(std::fs::read_to_string(&closed[2].path).unwrap(), "line 0004\nline 0005\n");
+        let kept: Vec<_> =
+            closed_chunks(&path).unwrap().into_iter().map(|(_, path)| read_chunk(&path).unwrap()).collect();
+        assert_eq!(kept, closed[1..]);
     }
 
     #[test]

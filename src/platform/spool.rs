@@ -182,7 +182,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("output.log");
         let mut spool = Spool::create(&path, 1_000).unwrap();
-        let written: String = (0..400).map(|number| format!("line {number}\n")).collect();
+        let written = (0..400).map(|number| format!("line {number}")).collect::<Vec<_>>().join("\n") + "\n";
         for line in written.split_inclusive('\n') {
             spool.append(line.as_bytes()).unwrap();
         }

@@ -38,6 +38,8 @@ impl Models {
             ("questions", Lines::of(self.questions.rows())),
             ("tasks", Lines::of(self.tasks.rows())),
             ("runtime", Lines::of(std::iter::once(("runtime", &self.runtime)))),
+            ("clock", Lines::of(std::iter::once(("clock", &self.clock)))),
+            ("access_log", Lines::of(self.access_log.chunks())),
             ("names", Lines::of(std::iter::once(("names", &self.names)))),
         ]
         .into_iter()

@@ -1,9 +1,12 @@
 //! Read models: what people ask for, folded from the records. They hold places and states, never words: a view reads
 //! the words of its object from the records named by their sequence numbers, after the models have been let go.
 
+pub mod access_log;
 pub mod approvals;
+pub mod clock;
 pub mod digest;
 pub mod feed;
+pub mod index;
 pub mod page;
 pub mod questions;
 pub mod runs;
@@ -54,6 +57,10 @@ pub struct Models {
     pub tasks: tasks::Tasks,
     /// Runtime configuration.
     pub runtime: runtime::Runtime,
+    /// Whether the machine's clock is trusted.
+    pub clock: clock::Clock,
+    /// Closed chunks of the access log.
+    pub access_log: access_log::AccessLog,
     /// The last record folded.
     pub last_seq: Option<u64>,
     /// Its time, Unix milliseconds.
@@ -78,8 +85,6 @@ impl Models {
             Event::ContextSet(_)
             | Event::DaemonStarted(_)
             | Event::DaemonStopped(_)
-            | Event::TimeUntrusted(_)
-            | Event::TimeTrusted(_)
             | Event::JournalCreated(_)
             | Event::JournalTailQuarantined(_)
             | Event::JournalAckedRewritten(_)
@@ -87,7 +92,6 @@ impl Models {
             | Event::JournalSnapshotTaken(_)
             | Event::JournalRepaired(_)
             | Event::IndexRebuilt(_)
-            | Event::AccessLogClosed(_)
             | Event::TokenChanged(_)
             | Event::SessionInterrupted(_)
             | Event::TurnFailed(_)
@@ -96,6 +100,9 @@ impl Models {
             | Event::CallFinished(_)
             | Event::CallRefused(_)
             | Event::CallOutcomeUnknown(_) => {}
+            Event::TimeUntrusted(body) => self.clock.untrusted(record, body),
+            Event::TimeTrusted(_) => self.clock.trusted(),
+            Event::AccessLogClosed(body) => self.access_log.closed(body),
             Event::PermissionModeSet(body) => self.runtime.mode_set(record, body),
             Event::PermissionRulesSet(body) => self.runtime.rules_set(record, body),
             Event::SessionCreated(_) => self.sessions.created(record, org),

@@ -144,6 +144,16 @@ impl Clerk {
         self.desk.rouse();
     }
 
+    /// Has the clerk compare the clocks now, as it does before each decision.
+    pub(super) fn look_at_clock(&self) {
+        self.errand(Box::new(|scribe| {
+            if let Err(error) = scribe.look_at_clock() {
+                // The next look finds the same.
+                tracing::debug!(%error, "what the clocks say is not recorded yet");
+            }
+        }));
+    }
+
     /// Why nothing can be written now, as far as the last attempt told.
     pub fn trouble(&self) -> Option<Refusal> {
         self.desk.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()

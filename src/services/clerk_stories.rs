@@ -63,7 +63,7 @@ async fn when_the_clerks_thread_ends_everyone_is_told() {
     let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));
     let house = opened(&SimDisk::new(1), &clock, NOW_MS);
     submit(&house.clerk, create()).await.unwrap();
-    let (hold, held) = mpsc::channel::<()>();
+    let (hold, held) = mpsc::sync_channel::<()>(1);
     house.clerk.errand(Box::new(move |_| {
         let _ = held.recv();
         panic!("on purpose");
@@ -80,7 +80,7 @@ async fn when_the_clerks_thread_ends_everyone_is_told() {
 async fn what_is_decided_after_a_change_of_policy_names_the_new_context_also_in_one_rush() {
     let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));
     let house = opened(&SimDisk::new(1), &clock, NOW_MS);
-    let (hold, held) = mpsc::channel::<()>();
+    let (hold, held) = mpsc::sync_channel::<()>(1);
     house.clerk.errand(Box::new(move |_| {
         let _ = held.recv();
     }));

@@ -1,12 +1,18 @@
 //! What one can ask: the clerk, authority, one file of use cases a noun, and the workers.
 
+pub mod access_log;
 pub mod approvals;
 pub mod authority;
 pub mod blobs;
 pub mod clerk;
+pub mod clock_watch;
 pub mod cold_check;
+pub mod daemon_file;
 pub mod desk;
 pub mod doctor;
+pub mod house_verify;
+pub mod index_offline;
+pub mod indexer;
 pub mod journal_keys;
 pub mod models;
 pub mod numbers;
@@ -17,6 +23,7 @@ pub mod repair;
 pub mod runner;
 pub mod runs;
 pub mod runtime;
+pub mod schema;
 pub mod scribe;
 pub mod sessions;
 pub mod snapshots;
@@ -30,3 +37,5 @@ pub mod tokens;
 mod clerk_stories;
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+pub(crate) mod testing;

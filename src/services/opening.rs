@@ -64,6 +64,8 @@ pub struct Found {
     pub last_at_ms: Option<u64>,
     /// The snapshot that the fold began from.
     pub snapshot_seq: Option<u64>,
+    /// That snapshot.
+    pub snapshot: Option<Candidate>,
     /// Records folded at this start.
     pub folded: u64,
 }
@@ -130,9 +132,12 @@ fn read(disk: &dyn Disk) -> Result<(Recovered, Fold), Refusal> {
     for candidate in snapshots::candidates(disk).map_err(OpenError::io("listing the snapshots"))? {
         let Some(Snapshot { seq, world, models, .. }) = snapshots::read(disk, &candidate) else { continue };
         let found = Found { snapshot_seq: Some(seq), last_at_ms: Some(world.last_at_ms), ..Found::default() };
-        let mut fold = Fold { world, models, awaits: Some(candidate), found };
+        let mut fold = Fold { world, models, awaits: Some(candidate.clone()), found };
         match recovery::read(disk, Some(seq), &mut |record| fold.add(&record)) {
-            Ok(recovered) if fold.awaits.is_none() => return Ok((recovered, fold)),
+            Ok(recovered) if fold.awaits.is_none() => {
+                fold.found.snapshot = Some(candidate);
+                return Ok((recovered, fold));
+            }
             // Not named by a verified record, or ahead of the journal: not to be trusted.
             Ok(_) => {}
             Err(error) => return Err(error.into()),

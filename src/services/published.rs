@@ -13,10 +13,12 @@ use super::desk::ReadSide;
 use crate::domain::ids::{RunId, SessionId};
 use crate::domain::personal::Personal;
 use crate::domain::record::Record;
+use crate::domain::stream::Stream;
 use crate::journal::line;
 use crate::journal::reader::{Head, Reader};
 use crate::platform::clock::Clock;
 use crate::projections::feed::{Feed, Filter, Item, Scope};
+use crate::projections::index::{Index, Unusable};
 use crate::projections::{Bodies, Models};
 
 /// Makes an event of a record's line at the end of the buffer, and gives the offset in it at which the line stands,
@@ -32,8 +34,44 @@ pub(super) struct Encoded {
 /// Bytes of lines that one reading of the journal gathers; it may pass them by one line.
 const READ_BYTES: usize = 4 << 20;
 
+/// Lines that one reading looks at, so that nobody occupies a thread for a whole journal.
+const LOOKED_AT: u64 = 65_536;
+
+/// What one reading has found.
+struct Gathered {
+    items: Vec<Item>,
+    bytes: usize,
+    most: usize,
+}
+
+impl Gathered {
+    fn is_full(&self) -> bool {
+        self.items.len() == self.most || self.bytes >= READ_BYTES
+    }
+
+    fn put(&mut self, item: Option<Item>) {
+        self.bytes += item.as_ref().map_or(0, |item| item.frame.len());
+        self.items.extend(item);
+    }
+}
+
 /// Told of each batch: records in it and how long its write and sync took.
 pub type Observe = Arc<dyn Fn(usize, Duration) + Send + Sync>;
+
+/// Sequence numbers that are taken from the index for one stream at a time.
+const POSTINGS_AT_A_TIME: usize = 1_024;
+
+/// How the index stands. Whatever it says, reads give the same answers.
+#[derive(Clone, Default)]
+pub enum IndexState {
+    /// Nobody keeps one.
+    #[default]
+    None,
+    /// It is used as far as it covers; the flag says whether that is all it can.
+    Used(Arc<Index>, bool),
+    /// It cannot be used, and why.
+    Unusable(String),
+}
 
 /// Room for what an event has beside its line, bytes; more is only slower.
 const FRAME_BYTES: usize = 80;
@@ -48,6 +86,7 @@ struct Shared {
     observe: Observe,
     /// When the newest batch was sealed, by the clock that never goes back.
     sealed_boot_ms: AtomicU64,
+    index: RwLock<IndexState>,
 }
 
 /// Everything that readers may see. Clones share it.
@@ -68,8 +107,8 @@ impl Published {
         let feed = Feed::from(reader.head().next_seq);
         // The opening of the journal has just sealed its own records.
         let sealed_boot_ms = AtomicU64::new(clock.boot_ms());
-        let models = RwLock::new(models);
-        let shared = Shared { models, reader, feed, blobs, clock, encode, observe, sealed_boot_ms };
+        let (models, index) = (RwLock::new(models), RwLock::default());
+        let shared = Shared { models, reader, feed, blobs, clock, encode, observe, sealed_boot_ms, index };
         Self { shared: Arc::new(shared) }
     }
 
@@ -102,6 +141,20 @@ impl Published {
     /// The feed.
     pub fn feed(&self) -> &Feed {
         &self.shared.feed
+    }
+
+    /// How the index stands.
+    pub fn index(&self) -> IndexState {
+        self.shared.index.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on, finds records and places through this index, or without one.
+    pub fn set_index(&self, state: IndexState) {
+        match &state {
+            IndexState::Used(index, _) => self.shared.reader.set_hints(Some(Arc::clone(index) as _)),
+            IndexState::None | IndexState::Unusable(_) => self.shared.reader.set_hints(None),
+        }
+        *self.shared.index.write().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     /// Large parts.
@@ -149,27 +202,57 @@ impl Published {
         (self.shared.observe)(records.len(), took);
     }
 
-    /// Reads records from the journal that a filter admits, from `from` up to `to`, at most `most` and no more bytes than
-    /// memory should hold; says where to go on. Blocks on the disk.
+    /// Reads records from the journal that a filter admits, from `from` up to `to`, at most `most` and no more than
+    /// memory should hold and a thread should read at a time; says where to go on, short of `to` or not. Blocks on the disk.
     pub fn read(&self, filter: &Filter, from: u64, to: u64, most: usize) -> std::io::Result<(Vec<Item>, u64)> {
-        let mut items = Vec::new();
-        let (mut next, mut bytes_read) = (from, 0);
-        let runs = self.runs_of(filter);
-        self.shared.reader.scan(from, to, |seq, bytes| {
-            if items.len() == most || bytes_read >= READ_BYTES {
+        let streams = self.streams_of(filter);
+        let (mut gathered, mut next) = (Gathered { items: Vec::new(), bytes: 0, most }, from);
+        if let (Some(streams), IndexState::Used(index, _)) = (&streams, self.index()) {
+            next = self.read_indexed(filter, streams, &index, (from, to), &mut gathered)?;
+        }
+        let names: Option<BTreeSet<String>> = streams.map(|all| all.iter().map(Stream::to_string).collect());
+        self.shared.reader.scan(next, to.min(next.saturating_add(LOOKED_AT)), |seq, bytes| {
+            if gathered.is_full() {
                 return false;
             }
             next = seq + 1;
-            if may_concern(filter, runs.as_ref(), bytes)
-                && matches!(line::shape(bytes), Some(line::Shape::Record(_)))
-                && let Some(item) = self.item(filter, seq, bytes)
-            {
-                bytes_read += bytes.len();
-                items.push(item);
+            if may_concern(names.as_ref(), bytes) && matches!(line::shape(bytes), Some(line::Shape::Record(_))) {
+                gathered.put(self.item(filter, seq, bytes));
             }
             true
         })?;
-        Ok((items, next))
+        Ok((gathered.items, next))
+    }
+
+    /// Reads as far as the index covers, and says where it was left; where the index fails, the rest is to be scanned.
+    fn read_indexed(
+        &self,
+        filter: &Filter,
+        streams: &BTreeSet<Stream>,
+        index: &Index,
+        (from, to): (u64, u64),
+        gathered: &mut Gathered,
+    ) -> std::io::Result<u64> {
+        let end = to.min(index.covered());
+        let mut next = from;
+        while next < end && !gathered.is_full() {
+            let Ok((seqs, until)) = merged(index, streams, (next, end)) else {
+                // Its keeper sees the trouble and builds it anew.
+                tracing::warn!(detail = index.trouble(), "the index does not answer; the journal is read instead");
+                return Ok(next);
+            };
+            let mut left = None;
+            self.shared.reader.pick(seqs, |seq, bytes| {
+                if gathered.is_full() {
+                    return false;
+                }
+                gathered.put(self.item(filter, seq, bytes));
+                left = Some(seq + 1);
+                true
+            })?;
+            next = if gathered.is_full() { left.unwrap_or(next) } else { until };
+        }
+        Ok(next)
     }
 
     fn item(&self, filter: &Filter, seq: u64, bytes: &[u8]) -> Option<Item> {
@@ -185,13 +268,14 @@ impl Published {
         })
     }
 
-    /// Runs whose records a filter admits, spelled as their streams; `None` for all.
-    fn runs_of(&self, filter: &Filter) -> Option<BTreeSet<String>> {
+    /// The streams whose records a filter admits; `None` for all.
+    fn streams_of(&self, filter: &Filter) -> Option<BTreeSet<Stream>> {
         match filter.scope {
             Scope::All => None,
-            Scope::Run(id) => Some([id.to_string()].into()),
+            Scope::Run(id) => Some([Stream::Run(id)].into()),
             Scope::Session(id) => {
-                Some(self.models().runs_of_session(&filter.org, id).iter().map(RunId::to_string).collect())
+                let runs = self.models().runs_of_session(&filter.org, id);
+                Some(runs.into_iter().map(Stream::Run).chain([Stream::Session(id)]).collect())
             }
         }
     }
@@ -212,18 +296,24 @@ impl Published {
     }
 }
 
-/// A quick look at a line before it is parsed: does its stream belong to the filter at all?
-fn may_concern(filter: &Filter, runs: Option<&BTreeSet<String>>, bytes: &[u8]) -> bool {
-    let Some(runs) = runs else { return true };
-    let Some(at) = memchr::memmem::find(bytes, b"\"stream\":\"") else { return false };
-    let rest = bytes.get(at + 10..).unwrap_or_default();
-    let stream = rest.split(|byte| *byte == b'"').next().unwrap_or_default();
-    let Ok(stream) = std::str::from_utf8(stream) else { return false };
-    match (stream.split_once('/'), filter.scope) {
-        (Some(("run", id)), _) => runs.contains(id),
-        (Some(("session", id)), Scope::Session(session)) => id == session.to_string(),
-        (Some(_) | None, _) => false,
+/// A quick look at a line before it is parsed: is its stream one of these?
+fn may_concern(streams: Option<&BTreeSet<String>>, bytes: &[u8]) -> bool {
+    streams.is_none_or(|streams| line::stream_text(bytes).is_some_and(|text| streams.contains(text)))
+}
+
+/// Sequence numbers of all these streams, rising, and up to where they are complete.
+fn merged(index: &Index, streams: &BTreeSet<Stream>, (from, end): (u64, u64)) -> Result<(Vec<u64>, u64), Unusable> {
+    let (mut all, mut until) = (Vec::new(), end);
+    for stream in streams {
+        let seqs = index.postings(*stream, from, until, POSTINGS_AT_A_TIME)?;
+        if let Some(last) = seqs.last().filter(|_| seqs.len() == POSTINGS_AT_A_TIME) {
+            until = last + 1;
+        }
+        all.extend(seqs);
     }
+    all.retain(|seq| *seq < until);
+    all.sort_unstable();
+    Ok((all, until))
 }
 
 impl ReadSide for Published {

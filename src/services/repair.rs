@@ -15,6 +15,9 @@ use crate::journal::{open, recovery, repair};
 use crate::platform::clock::Clock;
 use crate::platform::disk::Disk;
 use crate::platform::entropy::Entropy;
+use crate::platform::files::Folder;
+use crate::platform::scratch;
+use crate::projections::index;
 
 /// Room that is prepared for the record of a repair, bytes.
 const RESERVE_BYTES: u64 = 64 << 10;
@@ -39,6 +42,11 @@ pub enum Outcome {
         /// What was recorded.
         repaired: Repaired,
     },
+}
+
+/// Drops the index, which names places that a repair may move; the next start builds it anew.
+pub fn drop_index(folder: &Folder) -> std::io::Result<()> {
+    scratch::remove(&folder.path().join(index::FOLDER))
 }
 
 /// Repairs the state root on this disk, whose lock the caller holds, if exactly `accepted` sequence numbers are lost.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use ulid::Ulid;
 
 use super::clerk::Job;
+use super::clock_watch::{Reading, Watch};
 use super::desk::Committed;
 use super::published::Published;
 use crate::domain::command::{Answer, Context, Decided, decide};
 use crate::domain::context;
+use crate::domain::event::Event;
 use crate::domain::ids::{BootId, IdSource};
 use crate::domain::limits;
 use crate::domain::reason::{Reason, Refusal};
-use crate::domain::record::{Draft, Provenance, Record};
+use crate::domain::record::{DEFAULT_ORG, Draft, Provenance, Record};
 use crate::domain::stream::Stream;
 use crate::domain::world::World;
 use crate::journal::batch::Batch;
@@ -31,6 +33,7 @@ pub struct Scribe {
     entropy: Arc<dyn Entropy>,
     ids: IdSource,
     boot_id: BootId,
+    watch: Watch,
 }
 
 /// A batch being built, with its records.
@@ -63,7 +66,8 @@ impl Scribe {
         // Behind every id of the past, also where the clock has gone back since.
         let newest_ms = world.newest_at_ms.max(world.newest_id().timestamp_ms());
         let last = Ulid::from_parts(newest_ms + 1, entropy.u128() >> 64).max(boot_id.ulid());
-        Self { journal, world, published, entropy, ids: IdSource::after(last), boot_id }
+        let watch = Watch::anchored(Reading::of(published.clock().as_ref()));
+        Self { journal, world, published, entropy, ids: IdSource::after(last), boot_id, watch }
     }
 
     /// The read side.
@@ -140,7 +144,9 @@ impl Scribe {
             return done.map_err(Unfit::Refused);
         }
         let clock = Arc::clone(self.published.clock());
-        let (now_ms, boot_ms) = (clock.wall_ms(), clock.boot_ms());
+        let now = Reading::of(clock.as_ref());
+        self.note_clock(build, now)?;
+        let Reading { wall_ms: now_ms, boot_ms } = now;
         let entropy = Arc::clone(&self.entropy);
         let mut context = Context {
             now_ms,
@@ -155,11 +161,41 @@ impl Scribe {
         }
         let first = build.batch.next_seq();
         build.add(drafts, &job.provenance, now_ms, boot_ms)?;
+        self.apply(build);
+        Ok(Committed { answer, seq: Some(first), replayed: false })
+    }
+
+    /// Folds what the build holds since the last time.
+    fn apply(&mut self, build: &mut Build) {
         for record in build.records.get(build.applied..).unwrap_or_default() {
             self.world.apply(record);
         }
         build.applied = build.records.len();
-        Ok(Committed { answer, seq: Some(first), replayed: false })
+    }
+
+    /// Puts what the clocks say before the decision that follows.
+    fn note_clock(&mut self, build: &mut Build, now: Reading) -> Result<(), Unfit> {
+        match self.watch.observe(self.world.clock, now) {
+            Some(event) => self.add_clock(build, event, now),
+            None => Ok(()),
+        }
+    }
+
+    fn add_clock(&mut self, build: &mut Build, event: Event, now: Reading) -> Result<(), Unfit> {
+        let draft = Draft::new(DEFAULT_ORG, Stream::Daemon, event);
+        build.add(vec![draft], &Provenance::system("clock"), now.wall_ms, now.boot_ms)?;
+        self.apply(build);
+        Ok(())
+    }
+
+    /// Compares the clocks where nothing is being decided.
+    pub(super) fn look_at_clock(&mut self) -> Result<(), WriteError> {
+        let now = Reading::of(self.published.clock().as_ref());
+        let Some(event) = self.watch.observe(self.world.clock, now) else { return Ok(()) };
+        let mut build = self.begin()?;
+        // Nothing else is in the build, so this fits.
+        let _ = self.add_clock(&mut build, event, now);
+        if build.applied > 0 { self.commit(build) } else { Ok(()) }
     }
 
     /// The answer to a request that was done before, where this is one.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::clerk::Clerk;
-use super::published::Published;
+use super::published::{IndexState, Published};
 use super::snapshotter::Snapshotter;
 use super::tokens::Tokens;
 use crate::domain::reason::Refusal;
@@ -81,6 +81,15 @@ pub struct Journal {
     pub oldest_command_age_ms: u64,
 }
 
+/// The index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Index {
+    /// `none`, `building`, `ready` or `unusable`.
+    pub state: &'static str,
+    /// Sequence number up to which records are found without reading the journal through.
+    pub covered_seq: u64,
+}
+
 /// The build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Build {
@@ -151,6 +160,8 @@ pub struct Status {
     pub journal: Journal,
     /// What is folded from it.
     pub projections: Vec<Projection>,
+    /// The index.
+    pub index: Index,
     /// What confines the commands of agents.
     pub sandbox: String,
     /// The build.
@@ -204,6 +215,10 @@ impl StatusSource {
         for problem in self.tokens.iter().flat_map(|tokens| tokens.problems().to_vec()) {
             found.push(Warning::failure("token_problem", problem.detail));
         }
+        let untrusted = self.published.models().clock.warning();
+        found.extend(untrusted.map(|detail| Warning::failure("time_untrusted", detail)));
+        let (index, trouble) = self.index();
+        found.extend(trouble);
         found.extend(warnings::runs(startable_age_ms, running_idle_ms));
         found.extend(warnings::sandbox(&self.sandbox));
         found.extend(warnings::routes(&provider_readiness));
@@ -217,6 +232,7 @@ impl StatusSource {
             control_plane: self.control_plane.clone(),
             journal: self.journal(),
             projections: self.projections(),
+            index,
             sandbox: self.sandbox.clone(),
             build: Build { version: env!("CARGO_PKG_VERSION"), digest: self.build_digest.clone() },
             backup: Backup::default(),
@@ -250,6 +266,20 @@ impl StatusSource {
             Projection { name: "models", lag: sealed.saturating_sub(shown), last_error: broken },
             Projection { name: "feed", lag: sealed.saturating_sub(fed), last_error: None },
         ]
+    }
+
+    fn index(&self) -> (Index, Option<Warning>) {
+        let (state, covered_seq) = match self.published.index() {
+            IndexState::None => ("none", 0),
+            IndexState::Used(index, false) => ("building", index.covered()),
+            IndexState::Used(index, true) => ("ready", index.covered()),
+            IndexState::Unusable(why) => {
+                let detail = format!("The journal is read instead: {why}");
+                let warning = Warning::advice("index_unusable", &detail);
+                return (Index { state: "unusable", covered_seq: 0 }, Some(warning));
+            }
+        };
+        (Index { state, covered_seq }, None)
     }
 
     fn storage(&self) -> Storage {

@@ -35,7 +35,9 @@ fn runs_that_wait_for_people_hold_no_slot() {
     let daemon = house.start();
     // Twice as many as may work at a time.
     let waiting: Vec<String> = (0..16).map(|_| daemon.run(&json!({}))).collect();
-    waiting.iter().for_each(|run| drop(daemon.pending(run)));
+    for run in &waiting {
+        daemon.pending(run);
+    }
     let another = daemon.run(&free());
     daemon.when(&another, "completed");
     daemon.stop();

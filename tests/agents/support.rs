@@ -84,7 +84,8 @@ impl House {
         let token = |name: &str| std::fs::read_to_string(state.join("tokens").join(name)).unwrap().trim().to_owned();
         let (token, readonly) = (token("admin.token"), token("readonly.token"));
         let mut daemon = Daemon { child, address, token, readonly, sandbox: String::new() };
-        daemon.sandbox = daemon.get("/v1/status")["sandbox"].as_str().unwrap_or_default().to_owned();
+        let status = daemon.get("/v1/status");
+        status["sandbox"].as_str().unwrap_or_default().clone_into(&mut daemon.sandbox);
         daemon
     }
 }

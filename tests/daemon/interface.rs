@@ -101,7 +101,7 @@ fn a_background_task_is_listed_shown_page_by_page_and_stopped() {
     assert_eq!(daemon.items(&format!("/v1/sessions/{other}/tasks")), Vec::<Value>::new());
     assert_eq!(daemon.items("/v1/tasks?status=completed"), Vec::<Value>::new());
     assert_eq!(daemon.get(&format!("/v1/tasks/{id}")).1, tasks[0]);
-    let wanted: String = (1..=5).map(|number| format!("line {number} €\n")).collect();
+    let wanted = (1..=5).map(|number| format!("line {number} €")).collect::<Vec<_>>().join("\n") + "\n";
     let page = |query: &str| daemon.get(&format!("/v1/tasks/{id}/output?{query}")).1;
     let deadline = Instant::now() + Duration::from_secs(10);
     while page("")["output_bytes"] != wanted.len() {

@@ -428,16 +428,18 @@ def descendants(pid):
 
 def main(name, proofs):
     """Runs the proofs in order, each in a house of its own; tells what each proved; ends with its exit code."""
-    began = time.monotonic()
+    began, skipped = time.monotonic(), 0
     for proof in proofs:
         house = House(name)
         try:
             words = proof(house)
-            print(f"  proved: {words}", flush=True)
+            skipped += words.startswith("SKIPPED")
+            print(f"  {words}" if words.startswith("SKIPPED") else f"  proved: {words}", flush=True)
         except (Failed, OSError, http.client.HTTPException) as fault:
             print(f"FAILED {name}: {proof.__name__}: {type(fault).__name__}: {fault}", flush=True)
             print(house.last_words(), file=sys.stderr)
             sys.exit(1)
         finally:
             house.end()
-    print(f"{name}: {len(proofs)} proofs hold, {time.monotonic() - began:.1f} s")
+    left_out = f", {skipped} skipped" if skipped else ""
+    print(f"{name}: {len(proofs) - skipped} proofs hold{left_out}, {time.monotonic() - began:.1f} s")

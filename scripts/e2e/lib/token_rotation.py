@@ -118,7 +118,7 @@ def rotate(house):
         write = daemon.post("/v1/sessions", token=new).status
         h.demand(write == (201 if role == "admin" else 403), f"a {role} token writes: {write}")
         watching.join(STREAM_ENDS_S + 2)
-        h.demand(not daemon.get("/v1/status", token=load.tokens["admin"]).json()["health"]["warnings"], "status warns")
+        h.demand(not problems(daemon, load.tokens["admin"]), f"status warns: {problems(daemon, load.tokens['admin'])}")
     load.threads.join()
     journal = daemon.state / "journal/00000000000000000000.jsonl"
     text = journal.read_bytes() + b"".join(path.read_bytes() for path in house.path.glob("log"))
@@ -130,6 +130,12 @@ def rotate(house):
         f"{len(WAYS) * 2} rotations under {load.answered} requests: no 5xx, the new token works within {slowest:.2f} s, the "
         f"old one does not, its stream ends within {max(streams):.1f} s, each change is a record without the token"
     )
+
+
+def problems(daemon, token=None):
+    """What status says about the token files."""
+    warnings = daemon.get("/v1/status", token=token).json()["health"]["warnings"]
+    return [warning["detail"] for warning in warnings if warning["code"] == "token_problem"]
 
 
 def broken(house):
@@ -169,20 +175,14 @@ def broken(house):
     }
     for name, fault in faults.items():
         fault()
-        warned = lambda: [  # noqa: E731
-            warning["detail"]
-            for warning in daemon.get("/v1/status").json()["health"]["warnings"]
-            if warning["code"] == "token_problem"
-        ]
-        # A fault is followed by another one, so the words must be waited for, not only their presence.
-        h.until(4, f"status says so ({name})", warned)
+        h.until(4, f"status says so ({name})", lambda: problems(daemon))
         time.sleep(0.7)
         h.demand(daemon.get("/v1/sessions", token=admin).status == 200, f"{name}: the last good token is not in force")
-        h.demand("admin.token" in warned()[0], f"{name}: the warning does not name the file: {warned()}")
+        h.demand("admin.token" in problems(daemon)[0], f"{name}: the warning does not name the file: {problems(daemon)}")
         h.demand(daemon.get("/readyz", token=False).status == 200, f"{name}: the daemon is not ready")
     path.unlink()
     put(path, good)
-    h.until(3, "the warning goes", lambda: daemon.get("/v1/status").json()["health"]["ok"])
+    h.until(3, "the warning goes", lambda: not problems(daemon))
     readonly = daemon.readonly
     put(daemon.state / "tokens/readonly.token", good)
     h.until(3, "equal tokens are refused", lambda: daemon.get("/v1/sessions").status == 503 or daemon.get("/v1/sessions").code() == "auth.tokens_ambiguous")

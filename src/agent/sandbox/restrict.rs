@@ -81,7 +81,7 @@ const KEPT_CAPABILITIES: CapabilitySet =
     CapabilitySet::CHOWN.union(CapabilitySet::DAC_OVERRIDE).union(CapabilitySet::FOWNER).union(CapabilitySet::FSETID);
 
 /// Applies the plan's rules to this process, for good. What fails is said in words. Gives the descriptor at which calls
-/// wait for the supervisor; nothing where such calls are refused instead, because someone listens to this process already.
+/// wait for the supervisor; nothing where such calls are refused instead, because someone listens here already.
 pub(super) fn apply(plan: &Plan, rules: &Rules) -> Result<Option<OwnedFd>, String> {
     drop_capabilities()?;
     landlock(rules).map_err(|fault| format!("Landlock: {fault}"))?;
@@ -95,14 +95,12 @@ pub(super) fn apply(plan: &Plan, rules: &Rules) -> Result<Option<OwnedFd>, Strin
     }
     let handed = ownership::handed();
     let mut program = filter::handing_over(&handed).map_err(|fault| format!("seccomp: {fault}"))?;
-    match handed_calls::install(&mut program) {
-        Ok(listener) => Ok(Some(listener)),
-        Err(_) => {
-            let program = filter::refusing(&handed).map_err(|fault| format!("seccomp: {fault}"))?;
-            seccompiler::apply_filter(&program).map_err(|fault| format!("seccomp: {fault}"))?;
-            Ok(None)
-        }
+    if let Ok(listener) = handed_calls::install(&mut program) {
+        return Ok(Some(listener));
     }
+    let program = filter::refusing(&handed).map_err(|fault| format!("seccomp: {fault}"))?;
+    seccompiler::apply_filter(&program).map_err(|fault| format!("seccomp: {fault}"))?;
+    Ok(None)
 }
 
 /// Takes capabilities out of reach of whatever is executed next. Only the privileged can, and only they need to.

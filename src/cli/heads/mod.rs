@@ -127,7 +127,7 @@ fn alarm(kept: &str, seen: &str, why: &str) {
     talk(&format!("{}.", escape(why)));
     for (name, note) in [("kept from before", kept), ("seen now", seen)] {
         talk(&format!("--- {name}"));
-        escape_lines(note.trim_end()).lines().for_each(|line| talk(line));
+        escape_lines(note.trim_end()).lines().for_each(talk);
     }
     talk("---");
     talk(

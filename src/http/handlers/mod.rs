@@ -1,5 +1,6 @@
 //! One file of handlers a noun, and the list of all routes.
 
+mod clock;
 mod events;
 mod journal;
 mod runs;
@@ -29,6 +30,7 @@ pub fn routes() -> Vec<Route<App>> {
     routes.extend(events::routes());
     routes.extend(streams::routes());
     routes.extend(status::routes());
+    routes.extend(clock::routes());
     routes
 }
 

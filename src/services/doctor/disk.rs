@@ -32,7 +32,7 @@ fn judge(free: u64, total: u64, inodes: u64) -> Finding {
 pub(super) fn kind(folder: &Folder) -> Finding {
     match rustix::fs::statfs(folder.path()) {
         // The width of the field differs between machines; the numbers fit 32 bits.
-        Ok(facts) => judge_kind((facts.f_type as u64 & 0xffff_ffff) as u32),
+        Ok(facts) => judge_kind(u32::try_from(facts.f_type & 0xffff_ffff).unwrap_or(0)),
         Err(error) => Finding::unknown("file system", error.to_string(), "look at `df -T` for the state root"),
     }
 }

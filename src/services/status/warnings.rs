@@ -36,7 +36,7 @@ impl Warning {
         Self { code, severity: Severity::Failure, detail }
     }
 
-    fn advice(code: &'static str, detail: &str) -> Self {
+    pub(super) fn advice(code: &'static str, detail: &str) -> Self {
         Self { code, severity: Severity::Advice, detail: detail.to_owned() }
     }
 }
