@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use super::ask::with;
 use super::client::{Client, ClientArgs, Trouble};
 use super::output::{self, Format};
+use super::repair::{self, RepairArgs};
 use super::stream::{Sight, Stream};
 use super::wire::segment;
-use super::repair::{self, RepairArgs};
 use super::{events, show};
 
 /// Something about the journal.

@@ -83,7 +83,10 @@ fn tell(format: Format, outcome: &Outcome) -> ExitCode {
         let word = if done { "lie" } else { "would lie" };
         let (segment, offset) = (output::escape(&file.segment), file.offset);
         let to = output::escape(&file.file);
-        output::data(&format!("{} bytes of {segment} from byte {offset} {word} in journal/quarantine/{to}", file.bytes));
+        output::data(&format!(
+            "{} bytes of {segment} from byte {offset} {word} in journal/quarantine/{to}",
+            file.bytes
+        ));
     }
     if !done {
         output::talk("Nothing was done. Restore a backup if you have one: a repair loses what it cannot verify.");

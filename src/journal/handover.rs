@@ -115,12 +115,7 @@ fn write_next(disk: &dyn Disk, seed: &[u8; KEY_BYTES]) -> io::Result<()> {
 }
 
 /// Adds the key to `state-root.json`, introduced by the note that both keys signed.
-pub(super) fn name_in_root(
-    disk: &dyn Disk,
-    root: &mut StateRoot,
-    note: &Note,
-    key: &VerifyingKey,
-) -> io::Result<()> {
+pub(super) fn name_in_root(disk: &dyn Disk, root: &mut StateRoot, note: &Note, key: &VerifyingKey) -> io::Result<()> {
     root.keys.push(KeyEntry {
         epoch: note.origin.epoch,
         from_seq: note.size,

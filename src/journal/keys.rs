@@ -113,13 +113,7 @@ impl StateRoot {
 }
 
 /// Whether `note` introduces an entry behind `before`; gives it back where it is a handover, signed by both keys.
-fn introduced(
-    before: &Link,
-    note: Note,
-    entry: &KeyEntry,
-    origin: Origin,
-    key: &VerifyingKey,
-) -> Option<Option<Note>> {
+fn introduced(before: &Link, note: Note, entry: &KeyEntry, origin: Origin, key: &VerifyingKey) -> Option<Option<Note>> {
     let by_old = note.origin == before.origin && note.signed_by(&before.key) && entry.from_seq >= before.from_seq;
     if origin.epoch == before.origin.epoch {
         let both = note.signed_by(key) && *key != before.key && note.signatures.len() == 2;
@@ -147,9 +141,7 @@ impl KeyRing {
         let Some(link) = self.links.get(index) else { return false };
         match &link.handover {
             Some(handover) if link.from_seq == note.size => note == handover,
-            Some(_) | None => {
-                note.origin == link.origin && note.signatures.len() == 1 && note.signed_by(&link.key)
-            }
+            Some(_) | None => note.origin == link.origin && note.signatures.len() == 1 && note.signed_by(&link.key),
         }
     }
 

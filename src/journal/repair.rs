@@ -75,7 +75,8 @@ pub fn begun(disk: &dyn Disk) -> Result<Option<Plan>, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(OpenError::io(PLAN)(error)),
         Ok(bytes) => {
-            let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| OpenError::file(PLAN, error.to_string()))?;
+            let plan: Plan =
+                serde_json::from_slice(&bytes).map_err(|error| OpenError::file(PLAN, error.to_string()))?;
             if plan.format == PLAN_FORMAT { Ok(Some(plan)) } else { Err(OpenError::TooNew(format!("{PLAN} is newer"))) }
         }
     }
@@ -104,12 +105,7 @@ pub fn plan(disk: &dyn Disk, epoch: EpochId) -> Result<Plan, OpenError> {
         frontier: good.sealed.roots().iter().map(|root| BASE64.encode(root)).collect(),
         cut,
         keys,
-        repaired: events::Repaired {
-            epoch,
-            lost_from_seq,
-            lost_to_seq: lost_to.max(lost_from_seq - 1),
-            files: moved,
-        },
+        repaired: events::Repaired { epoch, lost_from_seq, lost_to_seq: lost_to.max(lost_from_seq - 1), files: moved },
     })
 }
 
@@ -150,7 +146,8 @@ fn quarantine(disk: &dyn Disk, file: &events::QuarantinedFile) -> io::Result<()>
     if file.offset == 0 {
         return disk.rename(&from, &to);
     }
-    let bytes = segments::rest(disk.open(&from, Open::Read)?.as_ref(), file.offset)?;
+    let mut bytes = segments::rest(disk.open(&from, Open::Read)?.as_ref(), file.offset)?;
+    bytes.truncate(usize::try_from(file.bytes).unwrap_or(usize::MAX));
     if sha256(&bytes) != file.sha256 {
         return Err(io::Error::other(format!("{from} has changed since the repair began")));
     }
@@ -171,13 +168,8 @@ fn begin_segment(disk: &dyn Disk, plan: &Plan, note: &Note) -> Result<(), OpenEr
     let frontier = frontier.filter(|frontier| frontier.root() == note.root);
     let frontier = frontier.ok_or_else(|| OpenError::file(PLAN, "the frontier does not hash to the note's root"))?;
     let first_seq = note.size + 1;
-    let header = Header {
-        root_id: note.origin.root_id,
-        epoch: plan.epoch,
-        first_seq,
-        checkpoint: Some(note.clone()),
-        frontier,
-    };
+    let header =
+        Header { root_id: note.origin.root_id, epoch: plan.epoch, first_seq, checkpoint: Some(note.clone()), frontier };
     let (path, line) = (layout::segment_path(first_seq), [header.render(), b"\n".to_vec()].concat());
     // Whatever bore this name has been moved; what bears it now, an earlier attempt has made.
     let made = match disk.open(&path, Open::Read) {

@@ -81,9 +81,11 @@ pub(super) fn survey(disk: &dyn Disk) -> Result<Survey, OpenError> {
             continue;
         }
         let offset = if behind { 0 } else { good.end };
-        let bytes = rest(disk, name, offset).map_err(OpenError::io(name.clone()))?;
-        if !behind && bytes.iter().all(|byte| *byte == b'\n') {
-            continue;
+        let mut bytes = rest(disk, name, offset).map_err(OpenError::io(name.clone()))?;
+        if !behind {
+            // Written-ahead space is nobody's words; a copy needs it no more than the segment.
+            let Some(last) = bytes.iter().rposition(|byte| *byte != b'\n') else { continue };
+            bytes.truncate(last + 1);
         }
         lost_to = lost_to.max(newest(&bytes, &ring));
         moved.push(named(name, offset, &bytes));

@@ -76,7 +76,8 @@ fn a_key_handed_over_under_load_survives_a_kill_and_the_journal_verifies_from_th
     let (_, head) = daemon.get("/v1/journal/head");
     assert_ne!(head["verifier_key"], key.as_str());
     let first = &handed[0];
-    let receipt = daemon.get(&format!("/v1/journal/proof?seq={}&size={}", first["seq"], first["seq"].as_u64().unwrap() + 1)).1;
+    let receipt =
+        daemon.get(&format!("/v1/journal/proof?seq={}&size={}", first["seq"], first["seq"].as_u64().unwrap() + 1)).1;
     let record: Value = serde_json::from_str(receipt["line"].as_str().unwrap()).unwrap();
     assert_eq!((&record["kind"], &record["actor"]["id"]), (&"journal.key_changed".into(), &"admin".into()), "{record}");
     assert_eq!(record["data"]["new_key_id"], first["new_key_id"]);
