@@ -102,7 +102,7 @@ impl StateRoot {
                 (None, None) if entry.from_seq == 0 => None,
                 (Some(before), Some(note)) => {
                     let note = Note::parse(note).ok_or_else(chain)?;
-                    introduced(before, note, entry, origin, &key).ok_or_else(chain)?
+                    introduced(before, &note, entry, origin, &key).ok_or_else(chain)?.then_some(note)
                 }
                 (None, Some(_) | None) | (Some(_), None) => return Err(chain()),
             };
@@ -112,14 +112,14 @@ impl StateRoot {
     }
 }
 
-/// Whether `note` introduces an entry behind `before`; gives it back where it is a handover, signed by both keys.
-fn introduced(before: &Link, note: Note, entry: &KeyEntry, origin: Origin, key: &VerifyingKey) -> Option<Option<Note>> {
+/// Whether `note` introduces an entry behind `before`; says whether it is a handover, signed by both keys.
+fn introduced(before: &Link, note: &Note, entry: &KeyEntry, origin: Origin, key: &VerifyingKey) -> Option<bool> {
     let by_old = note.origin == before.origin && note.signed_by(&before.key) && entry.from_seq >= before.from_seq;
     if origin.epoch == before.origin.epoch {
         let both = note.signed_by(key) && *key != before.key && note.signatures.len() == 2;
-        (by_old && both && note.size == entry.from_seq).then_some(Some(note))
+        (by_old && both && note.size == entry.from_seq).then_some(true)
     } else {
-        (by_old && note.size < entry.from_seq).then_some(None)
+        (by_old && note.size < entry.from_seq).then_some(false)
     }
 }
 
