@@ -13,6 +13,11 @@
     reason = "a test may fail loudly and looks at the machine directly"
 )]
 
+#[path = "crash/handover.rs"]
+mod handover;
+#[path = "crash/repair.rs"]
+mod repair;
+
 use std::sync::Arc;
 
 use chancery::domain::context;
