@@ -15,6 +15,8 @@
 
 #[path = "daemon/interface.rs"]
 mod interface;
+#[path = "daemon/lists.rs"]
+mod lists;
 #[path = "daemon/streams.rs"]
 mod streams;
 

@@ -1,0 +1,70 @@
+//! Where a stream begins and how much it holds.
+
+use futures_util::StreamExt as _;
+
+use super::*;
+use crate::domain::ids::SessionId;
+use crate::domain::record::DEFAULT_ORG;
+use crate::services::runner::LiveDeltas;
+use crate::services::testing::{Root, create_session, queue_run, stop};
+
+fn follow(published: &Published, session: SessionId) -> Follower {
+    let filter = Filter { org: DEFAULT_ORG.to_owned(), scope: Scope::Session(session) };
+    Follower::new(published.clone(), (filter, Sight::Whole), 0, Words::new(LiveDeltas::default()))
+}
+
+/// Gathers until so many events were in line; the most bytes that were held at a time.
+async fn gather(mut follower: Follower, events: usize) -> usize {
+    let (mut seen, mut most) = (0, 0);
+    while seen < events {
+        follower.gather().await.unwrap();
+        most = most.max(follower.ready.iter().map(Bytes::len).sum::<usize>());
+        seen += follower.ready.drain(..).len();
+    }
+    assert_eq!(seen, events);
+    most
+}
+
+#[test]
+fn a_stream_begins_where_its_session_does_and_holds_little_of_what_comes() {
+    let mut root = Root::new();
+    root.segment_bytes = 64 << 20;
+    let opened = root.start();
+    for number in 0..9 {
+        create_session(&opened, &number.to_string());
+    }
+    let session = create_session(&opened, "followed");
+    let words = "w".repeat(60 << 10);
+    for _ in 0..40 {
+        queue_run(&opened, session, &words);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let held = limits::SUBSCRIBER_BYTES..limits::SUBSCRIBER_BYTES + (64 << 10);
+    let follower = follow(&opened.published, session);
+    let created = opened.published.models().session(DEFAULT_ORG, session).unwrap().created_seq;
+    assert_eq!(follower.from, created);
+    assert!(held.contains(&runtime.block_on(gather(follower, 41))), "out of memory");
+    stop(opened);
+    // After a restart nothing of it is in memory.
+    let opened = root.start();
+    let follower = follow(&opened.published, session);
+    assert!(held.contains(&runtime.block_on(gather(follower, 41))), "off the disk");
+    let frames = runtime.block_on(follow(&opened.published, session).frames().take(41).collect::<Vec<_>>());
+    assert_eq!(frames.len(), 41);
+    stop(opened);
+}
+
+#[test]
+fn a_reader_to_whom_a_whole_page_means_nothing_is_shown_what_is_behind_it() {
+    let mut root = Root::new();
+    let opened = root.start();
+    let one = create_session(&opened, "before");
+    let filter = Filter { org: DEFAULT_ORG.to_owned(), scope: Scope::All };
+    let seen = (filter, Sight::Part);
+    let follower = Follower::new(opened.published.clone(), seen, 0, Words::new(LiveDeltas::default()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime.block_on(async { Box::pin(follower.frames()).next().await.unwrap() });
+    let text = String::from_utf8(first.to_vec()).unwrap();
+    assert!(text.contains(&one.to_string()) && text.starts_with("id: "), "{text}");
+    stop(opened);
+}
