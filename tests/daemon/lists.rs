@@ -17,7 +17,7 @@ fn a_page_of_runs_with_long_words_ends_at_four_mebibytes_and_the_next_goes_on_be
     let house = House::new();
     let daemon = house.start();
     let session = daemon.create().unwrap();
-    let start = |number: usize| daemon.start_run_in(&session, &format!("{number:0>BYTES$}"));
+    let start = |number: usize| daemon.start_run_in(&session, &format!("{number:0>9}{}", "w".repeat(BYTES - 9)));
     let made: Vec<String> = (0..RUNS).map(start).collect();
 
     let (mut listed, mut cursor) = (Vec::new(), String::new());

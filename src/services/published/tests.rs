@@ -58,8 +58,7 @@ fn replays_take_turns_a_few_at_a_time_and_end_with_the_step_once_nobody_waits() 
 
 #[test]
 fn one_reading_ends_at_its_bytes_and_looks_at_so_many_of_others_before_it_says_where_to_go_on() {
-    let mut root = Root::new();
-    root.segment_bytes = 64 << 20;
+    let mut root = Root::roomy();
     let opened = root.start();
     let (busy, quiet) = (create_session(&opened, "busy"), create_session(&opened, "quiet"));
     let words = "w".repeat(60 << 10);

@@ -27,8 +27,7 @@ async fn gather(mut follower: Follower, events: usize) -> usize {
 
 #[test]
 fn a_stream_begins_where_its_session_does_and_holds_little_of_what_comes() {
-    let mut root = Root::new();
-    root.segment_bytes = 64 << 20;
+    let mut root = Root::roomy();
     let opened = root.start();
     for number in 0..9 {
         create_session(&opened, &number.to_string());
