@@ -95,10 +95,8 @@ fn rotate(which: &Which, file: &Path) -> Result<(), String> {
     let mut random = zeroize::Zeroizing::new([0; RANDOM_BYTES]);
     SystemEntropy::default().fill(random.as_mut());
     let line = zeroize::Zeroizing::new(format!("{}\n", Token::generate(&random).expose()));
-    // A leftover under the temporary name would keep its own, perhaps loose, mode.
-    let _ = folder.remove(&format!("{name}.tmp"));
     replace_atomically(&folder, "", name, line.as_bytes()).map_err(said)?;
     talk(&format!("The new {} token is in {}; the old one is void.", which.name(), file.display()));
-    talk("A running daemon takes it up within a second, and ends the streams of the old one.");
+    talk("A running daemon takes it up within two seconds, and ends the streams of the old one.");
     Ok(())
 }

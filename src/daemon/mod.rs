@@ -1,6 +1,8 @@
 //! Wiring: open, lock, recover, catch up, start, drain.
 
 mod agents;
+mod door_path;
+mod drain;
 pub mod schema;
 pub mod serve;
 mod signals;

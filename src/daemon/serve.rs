@@ -4,16 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use ulid::Ulid;
 
 use super::agents::Agents;
-use super::signals::Signals;
+use super::door_path::DoorPath;
+use super::drain::Drain;
+use super::signals::{self, Signals};
 use crate::config::settings::{AuthMode, Bind, ServeSettings};
 use crate::domain::command::Command;
-use crate::domain::context::{DaemonStarted, DaemonStopped};
+use crate::domain::context::DaemonStarted;
 use crate::domain::event::Event;
 use crate::domain::ids::BootId;
 use crate::domain::reason::{Reason, Refusal};
@@ -31,13 +32,15 @@ use crate::http::metrics::{self, EdgeMetrics};
 use crate::http::numbers::HouseNumbers;
 use crate::http::routes::Route;
 use crate::http::{handlers, health, sse};
-use crate::journal::error::WriteError;
+use crate::journal::layout;
 use crate::journal::writer::Options;
 use crate::platform::clock::{Clock, SystemClock};
+use crate::platform::descriptors;
 use crate::platform::disk::{Disk, replace_atomically};
 use crate::platform::entropy::{Entropy, SystemEntropy};
 use crate::platform::executable;
 use crate::platform::keyed::FingerprintKey;
+use crate::platform::own_process;
 use crate::platform::private_file;
 use crate::platform::rotated_log::ClosedChunk;
 use crate::platform::tasks::Tasks;
@@ -51,7 +54,6 @@ use crate::services::indexer;
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Found, Opened, Opening, open};
 use crate::services::published::Published;
-use crate::services::runner::Runner;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
 use crate::services::status::{ControlPlane, StatusSource};
@@ -59,12 +61,6 @@ use crate::services::tokens::{TokenChange, TokenFileFault, TokenFiles, Tokens, c
 
 /// File that says where the daemon listens.
 const DAEMON_FILE: &str = "daemon.json";
-/// How long what runs may go on at a drain, milliseconds.
-const RUNS_MS: u64 = 3_000;
-/// How long a drain may take, milliseconds.
-const DRAIN_MS: u64 = 10_000;
-/// Records since the last snapshot from which a drain takes one.
-const DRAIN_SNAPSHOT_RECORDS: u64 = 1_000;
 /// Most bytes of a proxy's secret file.
 const SECRET_BYTES: usize = 4_096;
 
@@ -82,6 +78,9 @@ struct House {
 
 /// Serves until a signal. Everything is checked before anything is bound.
 pub async fn serve(settings: ServeSettings) -> Result<(), Refusal> {
+    signals::outlive()?;
+    own_process::close_memory().map_err(|error| Refusal::new(Reason::InternalError, error.to_string()))?;
+    descriptors::raise_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let boot_id = BootId::from_ulid(Ulid::from_parts(clock.wall_ms(), entropy.u128()));
@@ -137,7 +136,7 @@ fn build(digest: Option<&str>) -> String {
 }
 
 async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
-    let mut signals = Signals::listen()?;
+    let signals = Signals::listen()?;
     let House { agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
@@ -162,7 +161,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     announce(&clerk, &found, boot_id, Reading::of(clock.as_ref())).await?;
     let mut registry = metrics::registry();
     let parts = EdgeParts {
-        limits: Limits::default(),
+        limits: limits(&root),
         authentication: authentication(tokens.as_ref(), &bound),
         hosts: hosts(&bound, &settings.http_hosts),
         proxy_secret: proxy_secret(settings.trusted_proxy_secret_file.as_deref())?,
@@ -174,7 +173,8 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         entropy: Arc::clone(&entropy),
         tasks: tasks.clone(),
     };
-    let desk = Desk::new(Arc::new(clerk.clone()), Arc::new(published.clone()), Arc::clone(&agents.route_ids));
+    let path = DoorPath { clerk: clerk.clone(), tasks: tasks.clone() };
+    let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), Arc::clone(&agents.route_ids));
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));
@@ -188,11 +188,38 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     tasks.spawn(accept(listener, edge));
     write_daemon_file(&root, &bound, boot_id)?;
     tracing::info!(address = %bound, %boot_id, "serving");
+    let (runner, commands, tasks, clerk) = (&runner, &commands, &tasks, &clerk);
+    let drain = Drain { runner, commands, tasks, snapshots: &snapshots, clerk, boot_id };
+    until_ended(signals, drain, thread, (log, root)).await
+}
+
+/// Waits for the signal to end and ends everything; a further signal cuts that short.
+async fn until_ended(
+    mut signals: Signals,
+    drain: Drain<'_>,
+    thread: ClerkThread,
+    (log, root): (JoinHandle<()>, StateRoot),
+) -> Result<(), Refusal> {
     signals.next().await;
-    if !wind_down((&runner, &commands), (&tasks, &root, &snapshots), (&clerk, boot_id), &mut signals).await? {
-        return Ok(());
+    // From here on nobody is to be led to this daemon.
+    let _ = root.folder.remove(DAEMON_FILE);
+    let ended = tokio::select! {
+        ended = drain.run(thread) => Some(ended),
+        () = signals.next() => None,
+    };
+    drop(log);
+    let_go(root, ended)
+}
+
+/// Lets go of the state root, unless the clerk may still write: then its lock is held until the process has ended.
+fn let_go(root: StateRoot, ended: Option<Result<(), Refusal>>) -> Result<(), Refusal> {
+    if ended.is_none() {
+        tracing::warn!("a second signal cuts the drain short");
     }
-    close(thread, (log, root)).await
+    if !matches!(ended, Some(Ok(()))) {
+        Box::leak(Box::new(root));
+    }
+    ended.unwrap_or(Ok(()))
 }
 
 /// Every route of the door.
@@ -202,58 +229,10 @@ fn routes(status: Arc<StatusSource>, registry: metrics::Registry) -> Vec<Route<A
     routes
 }
 
-/// Ends runs, tasks and door in order. False where a further signal cut it short: safe at any moment, for what was
-/// acknowledged is on disk, and the next start settles the rest.
-async fn wind_down(
-    (runner, commands): (&Runner, &Tasks),
-    (tasks, root, snapshots): (&Tasks, &StateRoot, &Snapshotter),
-    (clerk, boot_id): (&Clerk, BootId),
-    signals: &mut Signals,
-) -> Result<bool, Refusal> {
-    let ending = async {
-        stop_runs(runner, commands).await;
-        drain(tasks, root, snapshots).await;
-        note(clerk, Stream::Daemon, DaemonStopped { boot_id }.into()).await
-    };
-    tokio::select! {
-        ended = ending => ended.map(|()| true),
-        () = signals.next() => {
-            tracing::warn!("a second signal cuts the drain short");
-            Ok(false)
-        }
-    }
-}
-
-/// Ends the clerk and closes the journal; what is `held` is let go after that, the state root's lock last of all.
-async fn close(thread: ClerkThread, held: (JoinHandle<()>, StateRoot)) -> Result<(), Refusal> {
-    let closed = tokio::task::spawn_blocking(move || thread.finish().map(crate::journal::writer::Journal::close));
-    let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
-    drop(held);
-    closed.unwrap_or_else(|| Err(WriteError::Poisoned("the clerk's thread did not end well".to_owned())))?;
-    Ok(())
-}
-
-/// Lets what runs come to an end, or cuts it.
-async fn stop_runs(runner: &Runner, commands: &Tasks) {
-    if !runner.stop(Duration::from_millis(RUNS_MS)).await {
-        tracing::warn!("some runs were cut");
-    }
-    commands.stop();
-}
-
-/// Ends the tasks within the deadline and takes a snapshot where it pays.
-async fn drain(tasks: &Tasks, root: &StateRoot, snapshots: &Snapshotter) {
-    tracing::info!("draining");
-    let _ = root.folder.remove(DAEMON_FILE);
-    tasks.stop();
-    if !tasks.drained(Duration::from_millis(DRAIN_MS)).await {
-        tracing::warn!("some tasks did not end in time");
-    }
-    if snapshots.behind() > DRAIN_SNAPSHOT_RECORDS
-        && let Err(refusal) = snapshots.take().await
-    {
-        tracing::warn!(code = refusal.reason.code(), detail = refusal.detail, "no snapshot was taken");
-    }
+/// The limits of the door, within what the machine allows and the journal needs.
+fn limits(root: &StateRoot) -> Limits {
+    let segments = root.folder.list(layout::FOLDER).map_or(0, |entries| entries.len() as u64);
+    Limits::default().within(descriptors::raise_limit(), segments)
 }
 
 fn access_log_file(settings: &ServeSettings) -> PathBuf {
@@ -320,7 +299,7 @@ fn proxy_secret(path: Option<&Path>) -> Result<Option<ProxySecret>, Refusal> {
     ProxySecret::parse(&bytes).map(Some).map_err(|why| refuse(why.to_owned()))
 }
 
-async fn note(clerk: &Clerk, stream: Stream, event: Event) -> Result<(), Refusal> {
+pub(super) async fn note(clerk: &Clerk, stream: Stream, event: Event) -> Result<(), Refusal> {
     let draft = Draft::new(DEFAULT_ORG, stream, event);
     clerk.submit(Command::Note(draft), Provenance::system("daemon"), Lane::Reserved).await.map(drop)
 }

@@ -24,7 +24,7 @@ pub struct Health {
 /// The routes themselves.
 pub fn routes<S: Clone + Send + Sync + 'static>(readiness: Readiness, registry: Arc<Registry>) -> Vec<Route<S>> {
     let ready = move |OnPassage(passage): OnPassage| {
-        let state = if passage.gate().tasks.is_stopping() {
+        let state = if passage.gate().tasks.is_closing() {
             Err(Refusal::new(Reason::RequestOverloaded, "the daemon is stopping"))
         } else {
             readiness()

@@ -90,6 +90,22 @@ impl Default for Limits {
     }
 }
 
+/// Descriptors that are left for everything but connections and segments: files, commands, providers, watches.
+const RESERVED_DESCRIPTORS: u64 = 256;
+/// Connections that are taken however low the limit of descriptors is.
+const LEAST_CONNECTIONS: usize = 16;
+
+impl Limits {
+    /// These limits where the process may have so many descriptors, of which so many are held for good: connections must
+    /// not take what the journal needs.
+    #[must_use]
+    pub fn within(self, descriptors: u64, held: u64) -> Self {
+        let left = descriptors.saturating_sub(held).saturating_sub(RESERVED_DESCRIPTORS);
+        let connections = usize::try_from(left).unwrap_or(usize::MAX).max(LEAST_CONNECTIONS).min(self.connections);
+        Self { connections, ..self }
+    }
+}
+
 /// Longest `X-Request-Id`, bytes.
 pub const REQUEST_ID_BYTES: usize = 128;
 /// Longest cursor, characters: as many as the largest number has.
@@ -106,3 +122,16 @@ pub const AUDIT_FILES: usize = 8;
 pub const AUDIT_COUNTED_LINES: usize = 1_024;
 /// How long repeats of a line are counted before the count is written, milliseconds.
 pub const AUDIT_COUNT_MS: u64 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_the_journal_its_descriptors_whatever_the_limit() {
+        let connections = |descriptors, held| Limits::default().within(descriptors, held).connections;
+        let found =
+            [(u64::MAX, 1), (1_048_576, 1_000), (1_024, 1), (1_024, 500), (200, 1)].map(|(d, h)| connections(d, h));
+        assert_eq!(found, [4_096, 4_096, 767, 268, 16]);
+    }
+}

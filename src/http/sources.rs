@@ -2,6 +2,7 @@
 //! because of a stranger.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Mutex;
 
 use super::passage::Source;
@@ -25,8 +26,9 @@ impl Failures {
         Self { windows: Mutex::default(), allowed, window_ms, most_sources }
     }
 
-    /// Counts a failure. Says how long the source must wait, milliseconds, if it failed too often.
+    /// Counts a failure to the source's network. Says how long the source must wait, milliseconds, if it failed too often.
     pub fn count(&self, source: Source, now_ms: u64) -> Option<u64> {
+        let source = network(source);
         let mut windows = self.windows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if windows.len() >= self.most_sources && !windows.contains_key(&source) {
             self.make_room(&mut windows, now_ms);
@@ -50,6 +52,16 @@ impl Failures {
     }
 }
 
+/// What failures are counted to: in version 6 whoever has one address has the 2^64 of its network.
+fn network(source: Source) -> Source {
+    match source {
+        Source::Address(IpAddr::V6(address)) => {
+            Source::Address(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into())
+        }
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -67,6 +79,16 @@ mod tests {
         assert_eq!(failures.count(source(1), 400), Some(600));
         assert_eq!(failures.count(source(2), 400), None);
         assert_eq!(failures.count(source(1), 1_000), None);
+    }
+
+    #[test]
+    fn addresses_of_one_network_of_version_6_are_one_source_and_other_networks_are_not() {
+        let failures = Failures::new(2, 1_000, 8);
+        let source = |text: &str| Source::Address(text.parse().unwrap());
+        assert_eq!(failures.count(source("2001:db8::1"), 0), None);
+        assert_eq!(failures.count(source("2001:db8::2:1"), 0), None);
+        assert_eq!(failures.count(source("2001:db8::ffff:0:0:3"), 0), Some(1_000));
+        assert_eq!(failures.count(source("2001:db8:0:1::1"), 0), None);
     }
 
     #[test]

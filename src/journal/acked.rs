@@ -90,8 +90,12 @@ impl Acked {
         Ok(Self { file: disk.open(PATH, Open::Write)?, next_slot, in_both, newest })
     }
 
-    /// Writes the note into the older slot and syncs; call only after the sync of the batch that it seals.
+    /// Writes the note into the older slot and syncs; call only after the sync of the batch that it seals. A note that is
+    /// older than what stands there says nothing new, and is not written.
     pub fn write(&mut self, note: &Note) -> io::Result<()> {
+        if note.size < self.newest {
+            return Ok(());
+        }
         self.file.write_at((self.next_slot * SLOT_BYTES) as u64, &render_slot(note))?;
         self.file.sync()?;
         self.next_slot = 1 - self.next_slot;
@@ -102,7 +106,7 @@ impl Acked {
 
     /// Brings the note into both slots, one after the other.
     pub fn settle(&mut self, note: &Note) -> io::Result<()> {
-        while self.in_both != note.size || self.newest != note.size {
+        while self.newest <= note.size && (self.in_both != note.size || self.newest != note.size) {
             self.write(note)?;
         }
         Ok(())
@@ -115,6 +119,26 @@ mod tests {
     use crate::domain::ids::{EpochId, RootId};
     use crate::journal::note::Origin;
     use ed25519_dalek::SigningKey;
+
+    #[test]
+    fn a_note_that_another_has_overtaken_is_not_written_over_it() {
+        let origin = Origin {
+            root_id: RootId::parse("root_01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap(),
+            epoch: EpochId::parse("epoch_01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap(),
+        };
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let note = |size| Note::sign(origin, size, [9; 32], &[&key]);
+        let disk = crate::platform::sim_disk::SimDisk::new(1);
+        let mut acked = Acked::create(&disk, &note(0)).unwrap();
+        acked.write(&note(4)).unwrap();
+        acked.settle(&note(9)).unwrap();
+        let settled = disk.content(PATH);
+        acked.write(&note(7)).unwrap();
+        acked.settle(&note(7)).unwrap();
+        assert_eq!(disk.content(PATH), settled);
+        acked.write(&note(12)).unwrap();
+        assert_ne!(disk.content(PATH), settled);
+    }
 
     #[test]
     fn every_changed_byte_of_a_slot_is_noticed() {

@@ -63,14 +63,14 @@ impl Acker {
 
     /// Writes the newest note into the older slot now.
     pub(super) fn write(&self) -> io::Result<()> {
-        let note = lock(&self.shared.state).newest.clone();
-        lock(&self.shared.file).write(&note)
+        let (mut file, note) = self.shared.newest();
+        file.write(&note)
     }
 
     /// Brings the newest note into both slots now.
     pub(super) fn settle(&self) -> io::Result<()> {
-        let note = lock(&self.shared.state).newest.clone();
-        lock(&self.shared.file).settle(&note)
+        let (mut file, note) = self.shared.newest();
+        file.settle(&note)
     }
 }
 
@@ -85,6 +85,14 @@ impl Drop for Acker {
 }
 
 impl Shared {
+    /// The file and the newest note. The note is looked at with the file in hand: whoever waited for the file must not
+    /// come with a note that another one has overtaken meanwhile.
+    fn newest(&self) -> (MutexGuard<'_, Acked>, Note) {
+        let file = lock(&self.file);
+        let note = lock(&self.state).newest.clone();
+        (file, note)
+    }
+
     fn run(&self) {
         let pause = Duration::from_millis(limits::ACKED_DELAY_MS / 2);
         let mut written = lock(&self.state).newest.size;
@@ -104,16 +112,12 @@ impl Shared {
             if state.stop {
                 return;
             }
-            let note = state.newest.clone();
             drop(state);
-            let result = if note.size == written {
-                settled = true;
-                lock(&self.file).settle(&note)
-            } else {
-                settled = false;
-                written = note.size;
-                lock(&self.file).write(&note)
-            };
+            let (mut file, note) = self.newest();
+            settled = note.size == written;
+            written = note.size;
+            let result = if settled { file.settle(&note) } else { file.write(&note) };
+            drop(file);
             if let Err(error) = result {
                 lock(&self.state).failure = Some(format!("a write of {} failed: {error}", super::acked::PATH));
                 return;

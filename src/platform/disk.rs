@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,15 +79,49 @@ pub fn read_bounded(disk: &dyn Disk, path: &str, limit: u64) -> io::Result<Vec<u
     Ok(out)
 }
 
-/// Writes a file so that after a power cut there is either what was there before or all of the new content:
-/// temporary name, sync, rename, sync of the folder.
+/// How the names of files end that are not yet what they will be.
+const TEMPORARY: &str = ".tmp";
+
+/// Writes a file so that after a power cut there is either what was there before or all of the new content: temporary
+/// name, sync, rename, sync of the folder. Whoever writes the same file at the same time has another temporary name; the
+/// last rename counts. An error takes the temporary file away again.
 pub fn replace_atomically(disk: &dyn Disk, folder: &str, name: &str, content: &[u8]) -> io::Result<()> {
-    let (path, temporary) = (join(folder, name), join(folder, &format!("{name}.tmp")));
-    let file = disk.open(&temporary, Open::Replace)?;
-    file.write_at(0, content)?;
-    file.sync()?;
-    disk.rename(&temporary, &path)?;
+    let (temporary, file) = create_temporary(disk, folder, name)?;
+    let written = file.write_at(0, content).and_then(|()| file.sync());
+    if let Err(error) = written.and_then(|()| disk.rename(&temporary, &join(folder, name))) {
+        // What cannot be removed now is swept at the next start.
+        let _ = disk.remove(&temporary);
+        return Err(error);
+    }
     disk.sync_dir(folder)
+}
+
+/// Makes a file under a name that nobody has, neither another thread nor a process that died.
+fn create_temporary(disk: &dyn Disk, folder: &str, name: &str) -> io::Result<(String, Arc<dyn DiskFile>)> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = join(folder, &format!("{name}.{number}{TEMPORARY}"));
+        match disk.open(&path, Open::Create) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            opened => return Ok((path, opened?)),
+        }
+    }
+}
+
+/// Removes what writers that died have left in a folder; only while nobody else writes there. Says how many files.
+pub fn sweep_temporaries(disk: &dyn Disk, folder: &str) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in disk.list(folder)? {
+        if entry.plain && entry.name.ends_with(TEMPORARY) {
+            disk.remove(&join(folder, &entry.name))?;
+            removed += 1;
+        }
+    }
+    if removed > 0 {
+        disk.sync_dir(folder)?;
+    }
+    Ok(removed)
 }
 
 /// `folder/name`, or the name alone at the top.

@@ -85,6 +85,11 @@ impl Folder {
         Ok(rustix::fs::statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW)?.st_mode & 0o7777)
     }
 
+    /// Number of the user that an entry belongs to, without following a link.
+    pub fn owner(&self, path: &str) -> io::Result<u32> {
+        Ok(rustix::fs::statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW)?.st_uid)
+    }
+
     /// Sets the permission bits of a folder.
     pub fn tighten_dir(&self, path: &str) -> io::Result<()> {
         Ok(rustix::fs::fchmod(self.folder(path)?, Mode::RWXU)?)

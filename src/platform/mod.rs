@@ -11,6 +11,7 @@ pub mod handed_calls;
 pub mod histogram;
 pub mod keyed;
 pub mod log_pipe;
+pub mod own_process;
 pub mod private_file;
 pub mod processes;
 pub mod rotated_log;

@@ -87,13 +87,22 @@ impl RotatedLog {
         buffer.extend_from_slice(line);
         buffer.push(b'\n');
         let closed = if self.bytes > 0 && self.bytes + buffer.len() as u64 > self.limit_bytes {
-            Some(self.rotate()?)
+            self.close_full()?
         } else {
             None
         };
         self.file.write_all(&buffer)?;
         self.bytes += buffer.len() as u64;
         Ok(closed)
+    }
+
+    /// Closes the full file. Where an earlier attempt got as far as its new name, only the next file is missing.
+    fn close_full(&mut self) -> io::Result<Option<ClosedChunk>> {
+        if self.path.try_exists()? {
+            return self.rotate().map(Some);
+        }
+        (self.file, self.bytes) = open_append(&self.path)?;
+        Ok(None)
     }
 
     fn rotate(&mut self) -> io::Result<ClosedChunk> {
@@ -140,6 +149,18 @@ mod tests {
         let kept: Vec<_> =
             closed_chunks(&path).unwrap().into_iter().map(|(_, path)| read_chunk(&path).unwrap()).collect();
         assert_eq!(kept, closed[1..]);
+    }
+
+    #[test]
+    fn a_log_whose_next_file_could_not_be_made_goes_on_when_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = RotatedLog::open(&path, 20, 2).unwrap();
+        log.append(b"0123456789abcdef").unwrap();
+        // As a rotation leaves it that renamed the file and then had no descriptor for the next one.
+        std::fs::rename(&path, folder.path().join("log.1")).unwrap();
+        assert_eq!(log.append(b"first of the next").unwrap(), None);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "first of the next\n");
     }
 
     #[test]

@@ -57,15 +57,17 @@ enum NameChange {
     Link(String, usize),
     Unlink(String),
     Rename(String, String, usize),
+    Folder(String),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct State {
     files: Vec<File>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     unsynced_names: Vec<NameChange>,
-    folders: Vec<String>,
+    folders: BTreeSet<String>,
+    durable_folders: BTreeSet<String>,
     fault: Fault,
     operations: u64,
     syncs: u64,
@@ -147,7 +149,13 @@ fn apply_name(names: &mut BTreeMap<String, usize>, change: &NameChange) {
             names.remove(from);
             names.insert(to.clone(), *file);
         }
+        NameChange::Folder(_) => {}
     }
+}
+
+/// Whether each folder on the way to a file is among these.
+fn reachable(folders: &BTreeSet<String>, path: &str) -> bool {
+    path.match_indices('/').all(|(end, _)| folders.contains(&path[..end]))
 }
 
 impl SimDisk {
@@ -158,7 +166,8 @@ impl SimDisk {
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             unsynced_names: Vec::new(),
-            folders: vec![String::new()],
+            folders: BTreeSet::from([String::new()]),
+            durable_folders: BTreeSet::from([String::new()]),
             fault: Fault::None,
             operations: 0,
             syncs: 0,
@@ -195,7 +204,15 @@ impl SimDisk {
         let mut names = state.durable_names.clone();
         let pending = state.unsynced_names.clone();
         let kept = usize::try_from(state.draw()).unwrap_or(0) % (pending.len() + 1);
-        pending.iter().take(kept).for_each(|change| apply_name(&mut names, change));
+        let mut folders = state.durable_folders.clone();
+        for change in pending.iter().take(kept) {
+            apply_name(&mut names, change);
+            if let NameChange::Folder(name) = change {
+                folders.insert(name.clone());
+            }
+        }
+        names.retain(|name, _| reachable(&folders, name));
+        folders = folders.iter().filter(|name| reachable(&folders, name)).cloned().collect();
         let files: Vec<File> = (0..state.files.len())
             .map(|index| {
                 let durable = state.survivor(index);
@@ -206,7 +223,7 @@ impl SimDisk {
         let next = SimDisk::new(chance);
         let mut fresh = next.state();
         (fresh.files, fresh.names, fresh.durable_names) = (files, names.clone(), names);
-        fresh.folders.clone_from(&state.folders);
+        (fresh.folders, fresh.durable_folders) = (folders.clone(), folders);
         drop(fresh);
         next
     }
@@ -214,14 +231,10 @@ impl SimDisk {
     /// The disk as the next process finds it after a kill: nothing is lost, unsynced pages stay in the cache.
     pub fn after_kill(&self) -> SimDisk {
         let mut state = self.state();
-        let chance = state.draw();
-        let next = SimDisk::new(chance);
+        let next = SimDisk::new(state.draw());
         let mut fresh = next.state();
-        fresh.files.clone_from(&state.files);
-        fresh.names.clone_from(&state.names);
-        fresh.durable_names.clone_from(&state.durable_names);
-        fresh.unsynced_names.clone_from(&state.unsynced_names);
-        fresh.folders.clone_from(&state.folders);
+        let chance = fresh.chance;
+        *fresh = State { chance, fault: Fault::None, operations: 0, syncs: 0, writes: 0, dead: false, ..state.clone() };
         drop(fresh);
         next
     }
@@ -258,7 +271,7 @@ impl SimDisk {
         fresh.files.clone_from(&state.files);
         fresh.names.clone_from(&state.names);
         fresh.durable_names.clone_from(&state.names);
-        fresh.folders.clone_from(&state.folders);
+        (fresh.folders, fresh.durable_folders) = (state.folders.clone(), state.folders.clone());
         drop(fresh);
         next
     }
@@ -308,8 +321,8 @@ impl Disk for SimDisk {
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
-        if !state.folders.iter().any(|known| known == path) {
-            state.folders.push(path.to_owned());
+        if state.folders.insert(path.to_owned()) {
+            state.unsynced_names.push(NameChange::Folder(path.to_owned()));
         }
         Ok(())
     }
@@ -342,10 +355,16 @@ impl Disk for SimDisk {
         let pending = std::mem::take(&mut state.unsynced_names);
         for change in pending {
             let here = match &change {
-                NameChange::Link(name, _) | NameChange::Unlink(name) | NameChange::Rename(name, _, _) => within(name),
+                NameChange::Link(name, _)
+                | NameChange::Unlink(name)
+                | NameChange::Rename(name, _, _)
+                | NameChange::Folder(name) => within(name),
             };
             if here {
                 apply_name(&mut state.durable_names, &change);
+                if let NameChange::Folder(name) = change {
+                    state.durable_folders.insert(name);
+                }
             } else {
                 state.unsynced_names.push(change);
             }

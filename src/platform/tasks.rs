@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
+    closing: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -31,6 +32,16 @@ impl Tasks {
     /// Resolves when the daemon begins to drain.
     pub fn stopping(&self) -> tokio_util::sync::WaitForCancellationFutureOwned {
         self.stop.clone().cancelled_owned()
+    }
+
+    /// Nothing new is to be taken in from here on; what goes on may go on.
+    pub fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Whether nothing new is to be taken in.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_cancelled() || self.is_stopping()
     }
 
     /// Whether the drain has begun.

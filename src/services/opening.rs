@@ -118,6 +118,11 @@ pub fn open(opening: Opening) -> Result<Opened, Refusal> {
         fold.add(record);
     }
     let blobs = Blobs::new(Arc::clone(&opening.disk)).map_err(OpenError::io("making the folder of artifacts"))?;
+    match blobs.sweep() {
+        Ok(0) => {}
+        Ok(files) => tracing::info!(files, "what an earlier start left half written was removed"),
+        Err(error) => tracing::warn!(%error, "half written artifacts could not be removed"),
+    }
     let sides = (opening.encode, opening.observe);
     let published = Published::new(fold.models, journal.reader().clone(), blobs, opening.clock, sides);
     let scribe = Scribe::new(journal, fold.world, published.clone(), opening.entropy, opening.boot_id);

@@ -12,7 +12,7 @@ use crate::domain::ids::{RunId, SessionId};
 use crate::domain::reason::Refusal;
 use crate::domain::run::{self, InputItem, Status};
 use crate::projections::runs::{Filter, RunView};
-use crate::projections::{Models, Page, Paging};
+use crate::projections::{Models, Page, Paging, sessions};
 
 /// One ordered part of a run's input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -74,9 +74,12 @@ impl Runs {
                 return Err(invalid("/content", "A run has either `content` or `input_items`."));
             }
         };
+        // An ended session takes no run: what follows is a refusal, or the answer of a repeat, and needs no words on disk.
+        let ended = self.desk.look(|models| models.session(&by.org, session_id))?.status == sessions::Status::Ended;
         let mut kept = Vec::with_capacity(items.len());
         for Item::Text { text } in items {
-            kept.push(InputItem::Text { text: self.desk.keep(text).await? });
+            let text = if ended { text.into() } else { self.desk.keep(text).await? };
+            kept.push(InputItem::Text { text });
         }
         let ask = run::Queue {
             org: by.org.clone(),

@@ -1,6 +1,6 @@
 //! The state root as a folder: taken by one process at a time, its secrets private, apart from the workspace.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::journal::create::{KEY_BYTES, read_key};
 use crate::journal::error::OpenError;
 use crate::journal::layout;
-use crate::platform::disk::Disk as _;
+use crate::platform::disk::{Disk as _, sweep_temporaries};
 use crate::platform::files::Folder;
 
 /// How long a start waits for the lock: a verifier holds it for a moment only.
@@ -18,8 +18,12 @@ const LOCK_WAIT_MS: u64 = 500;
 const LOCK_STEP_MS: u64 = 20;
 /// Files that nobody else may read or write.
 const SECRETS: [&str; 3] = [layout::SIGNING_KEY, layout::SIGNING_KEY_NEXT, layout::FINGERPRINT_KEY];
-/// Folders that are tightened.
-const FOLDERS: [&str; 4] = [layout::FOLDER, layout::AUTH, "tokens", "control-plane-auth"];
+/// Folders that are made at each start, besides those that their owners make.
+const MADE: [&str; 6] = [layout::FOLDER, layout::AUTH, "tokens", "control-plane-auth", "tasks", "scratch"];
+/// Further folders whose owner and mode are looked at.
+const FURTHER: [&str; 5] = [".", layout::QUARANTINE, "snapshots", "artifacts", "index"];
+/// Folders in which files are replaced, besides those of artifacts.
+const REPLACED: [&str; 3] = ["", layout::AUTH, "snapshots"];
 
 /// A state root that this process holds until it is dropped.
 pub struct StateRoot {
@@ -54,29 +58,56 @@ pub fn take(path: &Path, workspace: &Path, boot_id: BootId) -> Result<StateRoot,
     let said = lock.set_len(0).and_then(|()| lock.write_all(words.as_bytes()));
     said.map_err(io("writing the lock's words"))?;
     check_modes(&folder)?;
+    sweep(&folder);
     Ok(StateRoot { folder: Arc::new(folder), _lock: lock })
 }
 
-/// Secrets with loose modes refuse; folders are tightened.
+/// Secrets that others can open or own refuse; folders of others refuse, loose ones are tightened.
 fn check_modes(folder: &Folder) -> Result<(), Refusal> {
     for file in SECRETS {
-        match folder.mode(file) {
-            Ok(mode) if mode & 0o077 != 0 => return Err(OpenError::Loose { file: file.to_owned(), mode }.into()),
-            _ => {}
+        if let Some(mode) = own_mode(folder, file)?
+            && mode & 0o077 != 0
+        {
+            return Err(OpenError::Loose { file: file.to_owned(), mode }.into());
         }
     }
-    for name in ["", layout::FOLDER, layout::AUTH] {
-        if folder.mode(if name.is_empty() { "." } else { name }).is_ok_and(|mode| mode & 0o077 != 0) {
-            folder.tighten_dir(name).map_err(OpenError::io(name.to_owned()))?;
+    for name in FURTHER.into_iter().chain(MADE) {
+        if own_mode(folder, name)?.is_some_and(|mode| mode & 0o077 != 0) {
+            folder.tighten_dir(name).map_err(OpenError::io(format!("closing {name} to others")))?;
         }
     }
     Ok(())
 }
 
+/// Permission bits of an entry that belongs to this process's user or to root; none where there is no entry.
+fn own_mode(folder: &Folder, name: &str) -> Result<Option<u32>, Refusal> {
+    let owner = match folder.owner(name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        owner => owner.map_err(OpenError::io(name.to_owned()))?,
+    };
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        let detail = format!("{name} belongs to user {owner}: who owns a file can read and replace it");
+        return Err(Refusal::new(Reason::StateRootInsecurePermissions, detail));
+    }
+    Ok(Some(folder.mode(name).map_err(OpenError::io(name.to_owned()))?))
+}
+
+/// Removes what an earlier start left half written. What cannot be removed is in nobody's way.
+fn sweep(folder: &Folder) {
+    for name in REPLACED {
+        match sweep_temporaries(folder, name) {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(folder = name, files, "what an earlier start left half written was removed"),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(folder = name, %error, "half written files could not be removed"),
+        }
+    }
+}
+
 impl StateRoot {
     /// Makes the folders that do not belong to the journal.
     pub fn make_folders(&self) -> Result<(), Refusal> {
-        for name in FOLDERS.into_iter().chain(["tasks", "scratch"]) {
+        for name in MADE {
             self.folder.create_dir(name).map_err(OpenError::io(name.to_owned()))?;
         }
         Ok(())
@@ -85,5 +116,90 @@ impl StateRoot {
     /// The key of fingerprints and body MACs.
     pub fn fingerprint_key(&self) -> Result<[u8; KEY_BYTES], Refusal> {
         Ok(read_key(self.folder.as_ref(), layout::FINGERPRINT_KEY)?)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests change owners and modes the way a careless operator does")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
+
+    use ulid::Ulid;
+
+    use super::*;
+
+    struct House(tempfile::TempDir);
+
+    impl House {
+        fn new() -> Self {
+            let house = Self(tempfile::tempdir().unwrap());
+            house.take().unwrap().make_folders().unwrap();
+            house
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join("state").join(name)
+        }
+
+        fn take(&self) -> Result<StateRoot, Refusal> {
+            let boot_id = BootId::from_ulid(Ulid::from_parts(1, 1));
+            take(&self.path(""), &self.0.path().join("work"), boot_id)
+        }
+    }
+
+    #[test]
+    fn loose_folders_are_tightened_and_half_written_files_are_gone_after_a_start() {
+        let house = House::new();
+        for name in ["snapshots", "artifacts", "index", "journal/quarantine"] {
+            std::fs::create_dir(house.path(name)).unwrap();
+        }
+        std::fs::write(house.path("snapshots/one.7.tmp"), "half").unwrap();
+        std::fs::write(house.path("snapshots/one"), "whole").unwrap();
+        std::fs::write(house.path("daemon.json.tmp"), "half").unwrap();
+        let folders = ["", "tokens", "control-plane-auth", "auth", "journal", "journal/quarantine"];
+        let folders: Vec<PathBuf> = folders
+            .into_iter()
+            .chain(["snapshots", "artifacts", "tasks", "scratch", "index"])
+            .map(|name| house.path(name))
+            .collect();
+        for folder in &folders {
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        house.take().unwrap();
+        for folder in &folders {
+            let mode = std::fs::metadata(folder).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(mode, 0o700, "{}", folder.display());
+        }
+        assert!(!house.path("snapshots/one.7.tmp").exists() && !house.path("daemon.json.tmp").exists());
+        assert!(house.path("snapshots/one").exists());
+    }
+
+    #[test]
+    fn secrets_and_folders_of_another_user_refuse() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can give files away");
+            return;
+        }
+        for name in ["audit-signing.key", "auth/fingerprint.key", "tokens", "journal", ""] {
+            let house = House::new();
+            if name.ends_with("key") {
+                std::fs::write(house.path(name), [7; 32]).unwrap();
+                std::fs::set_permissions(house.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+            }
+            house.take().unwrap();
+            std::os::unix::fs::chown(house.path(name), Some(12_345), None).unwrap();
+            let refusal = house.take().err().unwrap();
+            assert_eq!(refusal.reason, Reason::StateRootInsecurePermissions, "{name}");
+            assert!(refusal.detail.contains("12345"), "{}", refusal.detail);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_refuses() {
+        let house = House::new();
+        std::fs::remove_dir(house.path("auth")).unwrap();
+        std::fs::write(house.path("auth"), "a file where a folder should be").unwrap();
+        assert!(house.take().is_err());
     }
 }

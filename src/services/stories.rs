@@ -20,6 +20,7 @@ use crate::domain::approval::Decision;
 use crate::domain::command::Command;
 use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
 use crate::domain::permission::Mode;
+use crate::domain::personal::Personal;
 use crate::domain::question;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::{DEFAULT_ORG, Provenance, Record, RequestFacts};
@@ -32,6 +33,7 @@ struct Memory {
     models: RwLock<Models>,
     head: watch::Sender<u64>,
     lanes: Mutex<Vec<Lane>>,
+    kept: Mutex<u32>,
 }
 
 impl Memory {
@@ -76,6 +78,11 @@ impl WritePath for Memory {
         });
         Box::pin(std::future::ready(outcome))
     }
+
+    fn keep(&self, text: String) -> BoxFuture<'_, Result<Personal, Refusal>> {
+        *self.kept.lock().unwrap() += 1;
+        Box::pin(std::future::ready(Ok(text.into())))
+    }
 }
 
 impl Bodies for Memory {
@@ -100,6 +107,7 @@ fn memory() -> (Arc<Memory>, Desk) {
         models: RwLock::default(),
         head: watch::channel(0).0,
         lanes: Mutex::default(),
+        kept: Mutex::default(),
     });
     let routes = BTreeSet::from(["rehearsal".to_owned()]);
     (memory.clone(), Desk::new(memory.clone(), memory, Arc::new(routes)))
@@ -167,6 +175,21 @@ async fn a_route_that_is_not_there_is_refused_by_name() {
     for refusal in refusals {
         assert_eq!((refusal.reason, refusal.pointer.as_deref()), (Reason::RouteNotFound, Some("/route")));
     }
+}
+
+#[tokio::test]
+async fn words_for_a_session_that_is_absent_or_ended_are_not_put_on_disk() {
+    let (memory, desk) = memory();
+    let session_id = session(&desk).await;
+    let runs = Runs::new(desk.clone());
+    runs.start(by(), session_id, ask("Do it.")).await.unwrap();
+    assert_eq!(*memory.kept.lock().unwrap(), 1);
+    Sessions::new(desk).end(by(), session_id, Stop::default()).await.unwrap();
+    let absent = SessionId::from_ulid(ulid::Ulid(1));
+    for (session_id, reason) in [(session_id, Reason::SessionEnded), (absent, Reason::SessionNotFound)] {
+        assert_eq!(runs.start(by(), session_id, ask("And this.")).await.unwrap_err().reason, reason);
+    }
+    assert_eq!(*memory.kept.lock().unwrap(), 1);
 }
 
 #[tokio::test]

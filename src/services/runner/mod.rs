@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::pen::Pen;
@@ -192,21 +193,21 @@ impl Runner {
     }
 
     /// Drains: no further step is begun; what works may end until the deadline and is stopped then; then background
-    /// tasks are stopped. A cut call of a model leaves its run to the next start of the daemon; a cut command ends its run. Says
-    /// whether everything is recorded. The clerk must still work.
-    pub async fn stop(&self, deadline: Duration) -> bool {
+    /// tasks are stopped. A cut call of a model leaves its run to the next start of the daemon; a cut command ends its run. At
+    /// `cut` at the latest the runner is left as it is. Says whether everything is recorded. The clerk must still work.
+    pub async fn stop(&self, deadline: Duration, cut: Instant) -> bool {
         let house = &self.house;
-        let grace = Duration::from_millis(limits::STOPPED_MS);
+        let grace = || Duration::from_millis(limits::STOPPED_MS).min(cut.saturating_duration_since(Instant::now()));
         house.draining.cancel();
         let mut complete = house.drives.drained(deadline).await;
         house.hard.cancel();
         if !complete {
-            complete = house.drives.drained(grace).await;
+            complete = house.drives.drained(grace()).await;
         }
-        complete &= tokio::time::timeout(grace, self.stop_tasks()).await.is_ok();
+        complete &= tokio::time::timeout(grace(), self.stop_tasks()).await.is_ok();
         house.given_up.cancel();
         house.over.cancel();
-        house.others.drained(grace).await && complete
+        house.others.drained(grace()).await && complete
     }
 
     /// Stops the background tasks and waits until their ends are recorded.

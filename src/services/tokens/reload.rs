@@ -8,7 +8,7 @@ use std::time::Duration;
 use notify::Watcher as _;
 use tokio::sync::mpsc;
 
-use super::{Generations, Held, TokenChange, TokenProblem, TokenSet, Tokens, digest, hold, read};
+use super::{Generations, Held, TokenChange, TokenFileFault, TokenProblem, TokenSet, Tokens, digest, hold, read};
 use crate::domain::token::Token;
 use crate::platform::tasks::Tasks;
 use crate::services::authority::Role;
@@ -17,14 +17,52 @@ use crate::services::authority::Role;
 const POLL_MS: u64 = 1_000;
 /// How long a reported change may settle before the files are read, milliseconds.
 const SETTLE_MS: u64 = 30;
+/// How long changed contents must stay as they are before they count, milliseconds: a file that is written in pieces
+/// must not come into force by half. With a poll before it, a change is in force within two seconds.
+const STEADY_MS: u64 = 500;
+
+/// What both files hold at one moment.
+struct Contents {
+    admin: Result<Token, TokenFileFault>,
+    readonly: Result<Token, TokenFileFault>,
+}
+
+impl PartialEq for Contents {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |one: &Result<Token, TokenFileFault>, two: &Result<Token, TokenFileFault>| match (one, two) {
+            (Ok(one), Ok(two)) => one == two,
+            (Err(one), Err(two)) => one.to_string() == two.to_string(),
+            (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
+        };
+        same(&self.admin, &other.admin) && same(&self.readonly, &other.readonly)
+    }
+}
 
 impl Tokens {
     /// Reads both files once and puts what is good into force. Returns what changed.
     pub fn reload(&self) -> Vec<TokenChange> {
+        self.put(&self.contents())
+    }
+
+    fn contents(&self) -> Contents {
+        Contents { admin: read(&self.files.admin), readonly: read(&self.files.readonly) }
+    }
+
+    /// Whether these contents are what is in force.
+    fn is_present(&self, contents: &Contents) -> bool {
+        let present = self.set.load();
+        let same = |token: &Result<Token, TokenFileFault>, held: &Held| {
+            token.as_ref().is_ok_and(|token| digest(token.expose().as_bytes()) == held.digest)
+        };
+        same(&contents.admin, &present.admin) && same(&contents.readonly, &present.readonly)
+    }
+
+    /// Puts what is good into force. Returns what changed.
+    fn put(&self, contents: &Contents) -> Vec<TokenChange> {
         let present = self.set.load_full();
         let mut problems = Vec::new();
-        let admin = self.next(Role::Admin, &self.files.admin, &present.admin, &mut problems);
-        let readonly = self.next(Role::ReadOnly, &self.files.readonly, &present.readonly, &mut problems);
+        let admin = self.next(Role::Admin, &contents.admin, &present.admin, &mut problems);
+        let readonly = self.next(Role::ReadOnly, &contents.readonly, &present.readonly, &mut problems);
         let digest_of = |next: &Option<Held>, held: &Held| next.as_ref().map_or(held.digest, |new| new.digest);
         let ambiguous = digest_of(&admin, &present.admin) == digest_of(&readonly, &present.readonly);
         if ambiguous {
@@ -54,9 +92,15 @@ impl Tokens {
         changes
     }
 
-    fn next(&self, role: Role, path: &Path, held: &Held, problems: &mut Vec<TokenProblem>) -> Option<Held> {
-        match read(path) {
-            Ok(token) => self.changed(role, &token, held),
+    fn next(
+        &self,
+        role: Role,
+        contents: &Result<Token, TokenFileFault>,
+        held: &Held,
+        problems: &mut Vec<TokenProblem>,
+    ) -> Option<Held> {
+        match contents {
+            Ok(token) => self.changed(role, token, held),
             Err(fault) => {
                 problems.push(TokenProblem { role: Some(role), detail: fault.to_string() });
                 None
@@ -98,19 +142,38 @@ impl Tokens {
         let (hint, mut hints) = mpsc::channel(1);
         // Kept alive for as long as the loop runs; without it the poll alone does the work.
         let _watcher = self.watcher(hint);
+        // Contents that were read once and are not in force.
+        let mut seen = None;
         loop {
-            tokio::select! {
-                Some(()) = hints.recv() => tokio::time::sleep(Duration::from_millis(SETTLE_MS)).await,
-                () = tokio::time::sleep(Duration::from_millis(POLL_MS)) => {}
+            if seen.is_some() {
+                tokio::time::sleep(Duration::from_millis(STEADY_MS)).await;
+            } else {
+                tokio::select! {
+                    Some(()) = hints.recv() => tokio::time::sleep(Duration::from_millis(SETTLE_MS)).await,
+                    () = tokio::time::sleep(Duration::from_millis(POLL_MS)) => {}
+                }
             }
             let reader = self.clone();
-            for change in tokio::task::spawn_blocking(move || reader.reload()).await.unwrap_or_default() {
+            let looked = tokio::task::spawn_blocking(move || reader.look(seen)).await;
+            let changed;
+            (seen, changed) = looked.unwrap_or_default();
+            for change in changed {
                 tracing::warn!(role = change.role.name(), fp = change.credential.fp, "a token was replaced");
                 if changes.send(change).await.is_err() {
                     return;
                 }
             }
         }
+    }
+
+    /// Reads the files. What differs from what is in force counts only where it was seen the same before; else it is to
+    /// be looked at again.
+    fn look(&self, seen: Option<Contents>) -> (Option<Contents>, Vec<TokenChange>) {
+        let contents = self.contents();
+        if self.is_present(&contents) || seen.is_some_and(|seen| seen == contents) {
+            return (None, self.put(&contents));
+        }
+        (Some(contents), Vec::new())
     }
 
     fn watcher(&self, hint: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
@@ -147,7 +210,7 @@ mod tests {
     use crate::domain::reason::Reason;
     use crate::platform::entropy::SystemEntropy;
     use crate::platform::keyed::FingerprintKey;
-    use crate::services::tokens::{TokenFileFault, TokenFiles, create_missing};
+    use crate::services::tokens::{TokenFiles, create_missing};
 
     struct Folder {
         folder: tempfile::TempDir,
@@ -236,6 +299,32 @@ mod tests {
         assert_eq!(tokens.reload().len(), 1);
         assert_eq!(tokens.caller(own('r').as_bytes()).unwrap().role(), Role::ReadOnly);
         assert!(tokens.caller(readonly.as_bytes()).is_err() && tokens.in_force(&streaming));
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_written_in_pieces_is_never_in_force_by_half() {
+        let folder = Folder::new();
+        let tokens = folder.open().unwrap();
+        let old = Folder::text(&folder.files.admin);
+        let tasks = Tasks::new();
+        let (sender, mut changes) = mpsc::channel(8);
+        tokens.follow(&tasks, sender);
+        let whole = own('w');
+        for end in [24, 28, whole.len()] {
+            std::fs::write(&folder.files.admin, &whole[..end]).unwrap();
+            for _ in 0..15 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                assert!(
+                    end == whole.len() || tokens.caller(&whole.as_bytes()[..end]).is_err(),
+                    "{end} characters count"
+                );
+                assert!(end == whole.len() || tokens.caller(old.as_bytes()).is_ok(), "the old token is gone");
+            }
+        }
+        let change = tokio::time::timeout(Duration::from_secs(2), changes.recv()).await.unwrap().unwrap();
+        assert_eq!(change.generation, 2, "one change, to the whole token");
+        assert!(tokens.caller(whole.as_bytes()).is_ok() && tokens.caller(old.as_bytes()).is_err());
+        tasks.stop();
     }
 
     #[tokio::test]

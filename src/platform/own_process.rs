@@ -1,0 +1,11 @@
+//! What others, and the machine, may do with this process's memory.
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
+/// Keeps this process's memory, which holds keys and tokens, from disks and from other processes of the same user: no
+/// core is written, and nobody but root may trace it or read its memory. What it starts is dumpable again, as always
+/// after `exec`, but inherits that no core is written.
+pub fn close_memory() -> std::io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
