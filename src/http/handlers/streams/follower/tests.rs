@@ -3,10 +3,13 @@
 use futures_util::StreamExt as _;
 
 use super::*;
+use crate::domain::command::Command;
 use crate::domain::ids::SessionId;
+use crate::domain::permission::Mode;
 use crate::domain::record::DEFAULT_ORG;
+use crate::domain::runtime;
 use crate::services::runner::LiveDeltas;
-use crate::services::testing::{Root, create_session, queue_run, stop};
+use crate::services::testing::{Root, act, create_session, queue_run, stop};
 
 fn follow(published: &Published, session: SessionId) -> Follower {
     let filter = Filter { org: DEFAULT_ORG.to_owned(), scope: Scope::Session(session) };
@@ -57,13 +60,22 @@ fn a_stream_begins_where_its_session_does_and_holds_little_of_what_comes() {
 fn a_reader_to_whom_a_whole_page_means_nothing_is_shown_what_is_behind_it() {
     let mut root = Root::new();
     let opened = root.start();
-    let one = create_session(&opened, "before");
+    let from = opened.published.feed().next_seq();
+    for number in 0..PAGE.items {
+        let mode = if number % 2 == 0 { Mode::Plan } else { Mode::Default };
+        let ask = runtime::SetMode { org: DEFAULT_ORG.to_owned(), mode, expected_revision: None };
+        act(&opened, Command::SetPermissionMode(ask)).unwrap();
+    }
+    let session = create_session(&opened, "behind");
     let filter = Filter { org: DEFAULT_ORG.to_owned(), scope: Scope::All };
-    let seen = (filter, Sight::Part);
-    let follower = Follower::new(opened.published.clone(), seen, 0, Words::new(LiveDeltas::default()));
+    let words = Words::new(LiveDeltas::default());
+    let follower = Follower::new(opened.published.clone(), (filter, Sight::Part), from, words);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let first = runtime.block_on(async { Box::pin(follower.frames()).next().await.unwrap() });
-    let text = String::from_utf8(first.to_vec()).unwrap();
-    assert!(text.contains(&one.to_string()) && text.starts_with("id: "), "{text}");
+    let first = runtime.block_on(async {
+        let mut frames = Box::pin(follower.frames());
+        tokio::time::timeout(Duration::from_secs(5), frames.next()).await
+    });
+    let text = String::from_utf8(first.expect("nothing more has to happen").unwrap().to_vec()).unwrap();
+    assert!(text.starts_with("id: ") && text.contains(&session.to_string()), "{text}");
     stop(opened);
 }
