@@ -19,6 +19,8 @@ mod handover;
 mod interface;
 #[path = "daemon/repair.rs"]
 mod repair;
+#[path = "daemon/lists.rs"]
+mod lists;
 #[path = "daemon/streams.rs"]
 mod streams;
 

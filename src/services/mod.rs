@@ -26,6 +26,7 @@ pub mod runtime;
 pub mod schema;
 pub mod scribe;
 pub mod sessions;
+pub mod sight;
 pub mod snapshots;
 pub mod snapshotter;
 pub mod state_root;
