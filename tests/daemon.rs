@@ -17,10 +17,10 @@
 mod handover;
 #[path = "daemon/interface.rs"]
 mod interface;
-#[path = "daemon/repair.rs"]
-mod repair;
 #[path = "daemon/lists.rs"]
 mod lists;
+#[path = "daemon/repair.rs"]
+mod repair;
 #[path = "daemon/streams.rs"]
 mod streams;
 

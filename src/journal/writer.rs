@@ -201,6 +201,10 @@ impl Journal {
         bytes.extend_from_slice(&seal);
         bytes.push(b'\n');
         let offset = self.active.data_end;
+        if offset + bytes.len() as u64 > self.active.space.written() {
+            // Beyond it, written-ahead space that is extended at this moment would cover the batch.
+            return Err(self.poisoned("a batch is larger than the room that was made for it".to_owned()));
+        }
         let written = self.active.file.write_at(offset, &bytes).and_then(|()| self.active.file.sync());
         let written =
             written.and_then(|()| self.active.space.failure().map_or(Ok(()), |why| Err(io::Error::other(why))));
