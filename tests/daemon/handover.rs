@@ -8,12 +8,20 @@ use serde_json::Value;
 
 use super::{Daemon, House};
 
-/// What the verifier in plain Python says: its exit code and its words.
-fn python(arguments: &[&str]) -> (i32, String) {
+/// What the verifier in plain Python says: its exit code and its words. Where Python lacks what it needs, nothing, aloud;
+/// in continuous integration that is a failure.
+fn python(arguments: &[&str]) -> Option<(i32, String)> {
+    let able =
+        Command::new("python3").args(["-c", "import cryptography"]).output().is_ok_and(|out| out.status.success());
+    if !able {
+        assert!(std::env::var_os("CI").is_none(), "python3 with the package cryptography is needed");
+        eprintln!("skipped: the second verifier needs python3 with the package cryptography");
+        return None;
+    }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/verify_journal.py");
     let out = Command::new("python3").arg(script).args(arguments).output().unwrap();
     let words = [out.stdout, out.stderr].concat();
-    (out.status.code().unwrap(), String::from_utf8_lossy(&words).into_owned())
+    Some((out.status.code().unwrap(), String::from_utf8_lossy(&words).into_owned()))
 }
 
 impl House {
@@ -22,8 +30,9 @@ impl House {
         let root = self.state();
         let (code, words) = self.verify(&root);
         assert_eq!(code, wanted, "{words}");
-        let (code, words) = python(&[root.to_str().unwrap()]);
-        assert_eq!(code, wanted, "{words}");
+        if let Some((code, words)) = python(&[root.to_str().unwrap()]) {
+            assert_eq!(code, wanted, "{words}");
+        }
     }
 }
 
@@ -88,7 +97,11 @@ fn a_key_handed_over_under_load_survives_a_kill_and_the_journal_verifies_from_th
     std::fs::write(&file, receipt.to_string()).unwrap();
     let (file, next) = (file.to_str().unwrap(), first["verifier_key"].as_str().unwrap());
     for key in [&key, next] {
-        assert_eq!(python(&[file, "--key", key]).0, 0, "the seal bears both signatures");
+        assert_ne!(
+            python(&[file, "--key", key]).map(|said| said.0 == 0),
+            Some(false),
+            "the seal bears both signatures"
+        );
         let out = Command::new(super::BINARY).args(["verify", "--key", key, file]).output().unwrap();
         assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stdout));
     }
