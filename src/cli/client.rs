@@ -123,6 +123,11 @@ impl Door {
         Ok(Self { address, token })
     }
 
+    /// Whether the other leads to the same address with the same token.
+    pub fn is(&self, other: &Door) -> bool {
+        self.address == other.address && self.token == other.token
+    }
+
     /// Sends a request; the body of the answer is still to be read.
     pub fn send(&self, mut ask: Ask<'_>, wait: Duration) -> std::io::Result<Answer> {
         if let Some(token) = &self.token {
