@@ -73,8 +73,8 @@ fn watch(follower: &mut Follower, run: &str) -> ExitCode {
                 }
             }
             Sight::Line(line) => follower.typed(line.as_deref()),
-            // Decisions go where the run is; the answer to the next one proves that the journal goes on.
-            Sight::Moved(door) => follower.client.door = door,
+            // Decisions go where the run is.
+            Sight::Moved(door) => follower.client.move_to(door),
             Sight::Interrupted => {
                 talk(&format!(
                     "\nThe run goes on. See it with `chancery runs follow {0}`, stop it with `chancery runs cancel {0}`.",

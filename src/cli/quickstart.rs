@@ -66,7 +66,9 @@ fn stray_flag(line: &clap::ArgMatches) -> Option<&'static str> {
 /// Runs the verb.
 pub fn run(line: &clap::ArgMatches) -> ExitCode {
     if let Some(flag) = stray_flag(line) {
-        talk(&format!("quickstart takes no {flag}: it serves a new state root of its own and tells what happens there"));
+        talk(&format!(
+            "quickstart takes no {flag}: it serves a new state root of its own and tells what happens there"
+        ));
         return ExitCode::from(2);
     }
     match play() {

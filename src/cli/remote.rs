@@ -95,7 +95,9 @@ fn seq_of(args: &ClientArgs, client: &Client, what: &str) -> Result<u64, Trouble
             // The session's stream holds its runs' records; those of other runs are passed over.
             let stream = format!("run/{what}");
             let path = format!("/v1/sessions/{}/stream", segment(session));
-            first_of(args, client, &path, |record| record["kind"] == wanted.as_str() && record["stream"] == stream.as_str())
+            first_of(args, client, &path, |record| {
+                record["kind"] == wanted.as_str() && record["stream"] == stream.as_str()
+            })
         }
         _ => Err(Trouble::Usage(format!(
             "{what} is neither a sequence number nor the id of a session, run, approval or question"

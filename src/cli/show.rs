@@ -241,7 +241,8 @@ fn card(parts: &[Part], value: &Value) -> String {
     let shown = |path: &str, kind: Kind| {
         kind == Chosen || !matches!(part(value, path), Value::Null) && *part(value, path) != Value::Array(Vec::new())
     };
-    let wide = parts.iter().filter(|(_, path, kind)| shown(path, *kind)).map(|(name, _, _)| name.len()).max().unwrap_or(0);
+    let wide =
+        parts.iter().filter(|(_, path, kind)| shown(path, *kind)).map(|(name, _, _)| name.len()).max().unwrap_or(0);
     let mut lines = Vec::new();
     for (name, path, kind) in parts.iter().filter(|(_, path, kind)| shown(path, *kind)) {
         let found = part(value, path);
@@ -348,6 +349,9 @@ mod tests {
     #[test]
     fn a_card_leaves_out_what_is_absent_and_indents_what_is_long() {
         let value = json!({ "run_id": "run_1", "status": "queued", "output": "one\ntwo\u{7}", "error": null });
-        assert_eq!(render(RUN, &value), "run        run_1\nstatus     queued\nrehearsal  not chosen yet\noutput\n  | one\n  | two\\u{7}");
+        assert_eq!(
+            render(RUN, &value),
+            "run        run_1\nstatus     queued\nrehearsal  not chosen yet\noutput\n  | one\n  | two\\u{7}"
+        );
     }
 }

@@ -248,7 +248,11 @@ fn a_query_names_only_what_its_route_knows_and_the_refusal_names_the_parameter()
     ] {
         let (status, problem) = daemon.get(path);
         let detail = problem["detail"].as_str().unwrap();
-        assert_eq!((status, problem["pointer"].as_str()), (400, Some(format!("/{name}").as_str())), "{path}: {problem}");
+        assert_eq!(
+            (status, problem["pointer"].as_str()),
+            (400, Some(format!("/{name}").as_str())),
+            "{path}: {problem}"
+        );
         assert!(detail.starts_with(&format!("query parameter `{name}`: ")), "{path}: {detail}");
     }
     for limit in [0, 10_001] {

@@ -139,7 +139,9 @@ fn unreadable(error: &std::io::Error) -> Refusal {
 fn refused(error: &ProofError) -> Refusal {
     match error {
         ProofError::NoLine(_) => Refusal::new(Reason::ReceiptNotFound, error.to_string()),
-        ProofError::NotSealed(_) | ProofError::NotOlder { .. } => Refusal::new(Reason::RequestInvalid, error.to_string()),
+        ProofError::NotSealed(_) | ProofError::NotOlder { .. } => {
+            Refusal::new(Reason::RequestInvalid, error.to_string())
+        }
         ProofError::Unreadable(error) => unreadable(error),
     }
 }

@@ -92,7 +92,10 @@ fn errors() -> String {
             let _ = writeln!(page, "Also known as `{seed}`.");
         }
         if NOT_YET.contains(&code) {
-            let _ = writeln!(page, "Not in this release: nothing refuses with it yet, and a command named below may not exist.");
+            let _ = writeln!(
+                page,
+                "Not in this release: nothing refuses with it yet, and a command named below may not exist."
+            );
         }
         let _ = writeln!(page, "\nNext: {}", reason.next());
     }
@@ -121,7 +124,8 @@ fn limits() -> String {
     page.push_str("\n## The door\n\n| limit | value | meaning |\n|---|---:|---|\n");
     for (name, mut value, about) in doors {
         // A limit of the door that is one of the constants above names it.
-        if let Some((_, named, _)) = constants.iter().find(|(constant, _, _)| value.contains(&format!("::{constant} "))) {
+        if let Some((_, named, _)) = constants.iter().find(|(constant, _, _)| value.contains(&format!("::{constant} ")))
+        {
             value.clone_from(named);
         }
         let _ = writeln!(page, "| `{name}` | {value} | {about} |");
