@@ -135,6 +135,9 @@ fn read_query<T: DeserializeOwned>(uri: &Uri) -> Result<Query<T>, Refusal> {
         // The library says "<its own words>: <parameter>: <what is wrong>".
         let text = rejection.body_text();
         let said = text.split_once(": ").map_or(text.as_str(), |(_, said)| said);
+        if let Some(name) = said.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
+            return query_fault(name, "given more than once");
+        }
         match said.split_once(": ") {
             Some((name, fault)) => query_fault(name, fault),
             None => Refusal::new(Reason::RequestMalformed, json::detail(&format!("the query: {said}"))),
