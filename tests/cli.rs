@@ -577,7 +577,7 @@ fn quickstart_shows_the_whole_story_whatever_the_environment_says() {
     let left = left(&mut command);
     assert_eq!(left.code, 0, "{}", left.err);
     assert!(began.elapsed() < Duration::from_mins(1));
-    let said = format!("{}{}", left.out, left.err);
+    let said = left.out;
     for word in ["approved", "receipt", "verified", "copy", "127.0.0.1:", "There is no terminal"] {
         assert!(said.contains(word), "{word} is missing: {said}");
     }
@@ -590,6 +590,97 @@ fn quickstart_shows_the_whole_story_whatever_the_environment_says() {
     let nowhere = self::left(command.env("TMPDIR", house.path("nowhere")));
     assert_eq!(nowhere.code, 1);
     assert!(nowhere.err.contains("TMPDIR") && !house.path("nowhere").exists(), "{}", nowhere.err);
+    for flag in [["--state-root", "elsewhere"], ["--url", "http://127.0.0.1:1"], ["--output", "json"]] {
+        let refused = house.run(&["quickstart", flag[0], flag[1]]);
+        assert_eq!((refused.code, refused.out.as_str()), (2, ""), "{flag:?}");
+        assert!(refused.err.contains(flag[0]), "{}", refused.err);
+    }
+}
+
+/// Lines of a command's talk up to one that begins so; gives the rest of that line.
+fn told(lines: &mut impl Iterator<Item = std::io::Result<String>>, beginning: &str) -> String {
+    let mut seen = String::new();
+    for line in lines {
+        let line = line.unwrap();
+        if let Some(rest) = line.strip_prefix(beginning) {
+            return rest.to_owned();
+        }
+        seen.push_str(&line);
+        seen.push('\n');
+    }
+    panic!("{beginning:?} is missing: {seen}");
+}
+
+/// A command with its output at hand, ended with the test however that goes.
+struct Working(Child);
+
+impl Working {
+    fn start(mut command: Command) -> (Self, impl Iterator<Item = std::io::Result<String>>) {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        (Self(child), lines)
+    }
+
+    fn end(&mut self) -> (Option<i32>, String) {
+        let mut out = String::new();
+        std::io::Read::read_to_string(&mut self.0.stdout.take().unwrap(), &mut out).unwrap();
+        (self.0.wait().unwrap().code(), out)
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_input_waits_for_the_person_and_then_for_the_end_of_its_run() {
+    let house = shared();
+    let session = house.session("input");
+    for (decision, code, status) in [("allow", 0, "completed"), ("deny", 0, "completed")] {
+        let (mut input, mut lines) =
+            Working::start(house.command(&["sessions", "input", &session, "count", "--output", "json"]));
+        let command = told(&mut lines, "To decide: chancery approvals allow ");
+        let id = command.split_whitespace().next().unwrap();
+        assert_eq!(house.run(&["approvals", decision, id]).code, 0);
+        lines.for_each(drop);
+        let (left, out) = input.end();
+        let view: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((left, view["status"].as_str()), (Some(code), Some(status)), "{view}");
+    }
+    let (mut input, mut lines) = Working::start(house.command(&["sessions", "input", &session, "count"]));
+    told(&mut lines, "To decide: chancery approvals allow ");
+    assert_eq!(house.run(&["sessions", "interrupt", &session]).code, 0);
+    lines.for_each(drop);
+    let (left, out) = input.end();
+    assert!(left == Some(1) && out.contains("interrupted"), "{out}");
+}
+
+#[test]
+fn a_run_is_followed_to_the_new_address_of_a_daemon_that_was_restarted() {
+    let house = House::new();
+    let session = house.session("moved");
+    let (mut follow, mut lines) = Working::start(house.command(&["runs", "start", &session, "count", "--follow"]));
+    let command = told(&mut lines, "To decide: chancery approvals allow ");
+    let id = command.split_whitespace().next().unwrap();
+    let address = || std::fs::read_to_string(house.path("state/daemon.json")).unwrap();
+    let before = address();
+    {
+        let mut daemon = house.daemon.lock().unwrap();
+        let child = daemon.as_mut().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        *daemon = None;
+    }
+    told(&mut lines, "The connection is lost");
+    house.start();
+    assert_ne!(address(), before, "the daemon has another port");
+    told(&mut lines, "The connection is back.");
+    assert_eq!(house.run(&["approvals", "allow", id]).code, 0);
+    lines.for_each(drop);
+    assert_eq!(follow.end().0, Some(0));
 }
 
 #[test]

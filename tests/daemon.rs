@@ -399,8 +399,8 @@ fn quickstart_ends_with_an_approved_call_a_verified_receipt_and_a_copy_that_does
     let temporary = tempfile::tempdir().unwrap();
     let out = Command::new(BINARY).arg("quickstart").env("TMPDIR", temporary.path()).stdin(Stdio::null()).output();
     let out = out.unwrap();
-    let told = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(out.status.success(), "{told}");
+    let told = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{told}{}", String::from_utf8_lossy(&out.stderr));
     for words in ["approved", "The approved call ran", "receipt of the approval is verified", "it is invalid"] {
         assert!(told.contains(words), "{words:?} is missing in {told}");
     }

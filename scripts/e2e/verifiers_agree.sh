@@ -6,7 +6,7 @@ binary=${CHANCERY_BINARY:-target/debug/chancery}
 python=${PYTHON:-python3}
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
-TMPDIR=$home "$binary" quickstart </dev/null 2>"$home/told" || { cat "$home/told"; exit 1; }
+TMPDIR=$home "$binary" quickstart </dev/null >"$home/told" 2>&1 || { cat "$home/told"; exit 1; }
 root=$(echo "$home"/chancery-quickstart-*)
 key=$("$binary" verify "$root/state" | sed -n 's/^pinned key: //p')
 agree() { # what, wanted, path, further arguments

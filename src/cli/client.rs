@@ -123,6 +123,11 @@ impl Door {
         Ok(Self { address, token })
     }
 
+    /// Whether the other leads to the same address with the same token.
+    pub fn is(&self, other: &Door) -> bool {
+        self.address == other.address && self.token == other.token
+    }
+
     /// Sends a request; the body of the answer is still to be read.
     pub fn send(&self, mut ask: Ask<'_>, wait: Duration) -> std::io::Result<Answer> {
         if let Some(token) = &self.token {
@@ -236,6 +241,18 @@ impl Client {
     /// A client of this address that remembers nothing.
     pub fn forgetful(door: Door) -> Self {
         Self { door, keeper: None, forked: Cell::new(false) }
+    }
+
+    /// Goes on through another door, and asks there for the proof that the journal is the one that was seen before.
+    pub fn move_to(&mut self, door: Door) {
+        self.door = door;
+        let head = self.door.get("/v1/journal/head").ok();
+        let note = head.as_ref().and_then(|head| head["note"].as_str());
+        if let (Some(keeper), Some(note)) = (&self.keeper, note)
+            && !keeper.saw(&self.door, &data_encoding::BASE64.encode(note.as_bytes()))
+        {
+            self.forked.set(true);
+        }
     }
 
     /// Reads something.

@@ -32,7 +32,7 @@ pub fn run(args: &ClientArgs, path: &str, which: &Which) -> ExitCode {
         Err(trouble) => return trouble.tell(),
     };
     let printed = if which.follow {
-        follow(client, args.output, path, which.after)
+        follow(args, client, path, which.after)
     } else {
         page(&client, args.output, &which.paging.of(&format!("{path}/events")))
     };
@@ -59,16 +59,16 @@ fn page(client: &Client, format: Format, path: &str) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn follow(client: Client, format: Format, path: &str, after: u64) -> Result<(), Trouble> {
-    let stream = Stream::open(client.door, format!("{path}/stream"), after);
+fn follow(args: &ClientArgs, client: Client, path: &str, after: u64) -> Result<(), Trouble> {
+    let stream = Stream::open(args, client.door, format!("{path}/stream"), after);
     loop {
         match stream.next() {
             // The stream of a run ends behind the run.
             Sight::Event { id: None, event, .. } if event == "end" => return Ok(()),
             // What else has no number is words on their way; the records hold them as well.
-            Sight::Event { id: None, .. } | Sight::Line(_) => {}
+            Sight::Event { id: None, .. } | Sight::Line(_) | Sight::Moved(_) => {}
             Sight::Event { id: Some(_), data, .. } => {
-                let shown = match format {
+                let shown = match args.output {
                     Format::Json => output::data(&data),
                     Format::Human => output::data(&record(&serde_json::from_str(&data).unwrap_or_default())),
                 };

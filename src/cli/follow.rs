@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::client::{Client, Trouble};
+use super::client::{Client, ClientArgs, Trouble};
 use super::output::{self, Format, escape, escape_lines, talk, tint};
 use super::stream::{Sight, Stream};
 use super::waits;
@@ -27,7 +27,8 @@ enum Open {
 struct Follower {
     client: Client,
     stream: Stream,
-    format: Format,
+    /// How the run's words are printed; nothing is where absent.
+    format: Option<Format>,
     /// Words of the present turn that were shown already.
     streamed: String,
     /// Which turn, and which attempt at it, they are of.
@@ -37,13 +38,27 @@ struct Follower {
     terminal: bool,
 }
 
-/// Follows a run to its end.
-pub fn follow(client: Client, format: Format, run: &str) -> ExitCode {
+/// Follows a run to its end and prints its words.
+pub fn follow(args: &ClientArgs, client: Client, run: &str) -> ExitCode {
+    watch(&mut follower(args, client, Some(args.output), run), run)
+}
+
+/// Waits until a run has ended, without printing its words: what is said, and asked, is talk. Gives the client back.
+pub fn wait(args: &ClientArgs, client: Client, run: &str) -> (Client, ExitCode) {
+    let mut follower = follower(args, client, None, run);
+    let code = watch(&mut follower, run);
+    (follower.client, code)
+}
+
+fn follower(args: &ClientArgs, client: Client, format: Option<Format>, run: &str) -> Follower {
     // The stream of a run that does not exist is refused like the run itself.
-    let stream = Stream::open(client.door.clone(), format!("/v1/runs/{}/stream", segment(run)), 0);
+    let stream = Stream::open(args, client.door.clone(), format!("/v1/runs/{}/stream", segment(run)), 0);
     let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    Follower { client, stream, format, streamed: String::new(), of: (0, 0), open: None, terminal }
+}
+
+fn watch(follower: &mut Follower, run: &str) -> ExitCode {
     talk(&format!("Following {}. Ctrl-C leaves it running.", escape(run)));
-    let mut follower = Follower { client, stream, format, streamed: String::new(), of: (0, 0), open: None, terminal };
     loop {
         match follower.stream.next() {
             Sight::Event { event, data, .. } => {
@@ -58,6 +73,8 @@ pub fn follow(client: Client, format: Format, run: &str) -> ExitCode {
                 }
             }
             Sight::Line(line) => follower.typed(line.as_deref()),
+            // Decisions go where the run is.
+            Sight::Moved(door) => follower.client.move_to(door),
             Sight::Interrupted => {
                 talk(&format!(
                     "\nThe run goes on. See it with `chancery runs follow {0}`, stop it with `chancery runs cancel {0}`.",
@@ -86,8 +103,9 @@ impl Follower {
     fn show(&mut self, event: &str, text: &str, value: &Value) -> bool {
         let body = &value["data"];
         let printed = match self.format {
-            Format::Json => output::data(text),
-            Format::Human => self.words(event, value, body),
+            Some(Format::Json) => output::data(text),
+            Some(Format::Human) => self.words(event, value, body),
+            None => true,
         };
         match event {
             "turn.answered" => body["tool_calls"].as_array().into_iter().flatten().for_each(|call| {

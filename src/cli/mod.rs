@@ -26,7 +26,7 @@ mod wire;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::settings::{Folders, ServeArgs};
 use crate::domain::reason::{Reason, Refusal};
@@ -109,10 +109,11 @@ pub fn main() -> ExitCode {
     if let Some(code) = crate::daemon::confined_child() {
         return code;
     }
-    let cli = Cli::parse();
+    let line = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&line).unwrap_or_else(|fault| fault.exit());
     let client = &cli.client;
     match cli.verb {
-        Verb::Quickstart => quickstart::run(),
+        Verb::Quickstart => quickstart::run(&line),
         Verb::Serve(args) => serve(&args),
         Verb::Status => remote::status(client),
         Verb::Doctor(args) => doctor::run(client, &args),

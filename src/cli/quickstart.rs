@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::client::{Client, Door, Trouble, read_token};
-use super::output::{escape, talk};
+use super::output::{escape, escape_lines, talk};
 use super::waits;
 use super::wire::Address;
 use crate::journal::layout;
@@ -45,8 +45,32 @@ impl Drop for Daemon {
     }
 }
 
+/// Tells the next part of the story. It is what quickstart is run for, so it is data; what went wrong is talk.
+fn tell(text: &str) {
+    super::output::data(text);
+}
+
+/// Whether a flag of the other verbs was given; one from the environment is passed over, like the whole environment.
+fn stray_flag(line: &clap::ArgMatches) -> Option<&'static str> {
+    const FLAGS: [(&str, &str); 5] = [
+        ("url", "--url"),
+        ("token", "--token"),
+        ("token_file", "--token-file"),
+        ("state_root", "--state-root"),
+        ("output", "--output"),
+    ];
+    let given = |id: &str| line.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
+    FLAGS.iter().find(|(id, _)| given(id)).map(|(_, flag)| *flag)
+}
+
 /// Runs the verb.
-pub fn run() -> ExitCode {
+pub fn run(line: &clap::ArgMatches) -> ExitCode {
+    if let Some(flag) = stray_flag(line) {
+        talk(&format!(
+            "quickstart takes no {flag}: it serves a new state root of its own and tells what happens there"
+        ));
+        return ExitCode::from(2);
+    }
     match play() {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -68,7 +92,9 @@ fn io(what: &str) -> impl FnOnce(std::io::Error) -> String {
 
 /// A fresh folder below `$TMPDIR`, which must be there already.
 fn fresh_home() -> Result<PathBuf, String> {
-    let temporary = std::env::temp_dir();
+    // An empty variable names no folder; then it is as if it were not set.
+    let named = std::env::var_os("TMPDIR").filter(|named| !named.is_empty());
+    let temporary = named.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
     let wrong = |why: &dyn std::fmt::Display| {
         let path = temporary.display();
         format!(
@@ -93,18 +119,18 @@ fn play() -> Result<(), String> {
     {
         replace_atomically(&folder, place, name, content).map_err(io(name))?;
     }
-    talk(&format!("Everything is in {} and stays there.", home.display()));
+    tell(&format!("Everything is in {} and stays there.", home.display()));
     let mut daemon = start(&home)?;
     let client = connect(&home, &mut daemon)?;
     let session = client.post("/v1/sessions", &json!({ "title": "quickstart" })).map_err(said)?;
     let path = format!("/v1/sessions/{}/runs", session["session_id"].as_str().unwrap_or_default());
     let run = client.post(&path, &json!({ "content": "Read the notes and count their words." })).map_err(said)?;
     let run = run["run_id"].as_str().unwrap_or_default().to_owned();
-    talk(&format!("An agent works: {run}. It is a rehearsal: a script answers in place of a model."));
+    tell(&format!("An agent works: {run}. It is a rehearsal: a script answers in place of a model."));
     let waiting = wait(&client, &run, "waiting_for_approval")?;
     let approval = decide(&client, waiting["approval_id"].as_str().unwrap_or_default())?;
     let done = wait(&client, &run, "completed")?;
-    talk(&format!(
+    tell(&format!(
         "The approved call ran, and the agent said: {}",
         escape(done["output"].as_str().unwrap_or_default())
     ));
@@ -125,6 +151,9 @@ fn start(home: &Path) -> Result<Daemon, String> {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CHANCERY_")) {
         command.env_remove(name);
     }
+    if std::env::var_os("TMPDIR").is_some_and(|named| named.is_empty()) {
+        command.env_remove("TMPDIR");
+    }
     if !crate::daemon::can_confine() {
         talk("This machine cannot confine commands; the fixed, harmless script runs without the sandbox.");
         command.args(["--tool-sandbox", "off"]);
@@ -142,7 +171,7 @@ fn connect(home: &Path, daemon: &mut Daemon) -> Result<Client, String> {
         let file = Folder::open(&state).and_then(|folder| read_bounded(&folder, "daemon.json", 64 << 10));
         let said: Value = file.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         if let (Some(address), Ok(token)) = (said["address"].as_str(), read_token(&state.join("tokens/admin.token"))) {
-            talk(&format!("A daemon serves {address}; its token is in {}.", state.join("tokens").display()));
+            tell(&format!("A daemon serves {address}; its token is in {}.", state.join("tokens").display()));
             let door = Address::parse(address).and_then(|at| Door::new(at, Some(token)).map_err(|t| t.sentence()));
             return door.map(Client::forgetful);
         }
@@ -168,21 +197,23 @@ fn wait(client: &Client, run: &str, status: &str) -> Result<Value, String> {
 /// Shows the card and decides: a person on a terminal, else the program itself.
 fn decide(client: &Client, id: &str) -> Result<Value, String> {
     let approval = client.get(&format!("/v1/approvals/{id}")).map_err(said)?;
-    talk("It asks to make this call:");
-    waits::card(&approval);
-    let allowed = if std::io::stdin().is_terminal() {
+    tell("It asks to make this call:");
+    let card = approval["card"].as_str().unwrap_or("the card is not kept any more");
+    escape_lines(card).lines().for_each(|line| tell(&format!("  | {line}")));
+    // Only a person who sees the card can decide about it.
+    let allowed = if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         talk("Allow it? [y/N]");
         let mut answer = String::new();
         std::io::stdin().lock().read_line(&mut answer).map_err(io("reading the answer"))?;
         matches!(answer.trim(), "y" | "Y" | "yes")
     } else {
-        talk("There is no terminal, so quickstart itself allows it through the interface.");
+        tell("There is no terminal, so quickstart itself allows it through the interface.");
         true
     };
     let decision = if allowed { "allow" } else { "deny" };
     let decided = waits::decision_of(client, &approval, decision, None).map_err(said)?;
     if allowed {
-        talk("It is approved, bound to the hashes of exactly this call and this card.");
+        tell("It is approved, bound to the hashes of exactly this call and this card.");
         Ok(decided)
     } else {
         Err("you denied the call, so there is nothing more to show".to_owned())
@@ -202,11 +233,11 @@ fn prove(home: &Path, folder: &Folder, receipt: &Receipt) -> Result<(), String> 
     let report = verify(&state, false);
     let (_, key) = parse_verifier_key(&report.key).ok_or("the state root names no key")?;
     receipt.verify(&key).map_err(|fault| format!("the receipt does not verify: {fault}"))?;
-    talk(&format!("The receipt of the approval is verified: {}", home.join("receipt.json").display()));
+    tell(&format!("The receipt of the approval is verified: {}", home.join("receipt.json").display()));
     if report.verdict != Verdict::Valid {
         return Err(format!("the state root does not verify: {:?}", report.verdict));
     }
-    talk(&format!("The state root is verified: {} lines under {} seals.", report.lines, report.seals));
+    tell(&format!("The state root is verified: {} lines under {} seals.", report.lines, report.seals));
     let copy = copy(&state, folder, home)?;
     let path = layout::segment_path(0);
     let file = copy.open(&path, Open::Write).map_err(io(&path))?;
@@ -219,9 +250,9 @@ fn prove(home: &Path, folder: &Folder, receipt: &Receipt) -> Result<(), String> 
     let Verdict::Invalid { file, offset, why, .. } = changed else {
         return Err("a changed byte was not noticed".to_owned());
     };
-    talk(&format!("In a copy, one byte was changed; it is invalid: {file}, byte {offset}: {why}."));
+    tell(&format!("In a copy, one byte was changed; it is invalid: {file}, byte {offset}: {why}."));
     let program = std::env::current_exe().map_err(io("finding this program"))?;
-    talk(&format!("See for yourself: {} verify {}", program.display(), home.join("state").display()));
+    tell(&format!("See for yourself: {} verify {}", program.display(), home.join("state").display()));
     Ok(())
 }
 

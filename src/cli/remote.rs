@@ -75,7 +75,7 @@ fn records(args: &ClientArgs, which: &Records) -> ExitCode {
 /// Runs `receipt`. A receipt is a document, so it is printed as one whatever the format.
 pub fn receipt(args: &ClientArgs, what: &str) -> ExitCode {
     with(args, |client| {
-        let seq = seq_of(client, what)?;
+        let seq = seq_of(args, client, what)?;
         let receipt = client.get(&format!("/v1/journal/proof?seq={seq}"))?;
         Ok((show::Shape::Document, receipt))
     })
@@ -83,7 +83,7 @@ pub fn receipt(args: &ClientArgs, what: &str) -> ExitCode {
 
 /// The record that an id stands for: a number itself, a decision or an answer by its end, a run by its end or else its
 /// beginning, a session by its beginning.
-fn seq_of(client: &Client, what: &str) -> Result<u64, Trouble> {
+fn seq_of(args: &ClientArgs, client: &Client, what: &str) -> Result<u64, Trouble> {
     if !what.is_empty() && what.bytes().all(|byte| byte.is_ascii_digit()) {
         return what.parse().map_err(|_| Trouble::Usage(format!("{what} is no sequence number")));
     }
@@ -94,7 +94,7 @@ fn seq_of(client: &Client, what: &str) -> Result<u64, Trouble> {
         "question" => ended(&client.get(&format!("/v1/questions/{id}"))?),
         "session" => {
             client.get(&format!("/v1/sessions/{id}"))?;
-            first(client, &format!("/v1/sessions/{id}/stream"), |kind| kind == "session.created")
+            first(args, client, &format!("/v1/sessions/{id}/stream"), |kind| kind == "session.created")
         }
         "run" => {
             let run = client.get(&format!("/v1/runs/{id}"))?;
@@ -105,7 +105,9 @@ fn seq_of(client: &Client, what: &str) -> Result<u64, Trouble> {
             // The session's stream holds its runs' records; those of other runs are passed over.
             let stream = format!("run/{what}");
             let path = format!("/v1/sessions/{}/stream", segment(session));
-            first_of(client, &path, |record| record["kind"] == wanted.as_str() && record["stream"] == stream.as_str())
+            first_of(args, client, &path, |record| {
+                record["kind"] == wanted.as_str() && record["stream"] == stream.as_str()
+            })
         }
         _ => Err(Trouble::Usage(format!(
             "{what} is neither a sequence number nor the id of a session, run, approval or question"
@@ -119,13 +121,18 @@ fn ended(view: &serde_json::Value) -> Result<u64, Trouble> {
     })
 }
 
-fn first(client: &Client, path: &str, wanted: impl Fn(&str) -> bool) -> Result<u64, Trouble> {
-    first_of(client, path, |record| record["kind"].as_str().is_some_and(&wanted))
+fn first(args: &ClientArgs, client: &Client, path: &str, wanted: impl Fn(&str) -> bool) -> Result<u64, Trouble> {
+    first_of(args, client, path, |record| record["kind"].as_str().is_some_and(&wanted))
 }
 
 /// Sequence number of the first record on a stream that is wanted; it is known to exist.
-fn first_of(client: &Client, path: &str, wanted: impl Fn(&serde_json::Value) -> bool) -> Result<u64, Trouble> {
-    let stream = Stream::open(client.door.clone(), path.to_owned(), 0);
+fn first_of(
+    args: &ClientArgs,
+    client: &Client,
+    path: &str,
+    wanted: impl Fn(&serde_json::Value) -> bool,
+) -> Result<u64, Trouble> {
+    let stream = Stream::open(args, client.door.clone(), path.to_owned(), 0);
     loop {
         match stream.next() {
             Sight::Event { id: Some(seq), data, .. } => {
@@ -134,7 +141,7 @@ fn first_of(client: &Client, path: &str, wanted: impl Fn(&serde_json::Value) -> 
                     return Ok(seq);
                 }
             }
-            Sight::Event { id: None, .. } | Sight::Line(_) => {}
+            Sight::Event { id: None, .. } | Sight::Line(_) | Sight::Moved(_) => {}
             Sight::Interrupted => return Err(Trouble::Refused("interrupted".to_owned())),
             Sight::Lost(trouble) => return Err(trouble),
         }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::ask::{Paging, reason, with};
+use super::ask::{Paging, print, reason, with};
 use super::client::ClientArgs;
 use super::wire::segment;
-use super::{events, show};
+use super::{events, follow, show};
 
 /// Something about sessions.
 #[derive(Debug, Subcommand)]
@@ -39,7 +39,7 @@ pub enum Sessions {
         #[command(flatten)]
         which: events::Which,
     },
-    /// Asks something and waits for the answer
+    /// Asks something, waits until the run has ended, and shows it; the exit code says whether it completed
     Input {
         /// The session
         id: String,
@@ -69,6 +69,9 @@ pub fn run(args: &ClientArgs, verb: &Sessions) -> ExitCode {
     if let Sessions::Events { id, which } = verb {
         return events::run(args, &format!("/v1/sessions/{}", segment(id)), which);
     }
+    if let Sessions::Input { id, text } = verb {
+        return input(args, id, text);
+    }
     with(args, |client| match verb {
         Sessions::Create { title, route, model } => {
             let given = [("title", title), ("route", route), ("model", model)];
@@ -76,12 +79,8 @@ pub fn run(args: &ClientArgs, verb: &Sessions) -> ExitCode {
             client.post("/v1/sessions", &Value::Object(given.collect())).map(|made| (show::SESSION, made))
         }
         Sessions::List(paging) => client.get(&paging.of("/v1/sessions")).map(|list| (show::SESSIONS, list)),
-        Sessions::Get { id } | Sessions::Events { id, .. } => {
+        Sessions::Get { id } | Sessions::Events { id, .. } | Sessions::Input { id, .. } => {
             client.get(&format!("/v1/sessions/{}", segment(id))).map(|session| (show::SESSION, session))
-        }
-        Sessions::Input { id, text } => {
-            let path = format!("/v1/sessions/{}/input", segment(id));
-            client.post(&path, &json!({ "content": text })).map(|run| (show::RUN, run))
         }
         Sessions::Interrupt { id, reason: why } => {
             let path = format!("/v1/sessions/{}/interrupt", segment(id));
@@ -92,4 +91,37 @@ pub fn run(args: &ClientArgs, verb: &Sessions) -> ExitCode {
             client.post(&path, &reason(why.as_ref())).map(|session| (show::SESSION, session))
         }
     })
+}
+
+/// Asks and waits. The daemon's answer comes when the run ended, waits for a person, or takes its time; in the last two
+/// cases the run is followed on.
+fn input(args: &ClientArgs, id: &str, text: &str) -> ExitCode {
+    let path = format!("/v1/sessions/{}/input", segment(id));
+    let asked =
+        args.client().and_then(|client| client.post(&path, &json!({ "content": text })).map(|run| (client, run)));
+    let (client, run) = match asked {
+        Ok(asked) => asked,
+        Err(trouble) => return trouble.tell(),
+    };
+    if let Some(code) = outcome(&run) {
+        print(args.output, show::RUN, &run);
+        return if code == ExitCode::SUCCESS { client.verdict() } else { code };
+    }
+    let run_id = run["run_id"].as_str().unwrap_or_default();
+    let (client, code) = follow::wait(args, client, run_id);
+    match client.get(&format!("/v1/runs/{}", segment(run_id))) {
+        // After Ctrl-C, or with the connection lost, it has not ended: that is no answer.
+        Ok(run) if outcome(&run).is_some() => print(args.output, show::RUN, &run),
+        Ok(_) | Err(_) => {}
+    }
+    code
+}
+
+/// The exit code for a run that has ended.
+fn outcome(run: &Value) -> Option<ExitCode> {
+    match run["status"].as_str() {
+        Some("completed") => Some(ExitCode::SUCCESS),
+        Some("failed" | "interrupted" | "cancelled") => Some(ExitCode::FAILURE),
+        _ => None,
+    }
 }

@@ -17,6 +17,8 @@ pub enum Kind {
     Word,
     /// One line, cut where it is long.
     Text,
+    /// One line; what is absent is not chosen yet, and that is said.
+    Chosen,
     /// Unix milliseconds.
     Time,
     /// Text of several lines, below its name.
@@ -37,7 +39,7 @@ pub enum Shape {
     Document,
 }
 
-use Kind::{Block, Text, Time, Word};
+use Kind::{Block, Chosen, Text, Time, Word};
 
 /// Sessions in a list.
 pub const SESSIONS: Shape = Shape::Table(&[
@@ -68,6 +70,7 @@ pub const RUNS: Shape = Shape::Table(&[
     ("STATUS", "status", Word),
     ("SESSION", "session_id", Word),
     ("MODEL", "model", Text),
+    ("REHEARSAL", "rehearsal", Word),
     ("TURNS", "turns", Word),
     ("CREATED", "created_at_ms", Time),
 ]);
@@ -78,7 +81,7 @@ pub const RUN: Shape = Shape::Card(&[
     ("session", "session_id", Word),
     ("route", "route", Word),
     ("model", "model", Word),
-    ("rehearsal", "rehearsal", Word),
+    ("rehearsal", "rehearsal", Chosen),
     ("permission mode", "permission_mode", Word),
     ("turns", "turns", Word),
     ("created", "created_at_ms", Time),
@@ -242,11 +245,13 @@ fn shorten(text: &str) -> String {
 }
 
 fn card(parts: &[Part], value: &Value) -> String {
-    let shown =
-        |path: &str| !matches!(part(value, path), Value::Null) && *part(value, path) != Value::Array(Vec::new());
-    let wide = parts.iter().filter(|(_, path, _)| shown(path)).map(|(name, _, _)| name.len()).max().unwrap_or(0);
+    let shown = |path: &str, kind: Kind| {
+        kind == Chosen || !matches!(part(value, path), Value::Null) && *part(value, path) != Value::Array(Vec::new())
+    };
+    let wide =
+        parts.iter().filter(|(_, path, kind)| shown(path, *kind)).map(|(name, _, _)| name.len()).max().unwrap_or(0);
     let mut lines = Vec::new();
-    for (name, path, kind) in parts.iter().filter(|(_, path, _)| shown(path)) {
+    for (name, path, kind) in parts.iter().filter(|(_, path, kind)| shown(path, *kind)) {
         let found = part(value, path);
         if *kind == Block {
             lines.push((*name).to_owned());
@@ -260,6 +265,7 @@ fn card(parts: &[Part], value: &Value) -> String {
 
 fn line(value: &Value, kind: Kind) -> String {
     match (value, kind) {
+        (Value::Null, Chosen) => "not chosen yet".to_owned(),
         (Value::Null, _) => "-".to_owned(),
         (value, Time) => value.as_u64().map_or_else(|| "-".to_owned(), |ms| time(ms, SystemClock.wall_ms())),
         (Value::String(text), _) => escape(text),
@@ -350,6 +356,9 @@ mod tests {
     #[test]
     fn a_card_leaves_out_what_is_absent_and_indents_what_is_long() {
         let value = json!({ "run_id": "run_1", "status": "queued", "output": "one\ntwo\u{7}", "error": null });
-        assert_eq!(render(RUN, &value), "run     run_1\nstatus  queued\noutput\n  | one\n  | two\\u{7}");
+        assert_eq!(
+            render(RUN, &value),
+            "run        run_1\nstatus     queued\nrehearsal  not chosen yet\noutput\n  | one\n  | two\\u{7}"
+        );
     }
 }

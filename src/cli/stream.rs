@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use super::client::{Door, Trouble, problem};
+use super::client::{ClientArgs, Door, Trouble, problem};
 use super::output;
 use super::wire::{Answer, Ask};
 use crate::platform::clock::{Clock as _, SystemClock};
@@ -14,6 +14,8 @@ use crate::platform::clock::{Clock as _, SystemClock};
 const SILENCE: Duration = Duration::from_secs(45);
 /// How long a daemon may be away before following ends, milliseconds.
 const AWAY_MS: u64 = 60_000;
+/// How often it is said that a connection is still lost, milliseconds.
+const STILL_MS: u64 = 10_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Longest line of a stream, bytes; an event holds one record, and a record's parts are bounded.
@@ -37,6 +39,8 @@ pub enum Sight {
     Line(Option<String>),
     /// The person pressed Ctrl-C.
     Interrupted,
+    /// The daemon of the state root has another address, or another token, than before.
+    Moved(Door),
     /// The stream cannot be followed any more.
     Lost(Trouble),
 }
@@ -49,12 +53,14 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Follows the events at this path, from behind a sequence number on.
-    pub fn open(door: Door, path: String, after: u64) -> Self {
+    /// Follows the events at this path, from behind a sequence number on. A daemon that was found in its state root is
+    /// looked for there again when it is lost: after a restart it may have another port.
+    pub fn open(args: &ClientArgs, door: Door, path: String, after: u64) -> Self {
         let (sender, sights) = sync_channel(QUEUE);
         let (events, signals) = (sender.clone(), sender.clone());
         // Both threads end with the process, or when nobody listens any more.
-        std::thread::spawn(move || read(&door, &path, after, &events));
+        let found_again = (!args.is_remote()).then(|| args.clone());
+        std::thread::spawn(move || read(door, found_again.as_ref(), &path, after, &events));
         std::thread::spawn(move || wait_for_interrupt(&signals));
         Self { sights, sender, reads_lines: std::cell::Cell::new(false) }
     }
@@ -92,14 +98,14 @@ fn wait_for_interrupt(sender: &SyncSender<Sight>) {
     }
 }
 
-fn read(door: &Door, path: &str, after: u64, sender: &SyncSender<Sight>) {
-    let (mut last, mut pause, mut seen_ms, mut said) = (after, FIRST_PAUSE, SystemClock.boot_ms(), false);
+fn read(mut door: Door, state_root: Option<&ClientArgs>, path: &str, after: u64, sender: &SyncSender<Sight>) {
+    let (mut last, mut pause, mut seen_ms, mut said_ms) = (after, FIRST_PAUSE, SystemClock.boot_ms(), None);
     loop {
         let headers = vec![("Accept", "text/event-stream".to_owned()), ("Last-Event-ID", last.to_string())];
         let ask = Ask { method: "GET", path, headers, ..Ask::default() };
         match door.send(ask, SILENCE) {
             Ok(answer) if answer.status == 200 => {
-                if std::mem::take(&mut said) {
+                if said_ms.take().is_some() {
                     output::talk("The connection is back.");
                 }
                 if !pass_on(answer, &mut last, sender) {
@@ -122,17 +128,30 @@ fn read(door: &Door, path: &str, after: u64, sender: &SyncSender<Sight>) {
                 return;
             }
             Err(error) => {
-                if !std::mem::replace(&mut said, true) {
-                    output::talk(&format!(
-                        "The connection is lost ({}); trying again.",
-                        output::escape(&error.to_string())
-                    ));
+                still_trying(&mut said_ms, &error);
+                if let Some(found) = state_root.and_then(|args| args.door().ok()).filter(|found| !found.is(&door)) {
+                    door = found.clone();
+                    if sender.send(Sight::Moved(found)).is_err() {
+                        return;
+                    }
                 }
             }
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LAST_PAUSE);
     }
+}
+
+/// Says that the connection is lost: at once, and then every now and then.
+fn still_trying(said_ms: &mut Option<u64>, error: &std::io::Error) {
+    let now = SystemClock.boot_ms();
+    let words = match *said_ms {
+        None => "The connection is lost",
+        Some(before) if now >= before + STILL_MS => "The connection is still lost",
+        Some(_) => return,
+    };
+    *said_ms = Some(now);
+    output::talk(&format!("{words} ({}); trying again.", output::escape(&error.to_string())));
 }
 
 /// Passes the events of one connection on; false where nobody listens any more.

@@ -162,12 +162,14 @@ fn judged(report: &Report) -> Said {
         Verdict::Unverifiable { why } => Said::new(UNVERIFIABLE, format!("unverifiable: {why}"), facts),
     };
     if report.verdict == Verdict::Valid && report.in_flight_bytes > 0 {
-        said.lines.push(format!("in flight: {} bytes behind the newest seal", report.in_flight_bytes));
+        said.lines.push(format!("in flight: {} bytes after the newest seal", report.in_flight_bytes));
     }
     if report.quarantined > 0 {
         said.lines.push(format!("quarantine: {} files, each named by a record", report.quarantined));
     }
-    said.lines.push(format!("pinned key: {}", report.key));
+    if !report.key.is_empty() {
+        said.lines.push(format!("pinned key: {}", report.key));
+    }
     said
 }
 

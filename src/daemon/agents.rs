@@ -77,7 +77,7 @@ impl Agents {
             read_only: Vec::new(),
         });
         let workspace = Workspace::open(&settings.workspace_root)
-            .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("--workspace-root: {error}")))?;
+            .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("--workspace-root: {}", error.detail)))?;
         let numbers = ProviderNumbers::new(routes.iter().map(|(id, _)| id.to_owned()));
         Ok(Self {
             readiness: Readiness::of(&routes, numbers.clone()),

@@ -258,7 +258,13 @@ fn posture(bound: &Bind, bearer: bool) -> ControlPlane {
 }
 
 fn unbound(bind: &Bind, error: &std::io::Error) -> Refusal {
-    Refusal::new(Reason::ConfigInvalid, format!("--bind {bind}: {error}"))
+    let advice = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; another process listens there: stop it, or choose another address",
+        std::io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        std::io::ErrorKind::PermissionDenied => "; ports below 1024 and foreign folders are not for this user",
+        _ => "",
+    };
+    Refusal::new(Reason::ConfigInvalid, format!("--bind {bind}: {error}{advice}"))
 }
 
 fn tokens(
@@ -295,9 +301,10 @@ fn hosts(bound: &Bind, further: &[String]) -> Hosts {
 
 fn proxy_secret(path: Option<&Path>) -> Result<Option<ProxySecret>, Refusal> {
     let Some(path) = path else { return Ok(None) };
-    let refuse = |why: String| Refusal::new(Reason::ConfigInvalid, format!("{}: {why}", path.display()));
+    let refuse = |why: String| Refusal::new(Reason::ConfigInvalid, format!("--trusted-proxy-secret-file: {why}"));
+    // What is wrong with the file itself already names it.
     let bytes = private_file::read(path, SECRET_BYTES).map_err(|error| refuse(error.to_string()))?;
-    ProxySecret::parse(&bytes).map(Some).map_err(|why| refuse(why.to_owned()))
+    ProxySecret::parse(&bytes).map(Some).map_err(|why| refuse(format!("{}: {why}", path.display())))
 }
 
 pub(super) async fn note(clerk: &Clerk, stream: Stream, event: Event) -> Result<(), Refusal> {

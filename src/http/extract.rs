@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::Bytes;
+use hyper::Uri;
 use hyper::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -120,8 +121,32 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        axum::extract::Query::<T>::try_from_uri(&parts.uri)
-            .map(|query| Query(query.0))
-            .map_err(|_| Refusal::new(Reason::RequestMalformed, "the query does not have the documented shape").into())
+        read_query(&parts.uri).map_err(Problem)
     }
+}
+
+/// Every name of a query with its value, in order.
+pub(super) fn pairs(uri: &Uri) -> Result<Query<Vec<(String, String)>>, Refusal> {
+    read_query(uri)
+}
+
+fn read_query<T: DeserializeOwned>(uri: &Uri) -> Result<Query<T>, Refusal> {
+    axum::extract::Query::<T>::try_from_uri(uri).map(|query| Query(query.0)).map_err(|rejection| {
+        // The library says "<its own words>: <parameter>: <what is wrong>".
+        let text = rejection.body_text();
+        let said = text.split_once(": ").map_or(text.as_str(), |(_, said)| said);
+        if let Some(name) = said.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
+            return query_fault(name, "given more than once");
+        }
+        match said.split_once(": ") {
+            Some((name, fault)) => query_fault(name, fault),
+            None => Refusal::new(Reason::RequestMalformed, json::detail(&format!("the query: {said}"))),
+        }
+    })
+}
+
+/// A refusal that names the parameter.
+pub(super) fn query_fault(name: &str, fault: &str) -> Refusal {
+    let detail = json::detail(&format!("query parameter `{name}`: {fault}"));
+    Refusal::new(Reason::RequestMalformed, detail).at(json::token(name))
 }

@@ -13,6 +13,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use tower::{Layer, Service};
 
 use super::edge::Gate;
+use super::extract;
 use super::passage::Passage;
 use super::problem::Problem;
 use super::routes::RouteFacts;
@@ -81,10 +82,28 @@ fn admit(index: usize, facts: &RouteFacts, request: &Request) -> Result<Option<A
         Some(action) => Some(authenticate(passage.gate(), request)?.authorize(action)?),
         None => None,
     };
+    check_query(facts, request.uri())?;
     if !request.body().is_end_stream() {
         check_media(request.headers(), facts.any_media)?;
     }
     Ok(right)
+}
+
+/// A query names only what its route knows. Elsewhere an unknown name would be passed over in silence, and the answer
+/// would be one to another question.
+fn check_query(facts: &RouteFacts, uri: &hyper::Uri) -> Result<(), Refusal> {
+    if uri.query().is_none_or(str::is_empty) {
+        return Ok(());
+    }
+    let extract::Query(named) = extract::pairs(uri)?;
+    match named.iter().find(|(name, _)| facts.asks.iter().all(|(known, _)| known != name)) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let known: Vec<&str> = facts.asks.iter().map(|(known, _)| *known).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Err(extract::query_fault(name, &format!("not one of this route's, which are: {known}")))
+        }
+    }
 }
 
 /// Who sends the request; a failure is counted to its source.

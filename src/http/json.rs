@@ -35,7 +35,7 @@ pub fn check(bytes: &[u8], depth: usize) -> Result<(), Refusal> {
 }
 
 /// What a fault says, without the value that the client sent.
-fn detail(message: &str) -> String {
+pub(super) fn detail(message: &str) -> String {
     let kept = match (message.strip_prefix("invalid "), message.rsplit_once(", expected ")) {
         (Some(rest), Some((_, expected))) => {
             let kind = rest.split(':').next().unwrap_or_default();
@@ -46,6 +46,15 @@ fn detail(message: &str) -> String {
     kept.chars().filter(|letter| !letter.is_control()).take(FAULT_CHARACTERS).collect()
 }
 
+/// A pointer to one name.
+pub(super) fn token(name: &str) -> String {
+    format!("/{}", escaped(name))
+}
+
+fn escaped(name: &str) -> String {
+    name.chars().take(FAULT_CHARACTERS).collect::<String>().replace('~', "~0").replace('/', "~1")
+}
+
 /// A path as RFC 6901 spells it.
 fn pointer(path: &Path) -> String {
     let mut out = String::new();
@@ -54,9 +63,7 @@ fn pointer(path: &Path) -> String {
         match segment {
             Segment::Seq { index } => out.push_str(&index.to_string()),
             Segment::Map { key } | Segment::Enum { variant: key } => {
-                out.push_str(
-                    &key.chars().take(FAULT_CHARACTERS).collect::<String>().replace('~', "~0").replace('/', "~1"),
-                );
+                out.push_str(&escaped(key));
             }
             Segment::Unknown => out.push('?'),
         }

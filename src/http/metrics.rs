@@ -79,15 +79,24 @@ impl EdgeMetrics {
             "Connections over the limit",
             numbers.connections_refused.clone(),
         );
+        // A counter that appears with its first failure has no rate before it, so each code begins at nothing.
+        for reason in Reason::ALL.iter().filter(|reason| is_of_sign_in(**reason)) {
+            drop(numbers.auth_failures.get_or_create(&vec![("code", reason.code())]));
+        }
         numbers
     }
 
     /// Counts a refusal if it is one of a sign-in.
     pub(super) fn refused(&self, reason: Reason) {
-        if matches!(reason.http_status(), 401) || reason == Reason::AuthRateLimited {
+        if is_of_sign_in(reason) {
             self.auth_failures.get_or_create(&vec![("code", reason.code())]).inc();
         }
     }
+}
+
+/// Whether a refusal is one of a sign-in.
+fn is_of_sign_in(reason: Reason) -> bool {
+    reason.http_status() == 401 || reason == Reason::AuthRateLimited
 }
 
 /// The numbers of every route, by the route's index; the last entry is for requests that met no route.
@@ -149,6 +158,7 @@ mod tests {
             "chancery_http_request_seconds_bucket{le=\"0.001\",method=\"POST\",route=\"/v1/x\"} 1",
             "chancery_http_request_seconds_bucket{le=\"+Inf\",method=\"POST\",route=\"/v1/x\"} 2",
             "chancery_auth_failures_total{code=\"auth.invalid\"} 1",
+            "chancery_auth_failures_total{code=\"auth.missing\"} 0",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -37,7 +37,7 @@ pub struct ProblemBody<'a> {
     surely_no_effect: bool,
     /// The next step: a command or a place.
     next: &'a str,
-    /// RFC 6901 pointer into the request's body.
+    /// RFC 6901 pointer into the request's body, or to the query's parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pointer: Option<&'a str>,
 }

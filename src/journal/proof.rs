@@ -55,6 +55,14 @@ pub enum ProofError {
     /// No seal signs a tree of this size.
     #[error("no seal signs a tree of {0} lines")]
     NotSealed(u64),
+    /// The older tree of a consistency proof is larger than the newer one, or empty.
+    #[error("`old` is {old}: it must be at least 1 and not larger than `new`, which is {new}")]
+    NotOlder {
+        /// Lines of the older tree.
+        old: u64,
+        /// Lines of the newer tree.
+        new: u64,
+    },
     /// The journal could not be read, or its hashes do not lead to the signed root.
     #[error("the proof could not be made: {0}")]
     Unreadable(#[from] io::Error),
@@ -135,7 +143,7 @@ impl Consistency {
     pub fn make(reader: &Reader, old: u64, new: Option<u64>) -> Result<Self, ProofError> {
         let note = note_of(reader, new)?;
         if old == 0 || old > note.size {
-            return Err(ProofError::NotSealed(old));
+            return Err(ProofError::NotOlder { old, new: note.size });
         }
         let old_note = note_of(reader, Some(old))?;
         let hashes = reader.consistency(old, note.size)?;

@@ -194,7 +194,7 @@ impl Verifier<'_> {
         match open_end {
             None => Ok(()),
             Some(_) => Err(Verdict::Unverifiable {
-                why: "bytes stand behind the newest seal: the next start will decide".into(),
+                why: "bytes stand after the newest seal: the next start will decide".into(),
             }),
         }
     }

@@ -1,8 +1,9 @@
 //! System calls that the kernel hands to another process instead of doing them: a seccomp filter with a listener.
 //!
-//! The kernel has no safe interface for this, so the few unsafe lines of the house that ask for it stand here.
+//! The kernel has no safe interface for this, so the few unsafe lines of the house that ask for it stand here; see
+//! `docs/decisions/one-unsafe-module.md`.
 
-#![allow(unsafe_code, reason = "seccomp listeners are reached through raw system calls only")]
+#![expect(unsafe_code, reason = "seccomp listeners are reached through raw system calls only")]
 
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 

@@ -17,6 +17,9 @@ pub enum PrivateFileFault {
     /// It is a directory, a pipe or a device.
     #[error("{path}: not a regular file", path = .0.display())]
     NotAFile(PathBuf),
+    /// Something stands where a socket is to be, and is none.
+    #[error("{path}: something other than a socket lies there, and is left alone", path = .0.display())]
+    NotASocket(PathBuf),
     /// It is larger than asked for.
     #[error("{path}: larger than {limit} bytes", path = .0.display(), limit = .1)]
     TooLarge(PathBuf, usize),
@@ -113,7 +116,7 @@ pub fn remove_socket(path: &Path) -> Result<(), PrivateFileFault> {
         Ok(facts) if FileType::from_raw_mode(facts.st_mode) == FileType::Socket => {
             rustix::fs::unlinkat(CWD, path, rustix::fs::AtFlags::empty()).map_err(failed(path))
         }
-        Ok(_) => Err(PrivateFileFault::NotAFile(path.to_owned())),
+        Ok(_) => Err(PrivateFileFault::NotASocket(path.to_owned())),
     }
 }
 
@@ -154,6 +157,6 @@ mod tests {
         let pipe = folder.path().join("pipe");
         rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
         assert!(matches!(read(&pipe, 100), Err(PrivateFileFault::NotAFile(_))));
-        assert!(matches!(remove_socket(&path), Err(PrivateFileFault::NotAFile(_))));
+        assert!(matches!(remove_socket(&path), Err(PrivateFileFault::NotASocket(_))));
     }
 }

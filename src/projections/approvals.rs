@@ -85,7 +85,7 @@ impl Models {
     }
 
     fn approval_facts(&self, id: ApprovalId, row: Row<Status>) -> Facts {
-        Facts { id, row, rehearsal: self.runs.get(row.run).is_some_and(|run| run.row.rehearsal) }
+        Facts { id, row, rehearsal: self.runs.get(row.run).is_some_and(|run| run.row.rehearsal == Some(true)) }
     }
 
     /// An approval of an organisation.

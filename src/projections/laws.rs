@@ -152,7 +152,17 @@ fn the_view_of_a_failed_run_says_why_and_what_next() {
             "next": code.next(),
         })
     );
-    assert_eq!((view.status, view.rehearsal, view.route.as_deref()), (Status::Failed, true, Some("rehearsal")));
+    assert_eq!((view.status, view.rehearsal, view.route.as_deref()), (Status::Failed, Some(true), Some("rehearsal")));
+}
+
+#[test]
+fn a_run_says_whether_it_is_a_rehearsal_once_its_route_is_chosen_and_nothing_before() {
+    let mut house = House::new();
+    let session = house.session();
+    let (working, queued) = (house.started(session), house.queued(session));
+    let models = folded(&house);
+    let label = |run| models.run(DEFAULT_ORG, run).unwrap().view(&house).rehearsal;
+    assert_eq!([label(working), label(queued)], [Some(true), None]);
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl Models {
     }
 
     fn question_facts(&self, id: QuestionId, row: Row<Status>) -> Facts {
-        Facts { id, row, rehearsal: self.runs.get(row.run).is_some_and(|run| run.row.rehearsal) }
+        Facts { id, row, rehearsal: self.runs.get(row.run).is_some_and(|run| run.row.rehearsal == Some(true)) }
     }
 
     /// A question of an organisation.

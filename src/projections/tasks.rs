@@ -81,7 +81,7 @@ impl Tasks {
 
 impl Models {
     fn task_facts(&self, id: TaskId, row: Row<Status>) -> Facts {
-        let rehearsal = self.runs.get(row.run).is_some_and(|run| run.row.rehearsal);
+        let rehearsal = self.runs.get(row.run).is_some_and(|run| run.row.rehearsal == Some(true));
         Facts { id, row, stop_requested: self.tasks.stopping.contains(&id), rehearsal }
     }
 

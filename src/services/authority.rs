@@ -182,7 +182,7 @@ impl Caller {
     pub fn authorize(&self, action: Action) -> Result<Authorized, Refusal> {
         match allowed(self.0.role, action) {
             Ok(()) => Ok(Authorized { caller: self.clone(), action }),
-            Err(reason) => Err(Refusal::new(reason, format!("{} {}", reason.title(), action.name()))),
+            Err(reason) => Err(Refusal::new(reason, format!("The token has no right to `{}`.", action.name()))),
         }
     }
 }

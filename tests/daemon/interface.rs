@@ -226,6 +226,47 @@ fn lists_refuse_cursors_limits_and_filters_that_they_do_not_know() {
 }
 
 #[test]
+fn a_query_names_only_what_its_route_knows_and_the_refusal_names_the_parameter() {
+    let house = House::new();
+    let daemon = house.start();
+    let session = daemon.create().unwrap();
+    let own = |name: &str| if name == "session_id" { session.clone() } else { absent(name) };
+    let mut looked = 0;
+    for (method, pattern) in routes(&daemon.description()) {
+        looked += 1;
+        let path = format!("{}?at=1", filled(&pattern, own));
+        let body = if method == "GET" { "" } else { "{}" };
+        let (status, problem) = daemon.call(&daemon.token, &method, &path, body);
+        let found = (status, problem["code"].as_str(), problem["pointer"].as_str());
+        assert_eq!(found, (400, Some("request.malformed"), Some("/at")), "{method} {path}: {problem}");
+    }
+    assert!(looked >= 40, "only {looked} routes");
+    for (path, name) in [
+        ("/v1/runs?limit=abc", "limit"),
+        ("/v1/runs?limit=1&limit=2", "limit"),
+        ("/v1/sessions?status=nope", "status"),
+        ("/v1/journal/proof?seq=-1", "seq"),
+    ] {
+        let (status, problem) = daemon.get(path);
+        let detail = problem["detail"].as_str().unwrap();
+        assert_eq!(
+            (status, problem["pointer"].as_str()),
+            (400, Some(format!("/{name}").as_str())),
+            "{path}: {problem}"
+        );
+        assert!(detail.starts_with(&format!("query parameter `{name}`: ")), "{path}: {detail}");
+    }
+    for limit in [0, 10_001] {
+        let (status, problem) = daemon.get(&format!("/v1/journal/records?limit={limit}"));
+        assert_eq!((status, problem["pointer"].as_str()), (422, Some("/limit")), "{problem}");
+    }
+    let (status, problem) = daemon.get("/v1/journal/proof?old=6&new=4");
+    assert!(status == 422 && problem["detail"].as_str().unwrap().contains("not larger than `new`"), "{problem}");
+    assert_eq!(daemon.get("/v1/runs?limit=1").0, 200);
+    assert!(daemon.stop().success());
+}
+
+#[test]
 fn a_read_only_token_changes_nothing_on_any_route() {
     let house = House::new();
     let daemon = house.start();

@@ -67,7 +67,8 @@ fn table(readiness: health::Readiness, registry: Arc<prometheus_client::registry
             assert!(std::env::args().count() == 0, "on purpose");
             ok(&serde_json::json!({}))
         }),
-        Route::get("/v1/stream", Action::EventsRead, "Events", stream),
+        Route::get("/v1/stream", Action::EventsRead, "Events", stream)
+            .asks(&[("after", "integer"), ("cursor_errors", "string")]),
         Route::get("/v1/flood", Action::EventsRead, "Endless events", flood),
     ]);
     routes

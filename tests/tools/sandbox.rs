@@ -265,7 +265,11 @@ async fn a_command_that_cannot_be_started_or_confined_is_refused_with_a_reason()
 
     let mut settings = place.settings(SandboxMode::On);
     settings.confinement.landlock_abi = Some(2);
-    let refusal = Launcher::new(settings).start(place.shell("true")).await.unwrap_err();
+    let weak = Launcher::new(settings);
+    // Asked when a call is prepared, before a person is asked to allow it.
+    assert_eq!(weak.require().unwrap_err().reason, Reason::ToolSandboxUnavailable);
+    assert_eq!(place.launcher(SandboxMode::Off).require(), Ok(()));
+    let refusal = weak.start(place.shell("true")).await.unwrap_err();
     assert_eq!(refusal.reason, Reason::ToolSandboxUnavailable);
 
     // The launcher believes in more than the kernel has: the verb finds out, and does not run the command.

@@ -81,6 +81,11 @@ impl Launcher {
         self.settings.confinement.label(self.settings.mode)
     }
 
+    /// Refuses where no command could be started here, so that nobody is asked to allow one.
+    pub fn require(&self) -> Result<(), Refusal> {
+        self.settings.confinement.require(self.settings.mode)
+    }
+
     /// Whether commands of this profile may make internet sockets.
     pub fn network(&self, profile: Profile) -> bool {
         self.settings.mode == SandboxMode::Off || profile == Profile::Service || self.settings.tool_network
@@ -88,7 +93,7 @@ impl Launcher {
 
     /// Starts a command and returns once it runs. Its output is one stream, in the order of writing.
     pub async fn start(&self, command: Command) -> Result<Child, Refusal> {
-        self.settings.confinement.require(self.settings.mode)?;
+        self.require()?;
         let folder = scratch::create(&self.settings.scratch, &SystemEntropy::default())
             .map_err(|fault| unavailable(&format!("{}: {fault}", self.settings.scratch.display())))?;
         let mut unused = Folder(Some(folder.clone()));

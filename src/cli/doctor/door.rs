@@ -44,6 +44,9 @@ fn closed(trouble: &Trouble, held: Option<bool>) -> Finding {
         let advice = "a daemon holds the state root and says no address yet: look at its log";
         return Finding::broken("ready", why, advice);
     }
+    if why.contains("Permission denied") {
+        return Finding::unknown("ready", why, "run doctor as the user that the daemon runs as");
+    }
     Finding::unknown("ready", why, "start one with `chancery serve`, or name it with --url")
 }
 
@@ -97,6 +100,11 @@ fn health(status: &Result<Value, Trouble>) -> Finding {
         .collect();
     match (status["health"]["ok"].as_bool(), warnings.is_empty()) {
         (Some(true), true) => Finding::ok("health", "the daemon warns of nothing"),
+        // The status would only say the same again.
+        (Some(true), false) if warnings.iter().all(|warning| warning.starts_with("rehearsal_only:")) => {
+            let advice = "serve with --routes-file; routes.example.toml shows how to name a model's server";
+            Finding::advice("health", warnings.join("; "), advice)
+        }
         (Some(true), false) => Finding::advice("health", warnings.join("; "), "chancery status"),
         (Some(false), _) => Finding::broken("health", warnings.join("; "), "chancery status"),
         (None, _) => Finding::unknown("health", "the status says nothing of it", "update the daemon"),

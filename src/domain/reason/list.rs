@@ -152,7 +152,7 @@ reasons! {
         "The browser origin is not allowed.",
         "Allow the origin with `serve --http-cors-allow-origin`, or serve the page from the same origin.";
     CursorAhead = "cursor.ahead", http 409, [],
-        "The cursor lies behind the newest event.",
+        "The cursor lies beyond the newest event.",
         "Check that the client talks to the daemon that gave out the cursor.";
     CursorExpired = "cursor.expired", http 410, [],
         "The events behind the cursor are no longer kept.",
@@ -270,7 +270,7 @@ reasons! {
         "Read `detail`, correct the value and send it again.";
     RequestMalformed = "request.malformed", http 400, [],
         "The request does not have the documented shape.",
-        "Compare it with `GET /v1/openapi.json`; `pointer` names the place.";
+        "Compare it with `GET /v1/openapi.json`; where there is a `pointer`, it names the place.";
     RequestMethodNotAllowed = "request.method_not_allowed", http 405, [],
         "The path does not take this method.",
         "Use one of the methods in the `Allow` header.";
@@ -339,10 +339,10 @@ reasons! {
         "Run `chmod 600` on the file that the message names.";
     StateRootJournalCorrupt = "state_root.journal_corrupt", exit 1, [],
         "Acknowledged bytes of the journal were changed.",
-        "Run `chancery verify` for the place, then restore from a verified backup or `chancery journal repair`.";
+        "Run `chancery verify` for the place, then restore a copy that verifies, or run `chancery journal repair`.";
     StateRootJournalRollback = "state_root.journal_rollback", exit 1, [],
         "Acknowledged bytes of the journal are missing.",
-        "Run `chancery verify` for the place, then restore from a verified backup.";
+        "Run `chancery verify` for the place, then restore a copy that verifies.";
     StateRootLocked = "state_root.locked", exit 1, [],
         "Another daemon holds this state root.",
         "Stop the daemon named in the message, or choose another `--state-root`.";

@@ -135,7 +135,7 @@ pub struct Refusal {
     pub reason: Reason,
     /// What is particular about this case; the reason's title where nothing is.
     pub detail: String,
-    /// RFC 6901 pointer into the request body, where one place is wrong.
+    /// RFC 6901 pointer into the request's body, or to the query's parameter, where one place is wrong.
     pub pointer: Option<String>,
     /// Milliseconds after which a retry makes sense.
     pub retry_after_ms: Option<u64>,

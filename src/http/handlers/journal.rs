@@ -4,6 +4,7 @@ use axum::extract::State;
 use hyper::StatusCode;
 
 use super::sessions::done;
+use crate::domain::command::invalid;
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::app::App;
 use crate::http::extract::{OnPassage, Order, Query, Right};
@@ -96,7 +97,11 @@ struct RecordsQuery {
 async fn records(State(app): State<App>, Right(right): Right, Query(query): Query<RecordsQuery>) -> Reply {
     right.demand(Action::JournalRead)?;
     let from = query.from.unwrap_or(0);
-    let to = from.saturating_add(query.limit.unwrap_or(RECORDS_LINES).min(RECORDS_LINES));
+    let limit = query.limit.unwrap_or(RECORDS_LINES);
+    if !(1..=RECORDS_LINES).contains(&limit) {
+        return Err(invalid("/limit", format!("A page has 1 to {RECORDS_LINES} lines.")).into());
+    }
+    let to = from.saturating_add(limit);
     let reader = app.published.reader().clone();
     let read = move || {
         let mut out = Vec::new();
@@ -147,7 +152,9 @@ fn unreadable(error: &std::io::Error) -> Refusal {
 fn refused(error: &ProofError) -> Refusal {
     match error {
         ProofError::NoLine(_) => Refusal::new(Reason::ReceiptNotFound, error.to_string()),
-        ProofError::NotSealed(_) => Refusal::new(Reason::RequestInvalid, error.to_string()),
+        ProofError::NotSealed(_) | ProofError::NotOlder { .. } => {
+            Refusal::new(Reason::RequestInvalid, error.to_string())
+        }
         ProofError::Unreadable(error) => unreadable(error),
     }
 }

@@ -43,8 +43,8 @@ pub struct Row {
     pub org: Name,
     /// Where it stands.
     pub status: Status,
-    /// Whether a script answers instead of a model.
-    pub rehearsal: bool,
+    /// Whether a script answers instead of a model; unknown until the run is claimed, for only then its route is chosen.
+    pub rehearsal: Option<bool>,
 }
 
 /// What is kept of a run only until it ends.
@@ -163,7 +163,7 @@ impl Runs {
             turns: 0,
             org,
             status: Status::Queued,
-            rehearsal: false,
+            rehearsal: None,
         };
         let open = Open { changed_at_ms: record.at_ms, boot_id: None, stop: None, approval: None, question: None };
         self.rows.insert(id, row);
@@ -176,7 +176,7 @@ impl Runs {
         let Some(id) = record.stream.run() else { return };
         let Some(row) = self.rows.get_mut(&id) else { return };
         row.started_seq = row.started_seq.or(NonZeroU64::new(record.seq));
-        row.rehearsal = body.rehearsal;
+        row.rehearsal = Some(body.rehearsal);
         if row.status == Status::Queued {
             self.set_status(id, Status::Running);
         }

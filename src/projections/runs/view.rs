@@ -47,8 +47,8 @@ pub struct RunView {
     pub session_id: SessionId,
     /// Where it stands.
     pub status: Status,
-    /// Whether a script answers instead of a model.
-    pub rehearsal: bool,
+    /// Whether a script answers instead of a model; null until the run is claimed, for only then its route is chosen.
+    pub rehearsal: Option<bool>,
     /// What was asked, in order.
     pub input_items: Vec<InputView>,
     /// Route id: the one in use, or before that the one asked for.

@@ -1,4 +1,4 @@
-//! The wall clock: whether it stands in the present, and behind everything that the journal's files were written at.
+//! The wall clock: whether it stands in the present, and not before anything that the journal's files were written at.
 
 use super::Finding;
 use crate::journal::layout;
@@ -33,7 +33,7 @@ fn judge(now_ms: u64, newest_ms: Option<u64>) -> Finding {
             let ahead = (newest - now_ms) / 1_000;
             Finding::broken(CHECK, format!("the journal was written {ahead} s in this clock's future"), advice)
         }
-        Some(_) => Finding::ok(CHECK, "the wall clock stands behind what was written"),
+        Some(_) => Finding::ok(CHECK, "the wall clock is not before what was written"),
         None => Finding::ok(CHECK, "the wall clock stands in the present; nothing was written yet"),
     }
 }

@@ -93,7 +93,9 @@ pub fn examine(path: &Path, held: bool, clock: &Arc<dyn Clock>) -> Vec<Finding> 
     let folder = match Folder::open(path) {
         Ok(folder) => folder,
         Err(error) => {
-            let advice = "name it with --state-root, or make one with `chancery serve --workspace-root DIR`";
+            let foreign = error.kind() == std::io::ErrorKind::PermissionDenied;
+            let missing = "name it with --state-root, or make one with `chancery serve --workspace-root DIR`";
+            let advice = if foreign { "run doctor as the user that the daemon runs as" } else { missing };
             return vec![Finding::unknown("state root", format!("{}: {error}", path.display()), advice)];
         }
     };

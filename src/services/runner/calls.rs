@@ -30,6 +30,9 @@ impl Drive {
     pub(super) async fn ready(&self, id: CallId) -> Result<Ready, Refusal> {
         let asked = self.story.state.call(id).map(|call| call.asked.clone()).ok_or(Reason::RunStepOutOfOrder)?;
         let tool = tools::find(&asked.tool).ok_or(Reason::ToolUnknown)?;
+        if tool.class() == ToolClass::Command {
+            self.house.launcher.require()?;
+        }
         let published = self.house.published.clone();
         let words = tokio::task::spawn_blocking(move || published.text(&asked.input)).await.ok().flatten();
         let words = words.ok_or_else(|| Refusal::new(Reason::ToolFailed, "Its arguments are no longer readable."))?;
