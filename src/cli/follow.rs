@@ -69,7 +69,7 @@ pub fn follow(client: Client, format: Format, run: &str) -> ExitCode {
                 if !matches!(trouble, Trouble::Problem(_)) {
                     talk("The run may go on.");
                 }
-                return trouble.tell();
+                return trouble.tell(follower.format);
             }
         }
     }
