@@ -84,11 +84,15 @@ impl House {
     }
 
     fn start(&self) {
+        self.start_with(&[]);
+    }
+
+    fn start_with(&self, flags: &[&str]) {
         let mut command = Command::new(BINARY);
         command.args(["serve", "--bind", "127.0.0.1:0"]);
         command.args(["--http-cors-allow-origin", "http://localhost:5173"]);
         command.arg("--state-root").arg(self.path("state")).arg("--workspace-root").arg(self.path("work"));
-        command.arg("--routes-file").arg(self.path("routes.toml"));
+        command.arg("--routes-file").arg(self.path("routes.toml")).args(flags);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -451,6 +455,127 @@ fn tokens_are_shown_and_rotated_by_whoever_reads_the_state_root() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     let loose = house.run(&["token", "show"]);
     assert!(loose.code == 1 && loose.out.is_empty() && loose.err.contains("chmod 600"), "{}", loose.err);
+}
+
+/// The head of the first request that comes to a listener of somebody else, which is answered by nothing.
+fn overheard(listener: std::net::TcpListener) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let lines = BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+        lines.collect::<Vec<_>>().join("\n").to_ascii_lowercase()
+    })
+}
+
+#[test]
+fn the_token_of_a_state_root_is_shown_to_its_own_daemon_and_to_nobody_else() {
+    let house = shared();
+    let text = std::fs::read_to_string(house.path("state/daemon.json")).unwrap();
+    let address = serde_json::from_str::<Value>(&text).unwrap()["address"].as_str().unwrap().to_owned();
+    assert_eq!(house.run(&["status", "--url", &format!("http://{address}")]).code, 0);
+    let heard = |arguments: &[&str]| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let thread = overheard(listener);
+        house.run(&[arguments, &["--url", &url]].concat());
+        thread.join().unwrap()
+    };
+    let request = heard(&["status"]);
+    assert!(request.starts_with("get /v1/status ") && !request.contains("authorization"), "{request}");
+    let token = house.path("state/tokens/admin.token");
+    let request = heard(&["status", "--token-file", token.to_str().unwrap()]);
+    assert!(request.contains("authorization: bearer chy_"), "a token that is named is shown: {request}");
+    let unnamed = house.run(&["status", "--url", &format!("localhost:{}", address.rsplit_once(':').unwrap().1)]);
+    assert!(unnamed.code == 1 && unnamed.err.contains("--token-file"), "{}", unnamed.err);
+}
+
+#[test]
+fn a_script_gets_every_refusal_as_a_document_and_a_person_the_request_to_name() {
+    let house = shared();
+    let wrong = ["sessions", "get", "session_01ARZ3NDEKTSV4RRFFQ69G5FAV"];
+    let left = house.run(&[&wrong[..], &["--output", "json"]].concat());
+    let problem = left.json();
+    assert_eq!((left.code, &problem["code"], &problem["status"]), (1, &"session.not_found".into(), &404.into()));
+    let request = problem["request_id"].as_str().unwrap();
+    assert!(request.starts_with("req_"), "{request}");
+    let person = house.run(&wrong);
+    assert!(person.out.is_empty() && person.err.contains("\nrequest: req_"), "{}", person.err);
+    let lost = house.run(&["status", "--url", "http://127.0.0.1:1", "--output", "json"]);
+    assert_eq!((lost.code, &lost.json()["code"]), (3, &Value::Null));
+    assert!(lost.json()["detail"].as_str().unwrap().contains("127.0.0.1:1"), "{}", lost.out);
+}
+
+#[test]
+fn variables_that_are_set_to_nothing_count_as_not_set() {
+    let house = shared();
+    let mut command = house.command(&["status"]);
+    for name in ["CHANCERY_URL", "CHANCERY_TOKEN", "CHANCERY_TOKEN_FILE"] {
+        command.env(name, "");
+    }
+    let left = left(&mut command);
+    assert_eq!(left.code, 0, "{}", left.err);
+}
+
+#[test]
+fn the_index_that_is_looked_at_is_that_of_the_state_root_that_was_named() {
+    let house = House::new();
+    house.stop();
+    // By the user's folders alone there is no state root at all.
+    let left = house.run(&["index", "verify"]);
+    assert_eq!(left.code, 0, "{}", left.err);
+    let elsewhere = house.path("elsewhere");
+    let left = house.run(&["index", "verify", "--state-root", elsewhere.to_str().unwrap()]);
+    assert_ne!(left.code, 0, "the flag goes before the variable: {}", left.out);
+}
+
+#[test]
+fn a_token_file_that_was_lost_or_emptied_is_broken_and_the_printed_command_mends_it() {
+    let house = House::new();
+    let file = house.path("state/tokens/admin.token");
+    let doctor = || house.run(&["doctor", "--output", "json"]);
+    let advice = |report: &Value| {
+        let findings = report["findings"].as_array().unwrap();
+        findings.iter().find(|one| one["check"] == "tokens").unwrap()["advice"].as_str().unwrap().to_owned()
+    };
+    for lose in [|file: &Path| std::fs::remove_file(file).unwrap(), |file: &Path| std::fs::write(file, "").unwrap()] {
+        lose(&file);
+        let left = doctor();
+        let found = outcomes(&left.json());
+        let seen = (left.code, found["tokens"].as_str(), found["ready"].as_str());
+        assert_eq!(seen, (2, "broken", "ok"), "{}", left.out);
+        assert!(advice(&left.json()).contains("chancery token rotate"), "{}", left.out);
+        let rotated = house.run(&["token", "rotate", "--output", "json"]);
+        assert_eq!((rotated.code, &rotated.json()["role"]), (0, &"admin".into()), "{}", rotated.err);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while house.run(&["status"]).code != 0 {
+            assert!(Instant::now() < deadline, "the daemon does not take the new token up");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let foreign = house.run(&["token", "rotate", "--state-root", house.path("work").to_str().unwrap()]);
+    assert!(foreign.code == 1 && foreign.err.contains("no state root"), "{}", foreign.err);
+    assert!(!house.path("work/tokens").exists());
+}
+
+#[test]
+fn token_files_of_ones_own_are_found_and_bearer_makes_none() {
+    let house = House::new();
+    house.stop();
+    let (admin, readonly) = (house.path("own.admin"), house.path("own.readonly"));
+    let flags = ["--http-admin-token-file", admin.to_str().unwrap(), "--http-readonly-token-file"];
+    let flags = [&flags[..], &[readonly.to_str().unwrap()]].concat();
+    let (state, work) = (house.path("state"), house.path("work"));
+    let roots = ["--state-root", state.to_str().unwrap(), "--workspace-root", work.to_str().unwrap()];
+    let serve = [&["serve", "--bind", "127.0.0.1:0"], &roots[..], &flags].concat();
+    let mut command = Command::new("timeout");
+    command.args(["20", BINARY]).args(&serve).args(["--http-auth-mode", "bearer"]).stdin(Stdio::null());
+    let bearer = left(&mut command);
+    assert!(bearer.code == 1 && bearer.err.contains("--http-admin-token-file"), "{} {}", bearer.code, bearer.err);
+    assert!(!admin.exists() && !readonly.exists());
+    house.start_with(&flags);
+    assert_eq!(house.run(&["status"]).code, 0);
+    assert_eq!(house.run(&["token", "show"]).out, std::fs::read_to_string(&admin).unwrap());
+    assert_eq!(outcomes(&house.run(&["doctor", "--output", "json"]).json())["tokens"], "ok");
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -34,14 +34,14 @@ impl Paging {
 pub fn with(args: &ClientArgs, ask: impl FnOnce(&Client) -> Result<(Shape, Value), Trouble>) -> ExitCode {
     let client = match args.client() {
         Ok(client) => client,
-        Err(trouble) => return trouble.tell(),
+        Err(trouble) => return trouble.tell(args.output),
     };
     match ask(&client) {
         Ok((shape, value)) => {
             print(args.output, shape, &value);
             client.verdict()
         }
-        Err(trouble) => trouble.tell(),
+        Err(trouble) => trouble.tell(args.output),
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::heads::Keeper;
 use super::output::{self, Format};
@@ -18,6 +18,7 @@ use crate::journal::layout;
 use crate::platform::bounded_read::bounded_read;
 use crate::platform::disk::read_bounded;
 use crate::platform::files::Folder;
+use crate::services::tokens::TokenFiles;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_mins(1);
@@ -35,7 +36,7 @@ pub struct ClientArgs {
     /// Bearer token; others see it in the list of processes, so a file is better
     #[arg(long, env = "CHANCERY_TOKEN", global = true, hide_env_values = true)]
     token: Option<String>,
-    /// File with the bearer token; the state root's admin token where absent
+    /// File with the bearer token; where absent, the state root's admin token, for its own daemon
     #[arg(long, env = "CHANCERY_TOKEN_FILE", hide_env_values = true, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// State root in which address and token are found
@@ -61,7 +62,10 @@ pub enum Trouble {
 
 impl Trouble {
     /// Prints it and gives the exit code.
-    pub fn tell(&self) -> ExitCode {
+    pub fn tell(&self, format: Format) -> ExitCode {
+        if format == Format::Json {
+            output::data(&self.document().to_string());
+        }
         match self {
             Self::Usage(why) => {
                 output::talk(&output::escape(why));
@@ -75,12 +79,30 @@ impl Trouble {
             Self::Problem(problem) => {
                 let part = |name: &str| output::escape(problem[name].as_str().unwrap_or_default());
                 output::talk(&format!("{}: {}", part("code"), part("detail")));
-                output::talk(&format!("next: {}", part("next")));
+                // The daemon's advice is for its own machine; here a token is missing although one may be there.
+                if problem["code"] == "auth.missing" {
+                    output::talk("next: name the file of the token with --token-file, or CHANCERY_TOKEN_FILE");
+                } else {
+                    output::talk(&format!("next: {}", part("next")));
+                }
+                if problem["request_id"].is_string() {
+                    output::talk(&format!("request: {}", part("request_id")));
+                }
                 ExitCode::FAILURE
             }
             Self::Refused(why) => {
                 output::talk(&output::escape(why));
                 ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// It for a script, in one line: the problem document as it came, or one without a code.
+    fn document(&self) -> Value {
+        match self {
+            Self::Problem(problem) => problem.clone(),
+            Self::Usage(_) | Self::Unreachable(_) | Self::Refused(_) => {
+                json!({ "code": null, "detail": self.sentence() })
             }
         }
     }
@@ -195,46 +217,91 @@ impl ClientArgs {
 
     /// Finds daemon and token, without the memory of heads.
     pub fn door(&self) -> Result<Door, Trouble> {
-        let root = self.root();
-        let address = if let Some(url) = &self.url {
-            Address::parse(url).map_err(Trouble::Usage)?
-        } else {
-            let unnamed = || Trouble::Usage("--url or --state-root is needed".to_owned());
-            Address::parse(&address_of(root.as_deref().ok_or_else(unnamed)?)?).map_err(Trouble::Unreachable)?
-        };
+        let address = self.address()?;
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => Some(token.clone()),
             (None, Some(file)) => Some(read_token(file).map_err(Trouble::Usage)?),
-            // The token of a state root goes to its own daemon, or to this machine; never to an address elsewhere.
-            (None, None) if self.url.is_none() || address.is_local() || self.state_root.is_some() => {
-                root.and_then(|root| read_token(&root.join("tokens/admin.token")).ok())
-            }
-            (None, None) => None,
+            (None, None) => self.own_token(&address)?,
         };
         if token.is_some() && !address.is_local() {
             output::talk("warning: the token crosses the network without encryption; put a TLS proxy on this side");
         }
         Door::new(address, token)
     }
+
+    /// Finds the daemon, and shows it no token.
+    pub fn open_door(&self) -> Result<Door, Trouble> {
+        Ok(Door { address: self.address()?, token: None })
+    }
+
+    fn address(&self) -> Result<Address, Trouble> {
+        if let Some(url) = &self.url {
+            return Address::parse(url).map_err(Trouble::Usage);
+        }
+        let unnamed = || Trouble::Usage("--url or --state-root is needed".to_owned());
+        Address::parse(&address_of(&self.root().ok_or_else(unnamed)?)?).map_err(Trouble::Unreachable)
+    }
+
+    /// The token of a state root. It goes to the very address where that root's daemon says it listens, and nowhere else:
+    /// what answers elsewhere, also on this machine, may be anybody's.
+    fn own_token(&self, address: &Address) -> Result<Option<String>, Trouble> {
+        let Some(root) = self.root() else { return Ok(None) };
+        let listens = address_of(&root).ok().and_then(|said| Address::parse(&said).ok());
+        if listens.as_ref() != Some(address) {
+            return Ok(None);
+        }
+        let file = token_files(&root).admin;
+        // Whoever may not read it is told by the daemon that a token is missing.
+        let Ok(bytes) = bounded_read(&file, TOKEN_BYTES + 2) else { return Ok(None) };
+        let refuse = |why| Trouble::Usage(format!("{why}; `chancery token rotate` writes a new one"));
+        as_token(&file, bytes).map(Some).map_err(refuse)
+    }
 }
 
 /// Reads a token file.
 pub fn read_token(path: &Path) -> Result<String, String> {
     let bytes = bounded_read(path, TOKEN_BYTES + 2).map_err(|error| format!("{}: {error}", path.display()))?;
-    let text = String::from_utf8(bytes).map_err(|_| format!("{}: not a token", path.display()))?;
-    Ok(text.trim_end_matches('\n').to_owned())
+    as_token(path, bytes)
+}
+
+fn as_token(path: &Path, bytes: Vec<u8>) -> Result<String, String> {
+    let text = String::from_utf8(bytes).unwrap_or_default();
+    let token = text.trim_end_matches('\n');
+    let fine = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if fine { Ok(token.to_owned()) } else { Err(format!("{} holds no token", path.display())) }
+}
+
+/// The token files that the daemon of a state root names. They may be anywhere: look at them, and show them to nobody.
+pub fn named_token_files(said: &Value) -> Option<TokenFiles> {
+    let named = |role: &str| said["token_files"][role].as_str().map(PathBuf::from);
+    Some(TokenFiles { admin: named("admin")?, readonly: named("readonly")? })
+}
+
+/// The token files of a state root: those that its daemon names, or else those below it. Only a state root of one's own
+/// may name files elsewhere, as they are read and written in the name of whoever asks.
+pub fn token_files(root: &Path) -> TokenFiles {
+    let own = Folder::open(root).and_then(|folder| Ok((folder.owner(".")?, folder.mode(".")?)));
+    let own = own.is_ok_and(|(owner, mode)| owner == rustix::process::geteuid().as_raw() && mode & 0o077 == 0);
+    let named = daemon_of(root).ok().filter(|_| own).and_then(|said| named_token_files(&said));
+    named.unwrap_or_else(|| TokenFiles::below(root))
 }
 
 /// Where the daemon of a state root listens, if one holds its lock.
 pub fn address_of(root: &Path) -> Result<String, Trouble> {
+    let said = daemon_of(root)?;
+    let unsaid = || Trouble::Unreachable("daemon.json names no address".to_owned());
+    said["address"].as_str().map(str::to_owned).ok_or_else(unsaid)
+}
+
+/// What the daemon of a state root says of itself, if one holds its lock.
+pub fn daemon_of(root: &Path) -> Result<Value, Trouble> {
     let none = |why: String| Trouble::Unreachable(why);
     let folder = Folder::open(root).map_err(|error| none(format!("{}: {error}", root.display())))?;
     if !folder.is_locked(layout::LOCK).unwrap_or(false) {
         return Err(none(format!("no daemon holds {}", root.display())));
     }
     let text = read_bounded(&folder, "daemon.json", 64 << 10).map_err(|error| none(format!("daemon.json: {error}")))?;
-    let said: Value = serde_json::from_slice(&text).map_err(|error| none(format!("daemon.json: {error}")))?;
-    said["address"].as_str().map(str::to_owned).ok_or_else(|| none("daemon.json names no address".to_owned()))
+    serde_json::from_slice(&text).map_err(|error| none(format!("daemon.json: {error}")))
 }
 
 impl Client {

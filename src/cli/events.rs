@@ -29,7 +29,7 @@ pub struct Which {
 pub fn run(args: &ClientArgs, path: &str, which: &Which) -> ExitCode {
     let client = match args.client() {
         Ok(client) => client,
-        Err(trouble) => return trouble.tell(),
+        Err(trouble) => return trouble.tell(args.output),
     };
     let printed = if which.follow {
         follow(args, client, path, which.after)
@@ -38,7 +38,7 @@ pub fn run(args: &ClientArgs, path: &str, which: &Which) -> ExitCode {
     };
     match printed {
         Ok(()) => ExitCode::SUCCESS,
-        Err(trouble) => trouble.tell(),
+        Err(trouble) => trouble.tell(args.output),
     }
 }
 

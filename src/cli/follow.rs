@@ -86,7 +86,7 @@ fn watch(follower: &mut Follower, run: &str) -> ExitCode {
                 if !matches!(trouble, Trouble::Problem(_)) {
                     talk("The run may go on.");
                 }
-                return trouble.tell();
+                return trouble.tell(follower.format.unwrap_or(Format::Human));
             }
         }
     }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::client::ClientArgs;
 use super::output;
-use crate::config::settings::Folders;
 use crate::services::index_offline::{self, Built, Compared};
 
 /// Something about the index. A daemon that runs keeps its index by itself.
@@ -21,14 +21,14 @@ pub enum Index {
 /// Which state root.
 #[derive(Debug, Args)]
 pub struct Place {
-    /// The state root; the default one where absent.
+    /// The state root; that of --state-root where absent.
     path: Option<PathBuf>,
 }
 
 /// Runs the verb.
-pub fn run(verb: &Index) -> ExitCode {
+pub fn run(client: &ClientArgs, verb: &Index) -> ExitCode {
     let (Index::Rebuild(place) | Index::Verify(place)) = verb;
-    let Some(path) = place.path.clone().or_else(|| Folders::from_environment().default_state_root()) else {
+    let Some(path) = place.path.clone().or_else(|| client.root()) else {
         output::talk("no path is given and there is no default state root");
         return ExitCode::from(2);
     };

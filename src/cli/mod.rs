@@ -109,7 +109,7 @@ pub fn main() -> ExitCode {
     if let Some(code) = crate::daemon::confined_child() {
         return code;
     }
-    let line = Cli::command().get_matches();
+    let line = without_empty_variables(Cli::command()).get_matches();
     let cli = Cli::from_arg_matches(&line).unwrap_or_else(|fault| fault.exit());
     let client = &cli.client;
     match cli.verb {
@@ -127,11 +127,19 @@ pub fn main() -> ExitCode {
         Verb::Tasks(verb) => tasks::tasks(client, &verb),
         Verb::Runtime(verb) => tasks::runtime(client, &verb),
         Verb::Journal(verb) => remote::journal(client, &verb),
-        Verb::Index(verb) => index::run(&verb),
+        Verb::Index(verb) => index::run(client, &verb),
         Verb::Schema(verb) => schema::run(&verb),
         Verb::Bench(verb) => bench::run(client, &verb),
         Verb::Completions { shell } => completions(shell),
     }
+}
+
+/// A variable that is set to nothing counts as one that is not set: lists of variables are often written that way.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(None::<&'static str>) } else { arg })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Written to memory first: a reader who leaves early is no error.
@@ -140,6 +148,11 @@ fn completions(shell: clap_complete::Shell) -> ExitCode {
     clap_complete::generate(shell, &mut Cli::command(), "chancery", &mut script);
     output::words(&String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
+}
+
+/// What is to be logged.
+fn log_words() -> String {
+    std::env::var("CHANCERY_LOG").ok().filter(|words| !words.is_empty()).unwrap_or_else(|| "info".to_owned())
 }
 
 fn serve(args: &ServeArgs) -> ExitCode {
@@ -158,7 +171,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
         Ok(built) => built,
         Err(error) => return output::refusal(&Refusal::new(Reason::InternalError, error.to_string())),
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CHANCERY_LOG").unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_new(log_words()).unwrap_or_else(|_| "info".into());
     let writer = log.clone();
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(move || writer.clone()).init();
     let served = runtime.block_on(crate::daemon::serve::serve(settings));

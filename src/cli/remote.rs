@@ -58,7 +58,7 @@ fn records(args: &ClientArgs, which: &Records) -> ExitCode {
     let path = format!("/v1/journal/records?from={}&limit={}", which.from, which.limit);
     let lines = match args.client().and_then(|client| client.text(&path)) {
         Ok(lines) => lines,
-        Err(trouble) => return trouble.tell(),
+        Err(trouble) => return trouble.tell(args.output),
     };
     for line in lines.lines() {
         let shown = match args.output {

@@ -77,13 +77,13 @@ pub fn run(args: &ClientArgs, verb: &Runs) -> ExitCode {
         Runs::Events { id, which } => events::run(args, &format!("/v1/runs/{}", segment(id)), which),
         Runs::Follow { id } => match args.client() {
             Ok(client) => follow::follow(args, client, id),
-            Err(trouble) => trouble.tell(),
+            Err(trouble) => trouble.tell(args.output),
         },
         Runs::Start { follow: true, .. } => {
             let started = args.client().and_then(|client| start(&client, verb).map(|run| (client, run)));
             match started {
                 Ok((client, run)) => follow::follow(args, client, run["run_id"].as_str().unwrap_or_default()),
-                Err(trouble) => trouble.tell(),
+                Err(trouble) => trouble.tell(args.output),
             }
         }
         Runs::Start { .. } => with(args, |client| start(client, verb).map(|run| (show::RUN, run))),

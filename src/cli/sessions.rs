@@ -101,7 +101,7 @@ fn input(args: &ClientArgs, id: &str, text: &str) -> ExitCode {
         args.client().and_then(|client| client.post(&path, &json!({ "content": text })).map(|run| (client, run)));
     let (client, run) = match asked {
         Ok(asked) => asked,
-        Err(trouble) => return trouble.tell(),
+        Err(trouble) => return trouble.tell(args.output),
     };
     if let Some(code) = outcome(&run) {
         print(args.output, show::RUN, &run);

@@ -111,7 +111,7 @@ fn task_output(args: &ClientArgs, id: &str) -> ExitCode {
     });
     match printed {
         Ok(()) => ExitCode::SUCCESS,
-        Err(trouble) => trouble.tell(),
+        Err(trouble) => trouble.tell(args.output),
     }
 }
 

@@ -6,14 +6,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::client::ClientArgs;
+use super::client::{ClientArgs, token_files};
 use super::output::{self, data, escape, talk};
 use crate::domain::token::{RANDOM_BYTES, TOKEN_BYTES, Token};
+use crate::journal::layout;
 use crate::platform::disk::{Disk as _, replace_atomically};
 use crate::platform::entropy::{Entropy as _, SystemEntropy};
 use crate::platform::files::Folder;
 use crate::platform::private_file;
-use crate::services::tokens::TokenFiles;
 
 const USAGE: u8 = 2;
 
@@ -36,7 +36,7 @@ pub struct Which {
 
 impl Which {
     fn file(&self, root: &Path) -> PathBuf {
-        let files = TokenFiles::below(root);
+        let files = token_files(root);
         if self.readonly { files.readonly } else { files.admin }
     }
 
@@ -57,7 +57,7 @@ pub fn run(args: &ClientArgs, verb: &TokenVerb) -> ExitCode {
     }
     let done = match verb {
         TokenVerb::Show(which) => show(args.output, &which.file(&root)),
-        TokenVerb::Rotate(which) => rotate(which, &which.file(&root)),
+        TokenVerb::Rotate(which) => rotate(args.output, which, &root),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,24 +79,37 @@ fn show(format: output::Format, file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn rotate(which: &Which, file: &Path) -> Result<(), String> {
+fn rotate(format: output::Format, which: &Which, root: &Path) -> Result<(), String> {
+    let file = &which.file(root);
     let said = |error: io::Error| format!("{}: {error}", file.display());
     let (Some(parent), Some(name)) = (file.parent(), file.file_name().and_then(|name| name.to_str())) else {
         return Err(format!("{} is no place for a token", file.display()));
     };
+    let state = Folder::open(root).map_err(said)?;
+    if state.mode(layout::STATE_ROOT).is_err() {
+        return Err(format!("{} is no state root; `chancery serve` makes one", root.display()));
+    }
+    if parent == root.join("tokens") {
+        state.create_dir("tokens").map_err(said)?;
+    }
     let folder = Folder::open(parent).map_err(said)?;
-    match folder.list("").map_err(said)?.into_iter().find(|entry| entry.name == name) {
+    let replaced = match folder.list("").map_err(said)?.into_iter().find(|entry| entry.name == name) {
         Some(entry) if !entry.plain => {
             return Err(format!("{} is a link or no file; rotate what it points to", file.display()));
         }
-        Some(_) => {}
-        None => return Err(format!("{} does not exist; `chancery serve` makes it", file.display())),
-    }
+        Some(_) => true,
+        // A file that was lost is written anew: the daemon may still run on the token that it held.
+        None => false,
+    };
     let mut random = zeroize::Zeroizing::new([0; RANDOM_BYTES]);
     SystemEntropy::default().fill(random.as_mut());
     let line = zeroize::Zeroizing::new(format!("{}\n", Token::generate(&random).expose()));
     replace_atomically(&folder, "", name, line.as_bytes()).map_err(said)?;
-    talk(&format!("The new {} token is in {}; the old one is void.", which.name(), file.display()));
+    let shown = file.to_string_lossy();
+    if format == output::Format::Json {
+        output::json(&serde_json::json!({ "role": which.name(), "file": shown, "replaced": replaced }));
+    }
+    talk(&format!("The new {} token is in {}; the old one is void.", which.name(), escape(&shown)));
     talk("A running daemon takes it up within two seconds, and ends the streams of the old one.");
     Ok(())
 }

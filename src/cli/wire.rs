@@ -77,19 +77,23 @@ impl Address {
     /// Reads `http://HOST:PORT[/PREFIX]`, `HOST:PORT` or `unix:PATH`.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
-            let place = Place::Unix(PathBuf::from(path.trim_start_matches("//")));
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() {
+                return Err("unix: needs the path of a socket".to_owned());
+            }
+            let place = Place::Unix(PathBuf::from(path));
             return Ok(Self { place, host: "localhost".to_owned(), prefix: String::new() });
         }
-        if text.starts_with("https://") {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        if scheme.eq_ignore_ascii_case("https") {
             return Err("TLS is the proxy's work; name the address behind it: http://HOST:PORT or unix:PATH".to_owned());
         }
-        let rest = text.strip_prefix("http://").unwrap_or(text);
         let (host, prefix) = rest.split_once('/').map_or((rest, ""), |(host, prefix)| (host, prefix));
-        let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_graphic());
-        if host.is_empty() || host.contains(['@', '?', '#']) || !plain(rest) {
+        let plain = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
+        let port = host_port(host).filter(|_| plain && scheme.eq_ignore_ascii_case("http"));
+        let Some(numbered) = port else {
             return Err(format!("{text:?} is not an address; write http://HOST:PORT or unix:PATH"));
-        }
-        let numbered = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        };
         let target = if numbered { host.to_owned() } else { format!("{host}:80") };
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{}", prefix.trim_end_matches('/')) };
         Ok(Self { place: Place::Tcp(target), host: host.to_owned(), prefix })
@@ -154,6 +158,25 @@ impl Address {
             Ok(answer) => Ok(answer),
             Err(error) => Err(sent.err().unwrap_or(error)),
         }
+    }
+}
+
+/// Whether a host is followed by a port; none where it is no host at all.
+fn host_port(text: &str) -> Option<bool> {
+    let (name, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (address, port) = rest.split_once(']')?;
+        address.parse::<std::net::Ipv6Addr>().ok()?;
+        (address, port)
+    } else {
+        text.split_at(text.find(':').unwrap_or(text.len()))
+    };
+    let spelled = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
+    if name.is_empty() || !name.bytes().all(spelled) {
+        return None;
+    }
+    match port.strip_prefix(':') {
+        None => port.is_empty().then_some(false),
+        Some(number) => number.parse::<u16>().is_ok_and(|port| port != 0).then_some(true),
     }
 }
 
@@ -338,7 +361,12 @@ mod tests {
         assert_eq!(shown("unix:/run/c.sock"), Ok(("unix:/run/c.sock".to_owned(), true)));
         assert_eq!(shown("http://example.org/deep/"), Ok(("http://example.org:80/deep".to_owned(), false)));
         assert_eq!(shown("http://localhost.example.org:1"), Ok(("http://localhost.example.org:1".to_owned(), false)));
-        for bad in ["", "https://example.org", "http://a b", "http://a\r\nX: y", "http://user@host"] {
+        assert_eq!(shown("HTTP://127.0.0.1:1"), Ok(("http://127.0.0.1:1".to_owned(), true)));
+        let bad =
+            ["", "https://example.org", "http://a b", "http://a\r\nX: y", "http://user@host", "HTTPS://a", "ftp://x"];
+        let more =
+            ["ftp://127.0.0.1:1", "http://http://x", "http:///x", "unix:", "unix://", "::1", "http://a:b", "http://a:"];
+        for bad in bad.into_iter().chain(more) {
             assert!(shown(bad).is_err(), "{bad:?}");
         }
     }

@@ -140,26 +140,18 @@ impl Default for Routes {
 }
 
 impl Routes {
-    /// Reads the routes file. Relative paths of scripts start at the file's folder.
-    pub fn load(path: &Path) -> Result<Self, Refusal> {
+    /// Reads the routes file. Relative paths of scripts start at the file's folder. `default` is the default route that
+    /// the command line names; it goes before the file's.
+    pub fn load(path: &Path, default: Option<&str>) -> Result<Self, Refusal> {
         let shown = path.display();
         let text = bounded_read_text(path, ROUTES_FILE_BYTES)
             .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("routes file {shown}: {error}")))?;
-        Self::parse(&text, path.parent().unwrap_or(Path::new(".")), &shown.to_string())
+        routes_file::parse(&text, path.parent().unwrap_or(Path::new(".")), &shown.to_string(), default)
     }
 
     /// Reads the text of a routes file; `source` names it in messages.
     pub fn parse(text: &str, folder: &Path, source: &str) -> Result<Self, Refusal> {
-        routes_file::parse(text, folder, source)
-    }
-
-    /// The same routes with another default.
-    pub fn with_default(mut self, route_id: &str) -> Result<Self, Refusal> {
-        if !self.by_id.contains_key(route_id) {
-            return Err(Refusal::new(Reason::ConfigInvalid, format!("--default-route: no route {route_id:?}")));
-        }
-        route_id.clone_into(&mut self.default_route);
-        Ok(self)
+        routes_file::parse(text, folder, source, None)
     }
 
     /// Id of the default route.
@@ -291,7 +283,13 @@ script = "play.toml"
 
     #[test]
     fn a_flag_may_name_another_default_but_only_one_that_exists() {
-        assert_eq!(two().with_default("play").unwrap().default_route(), "play");
-        assert_eq!(two().with_default("none").unwrap_err().reason, Reason::ConfigInvalid);
+        let with = |text: &str, flag| routes_file::parse(text, Path::new("/"), "routes.toml", Some(flag));
+        assert_eq!(with(TWO, "play").unwrap().default_route(), "play");
+        let silent = TWO.replace("default_route = \"local\"\n", "");
+        assert_ne!(silent, TWO);
+        assert_eq!(with(&silent, "play").unwrap().default_route(), "play");
+        let wrong = with(&silent.replace("driver = \"openai\"", "driver = \"x\""), "none").unwrap_err();
+        assert_eq!(wrong.reason, Reason::ConfigInvalid);
+        assert!(wrong.detail.contains("--default-route") && wrong.detail.contains("no driver"), "{}", wrong.detail);
     }
 }

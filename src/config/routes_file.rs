@@ -17,8 +17,8 @@ const OUTPUT_TOKENS: u64 = 10_000_000;
 /// Longest time that a route may give one call, milliseconds.
 const TIMEOUT_MS: u64 = 60 * 60 * 1_000;
 
-/// Reads the text of a routes file.
-pub(super) fn parse(text: &str, folder: &Path, source: &str) -> Result<Routes, Refusal> {
+/// Reads the text of a routes file. `flag` is the default route that the command line names.
+pub(super) fn parse(text: &str, folder: &Path, source: &str, flag: Option<&str>) -> Result<Routes, Refusal> {
     let (table, mut problems) = Problems::parse(text);
     let mut top = Fields::new(table.get_ref(), 0, "the file");
     let has_version = top.has("version");
@@ -40,7 +40,17 @@ pub(super) fn parse(text: &str, folder: &Path, source: &str) -> Result<Routes, R
             }
         }
     }
-    let default_id = settle_default(default_route, top.has("default_route"), &by_id, &mut problems);
+    let named = (default_route, top.has("default_route") || flag.is_some());
+    let in_file = settle_default(named, &by_id, &mut problems);
+    let default_id = match flag {
+        None => in_file,
+        Some(flag) => {
+            if !by_id.contains_key(flag) {
+                problems.add(0, format!("`--default-route` names no route: {flag:?}"));
+            }
+            flag.to_owned()
+        }
+    };
     top.finish(&mut problems);
     if let Some(refusal) = problems.refusal(Reason::ConfigInvalid, source) {
         return Err(refusal);
@@ -50,8 +60,7 @@ pub(super) fn parse(text: &str, folder: &Path, source: &str) -> Result<Routes, R
 }
 
 fn settle_default(
-    named: Option<Placed<&str>>,
-    present: bool,
+    (named, present): (Option<Placed<&str>>, bool),
     by_id: &BTreeMap<String, Option<Route>>,
     problems: &mut Problems<'_>,
 ) -> String {
@@ -175,7 +184,7 @@ mod tests {
     use super::*;
 
     fn problems_of(text: &str) -> String {
-        let refusal = parse(text, Path::new("/"), "f").unwrap_err();
+        let refusal = parse(text, Path::new("/"), "f", None).unwrap_err();
         assert_eq!(refusal.reason, Reason::ConfigInvalid);
         refusal.detail
     }
@@ -183,7 +192,7 @@ mod tests {
     #[test]
     fn the_example_file_parses() {
         let text = include_str!("../../routes.example.toml");
-        let routes = parse(text, Path::new("/etc/chancery"), "routes.example.toml").unwrap();
+        let routes = parse(text, Path::new("/etc/chancery"), "routes.example.toml", None).unwrap();
         assert_eq!(routes.default_route(), "local");
         assert_eq!(routes.iter().map(|(id, _)| id).collect::<Vec<_>>(), ["local", "rehearsal"]);
         let local = routes.by_id["local"].base_url.as_ref().unwrap();
@@ -239,7 +248,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in "[a-z\\[\\]=\"\\.0-9 \\n]{0,200}") {
-            let _ = parse(&text, Path::new("/"), "f");
+            let _ = parse(&text, Path::new("/"), "f", None);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! at once; a secret is never the value of a flag.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
@@ -262,6 +262,9 @@ fn check_together(settings: &ServeSettings, problems: &mut Problems) {
         if settings.tool_network {
             problems.add("--tool-network", "on needs authentication: a command could reach the daemon itself");
         }
+        if !settings.tool_sandbox {
+            problems.add("--tool-sandbox", "off needs authentication: a command could reach the daemon itself");
+        }
         if settings.trusted_proxy_secret_file.is_some() {
             problems.add("--trusted-proxy-secret-file", "a proxy needs authentication behind it");
         }
@@ -281,11 +284,11 @@ fn check_together(settings: &ServeSettings, problems: &mut Problems) {
 
 fn parse_bind(text: &str) -> Result<Bind, String> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return match path.len() {
-            0 => Err("unix: needs a path".to_owned()),
-            // The kernel's limit for the address of a unix socket.
-            1..=107 => Ok(Bind::Unix(Path::new(path).to_owned())),
-            _ => Err("the path of a unix socket has at most 107 bytes".to_owned()),
+        // Clients read the path in daemon.json and may stand in another folder. The kernel takes 107 bytes.
+        return match std::path::absolute(path) {
+            Ok(path) if path.as_os_str().len() <= 107 => Ok(Bind::Unix(path)),
+            Ok(_) => Err("the path of a unix socket has at most 107 bytes".to_owned()),
+            Err(_) => Err("unix: needs a path".to_owned()),
         };
     }
     let spelled = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
@@ -348,6 +351,8 @@ fn parse_host_port(text: &str) -> Result<HostPort, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::Parser as _;
 
     use super::*;
@@ -403,7 +408,19 @@ mod tests {
             );
         }
         assert!(settings(&["--workspace-root", "/w", "--http-auth-mode", "none", "--bind", "[::]:1"]).is_err());
+        for flags in [["--tool-network", "on"], ["--tool-sandbox", "off"]] {
+            let words = ["--workspace-root", "/w", "--http-auth-mode", "none", flags[0], flags[1]];
+            let problems = settings(&words).unwrap_err();
+            assert_eq!(problems.iter().map(|problem| problem.flag).collect::<Vec<_>>(), [flags[0]]);
+        }
         assert!(settings(&["--workspace-root", "/w", "--bind", "nonsense"]).is_err());
+    }
+
+    #[test]
+    fn a_socket_has_one_place_whatever_folder_a_client_stands_in() {
+        let bind = settings(&["--workspace-root", "/w", "--bind", "unix:run.sock"]).unwrap().bind;
+        assert_eq!(bind, Bind::Unix(std::env::current_dir().unwrap().join("run.sock")));
+        assert!(settings(&["--workspace-root", "/w", "--bind", &format!("unix:{}", "a".repeat(107))]).is_err());
     }
 
     #[test]

@@ -50,13 +50,10 @@ impl Agents {
         clock: &Arc<dyn Clock>,
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Self, Refusal> {
-        let mut routes = match &settings.routes_file {
-            Some(path) => Routes::load(path)?,
+        let routes = match &settings.routes_file {
+            Some(path) => Routes::load(path, settings.default_route.as_deref())?,
             None => Routes::default(),
         };
-        if let Some(route) = &settings.default_route {
-            routes = routes.with_default(route)?;
-        }
         let around = Surroundings {
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),

@@ -6,6 +6,7 @@ mod drain;
 pub mod schema;
 pub mod serve;
 mod signals;
+mod token_files;
 
 /// Whether this machine can confine the commands of agents.
 pub fn can_confine() -> bool {

@@ -12,7 +12,8 @@ use super::agents::Agents;
 use super::door_path::DoorPath;
 use super::drain::Drain;
 use super::signals::{self, Signals};
-use crate::config::settings::{AuthMode, Bind, ServeSettings};
+use super::token_files;
+use crate::config::settings::{Bind, ServeSettings};
 use crate::domain::command::Command;
 use crate::domain::context::DaemonStarted;
 use crate::domain::event::Event;
@@ -58,7 +59,7 @@ use crate::services::published::Published;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
 use crate::services::status::{ControlPlane, StatusSource};
-use crate::services::tokens::{TokenChange, TokenFileFault, TokenFiles, Tokens, create_missing};
+use crate::services::tokens::{TokenChange, Tokens};
 
 /// File that says where the daemon listens.
 const DAEMON_FILE: &str = "daemon.json";
@@ -142,7 +143,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
     let key = FingerprintKey::new(&root.fingerprint_key()?);
-    let tokens = tokens(&settings, &key, entropy.as_ref())?;
+    let tokens = token_files::open(&settings, &key, entropy.as_ref())?;
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
     let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
     let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot.clone());
@@ -187,7 +188,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     follow_house(&tasks, (&clerk, &published), &root, access_log_file(&settings), closed);
     follow_tokens(tokens.as_ref(), &tasks, clerk.clone());
     tasks.spawn(accept(listener, edge));
-    write_daemon_file(&root, &bound, boot_id)?;
+    write_daemon_file(&root, &bound, boot_id, tokens.as_deref())?;
     tracing::info!(address = %bound, %boot_id, "serving");
     let (runner, commands, tasks, clerk) = (&runner, &commands, &tasks, &clerk);
     let drain = Drain { runner, commands, tasks, snapshots: &snapshots, clerk, boot_id };
@@ -265,24 +266,6 @@ fn unbound(bind: &Bind, error: &std::io::Error) -> Refusal {
         _ => "",
     };
     Refusal::new(Reason::ConfigInvalid, format!("--bind {bind}: {error}{advice}"))
-}
-
-fn tokens(
-    settings: &ServeSettings,
-    key: &FingerprintKey,
-    entropy: &dyn Entropy,
-) -> Result<Option<Arc<Tokens>>, Refusal> {
-    if settings.auth_mode == AuthMode::None {
-        return Ok(None);
-    }
-    let files = TokenFiles { admin: settings.admin_token_file.clone(), readonly: settings.readonly_token_file.clone() };
-    create_missing(&files, entropy).map_err(|fault| token_refusal(&fault))?;
-    let via = if matches!(settings.bind, Bind::Unix(_)) { "unix" } else { "http" };
-    Tokens::open(files, key.clone(), via).map(Some).map_err(|fault| token_refusal(&fault))
-}
-
-fn token_refusal(fault: &TokenFileFault) -> Refusal {
-    Refusal::new(fault.reason(), fault.to_string())
 }
 
 fn authentication(tokens: Option<&Arc<Tokens>>, bound: &Bind) -> Authentication {
@@ -364,12 +347,13 @@ fn follow_tokens(tokens: Option<&Arc<Tokens>>, tasks: &Tasks, clerk: Clerk) {
     });
 }
 
-fn write_daemon_file(root: &StateRoot, bound: &Bind, boot_id: BootId) -> Result<(), Refusal> {
+fn write_daemon_file(root: &StateRoot, bound: &Bind, boot_id: BootId, tokens: Option<&Tokens>) -> Result<(), Refusal> {
     let file = DaemonFile {
         address: bound.to_string(),
         pid: std::process::id(),
         boot_id,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        token_files: tokens.map(|tokens| tokens.files().into()),
     };
     let text = serde_json::json!(file);
     let written = replace_atomically(root.folder.as_ref(), "", DAEMON_FILE, format!("{text}\n").as_bytes());

@@ -109,11 +109,19 @@ fn create_temporary(disk: &dyn Disk, folder: &str, name: &str) -> io::Result<(St
     }
 }
 
-/// Removes what writers that died have left in a folder; only while nobody else writes there. Says how many files.
-pub fn sweep_temporaries(disk: &dyn Disk, folder: &str) -> io::Result<usize> {
+/// The file that a name is a temporary one of, as [`replace_atomically`] gives them; none for every other name.
+pub fn temporary_of(name: &str) -> Option<&str> {
+    let (file, number) = name.strip_suffix(TEMPORARY)?.rsplit_once('.')?;
+    let counted = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    (counted && !file.is_empty()).then_some(file)
+}
+
+/// Removes what writers that died have left of these files in a folder; only while nobody else writes there. Says how
+/// many files. Temporary files of anybody else stay.
+pub fn sweep_temporaries(disk: &dyn Disk, folder: &str, ours: impl Fn(&str) -> bool) -> io::Result<usize> {
     let mut removed = 0;
     for entry in disk.list(folder)? {
-        if entry.plain && entry.name.ends_with(TEMPORARY) {
+        if entry.plain && temporary_of(&entry.name).is_some_and(&ours) {
             disk.remove(&join(folder, &entry.name))?;
             removed += 1;
         }

@@ -1,7 +1,10 @@
 //! `daemon.json`: where the daemon that holds the state root's lock listens. Written when it does, removed at drain.
 
+use std::path::Path;
+
 use serde::Serialize;
 
+use super::tokens::TokenFiles;
 use crate::domain::ids::BootId;
 
 /// The file's content.
@@ -16,4 +19,24 @@ pub struct DaemonFile {
     pub boot_id: BootId,
     /// Its version.
     pub version: String,
+    /// The token files in force; absent where nobody is asked for a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_files: Option<NamedTokenFiles>,
+}
+
+/// Paths of the two token files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedTokenFiles {
+    /// The admin token's file.
+    pub admin: String,
+    /// The read-only token's file.
+    pub readonly: String,
+}
+
+impl From<&TokenFiles> for NamedTokenFiles {
+    fn from(files: &TokenFiles) -> Self {
+        let shown = |path: &Path| path.to_string_lossy().into_owned();
+        Self { admin: shown(&files.admin), readonly: shown(&files.readonly) }
+    }
 }

@@ -10,7 +10,7 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::journal::create::{KEY_BYTES, read_key};
 use crate::journal::error::OpenError;
 use crate::journal::layout;
-use crate::platform::disk::{Disk as _, sweep_temporaries};
+use crate::platform::disk::{Disk as _, sweep_temporaries, temporary_of};
 use crate::platform::files::Folder;
 
 /// How long a start waits for the lock: a verifier holds it for a moment only.
@@ -22,6 +22,13 @@ const SECRETS: [&str; 3] = [layout::SIGNING_KEY, layout::SIGNING_KEY_NEXT, layou
 const MADE: [&str; 6] = [layout::FOLDER, layout::AUTH, "tokens", "control-plane-auth", "tasks", "scratch"];
 /// Further folders whose owner and mode are looked at.
 const FURTHER: [&str; 5] = [".", layout::QUARANTINE, "snapshots", "artifacts", "index"];
+/// Files at the top; with the folders, everything that a state root has there.
+const FILES: [&str; 6] =
+    [layout::LOCK, layout::STATE_ROOT, layout::SIGNING_KEY, layout::SIGNING_KEY_NEXT, layout::DAMAGE, "daemon.json"];
+/// What a file system puts into its top folder by itself.
+const OF_THE_FILE_SYSTEM: &str = "lost+found";
+/// Bit of a folder in which everybody may make files.
+const STICKY: u32 = 0o1000;
 /// Folders in which files are replaced, besides those of artifacts.
 const REPLACED: [&str; 3] = ["", layout::AUTH, "snapshots"];
 
@@ -41,6 +48,7 @@ pub fn take(path: &Path, workspace: &Path, boot_id: BootId) -> Result<StateRoot,
         let detail = format!("{} and {} contain one another.", root.display(), work.display());
         return Err(Refusal::new(Reason::StateRootNested, detail));
     }
+    check_purpose(&folder)?;
     let mut waited = 0;
     let mut lock = loop {
         match folder.try_lock(layout::LOCK).map_err(io("taking the lock"))? {
@@ -60,6 +68,32 @@ pub fn take(path: &Path, workspace: &Path, boot_id: BootId) -> Result<StateRoot,
     check_modes(&folder)?;
     sweep(&folder);
     Ok(StateRoot { folder: Arc::new(folder), _lock: lock })
+}
+
+/// Whether a state root has an entry of this name at its top.
+fn is_ours(name: &str) -> bool {
+    FILES.contains(&name) || MADE.contains(&name) || FURTHER.contains(&name)
+}
+
+/// Refuses a folder that serves another purpose, before anything in it is changed: a state root closes its folder to
+/// everybody else. It is either one already, or empty, or holds only what an unfinished first start leaves.
+fn check_purpose(folder: &Folder) -> Result<(), Refusal> {
+    let refuse = |why: String| {
+        let detail = format!("--state-root: {} {why}; choose an empty folder", folder.path().display());
+        Err(Refusal::new(Reason::ConfigInvalid, detail))
+    };
+    if own_mode(folder, ".")?.is_some_and(|mode| mode & STICKY != 0) {
+        return refuse("is a folder that everybody uses".to_owned());
+    }
+    let entries = folder.list("").map_err(OpenError::io("looking into the state root".to_owned()))?;
+    if entries.iter().any(|entry| entry.name == layout::STATE_ROOT) {
+        return Ok(());
+    }
+    let known = |name: &str| name == OF_THE_FILE_SYSTEM || is_ours(temporary_of(name).unwrap_or(name));
+    match entries.into_iter().map(|entry| entry.name).filter(|name| !known(name)).min() {
+        Some(other) => refuse(format!("holds other things ({})", other.escape_debug())),
+        None => Ok(()),
+    }
 }
 
 /// Secrets that others can open or own refuse; folders of others refuse, loose ones are tightened.
@@ -95,7 +129,8 @@ fn own_mode(folder: &Folder, name: &str) -> Result<Option<u32>, Refusal> {
 /// Removes what an earlier start left half written. What cannot be removed is in nobody's way.
 fn sweep(folder: &Folder) {
     for name in REPLACED {
-        match sweep_temporaries(folder, name) {
+        // The top folder is the one that others may have put files into.
+        match sweep_temporaries(folder, name, |file| !name.is_empty() || is_ours(file)) {
             Ok(0) => {}
             Ok(files) => tracing::info!(folder = name, files, "what an earlier start left half written was removed"),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -135,6 +170,7 @@ mod tests {
         fn new() -> Self {
             let house = Self(tempfile::tempdir().unwrap());
             house.take().unwrap().make_folders().unwrap();
+            std::fs::write(house.path(layout::STATE_ROOT), "{}").unwrap();
             house
         }
 
@@ -156,7 +192,10 @@ mod tests {
         }
         std::fs::write(house.path("snapshots/one.7.tmp"), "half").unwrap();
         std::fs::write(house.path("snapshots/one"), "whole").unwrap();
-        std::fs::write(house.path("daemon.json.tmp"), "half").unwrap();
+        std::fs::write(house.path("daemon.json.3.tmp"), "half").unwrap();
+        for foreign in ["notes.tmp", "notes.3.tmp", "daemon.json.tmp"] {
+            std::fs::write(house.path(foreign), "somebody's").unwrap();
+        }
         let folders = ["", "tokens", "control-plane-auth", "auth", "journal", "journal/quarantine"];
         let folders: Vec<PathBuf> = folders
             .into_iter()
@@ -171,8 +210,47 @@ mod tests {
             let mode = std::fs::metadata(folder).unwrap().permissions().mode() & 0o7777;
             assert_eq!(mode, 0o700, "{}", folder.display());
         }
-        assert!(!house.path("snapshots/one.7.tmp").exists() && !house.path("daemon.json.tmp").exists());
-        assert!(house.path("snapshots/one").exists());
+        assert!(!house.path("snapshots/one.7.tmp").exists() && !house.path("daemon.json.3.tmp").exists());
+        for kept in ["snapshots/one", "notes.tmp", "notes.3.tmp", "daemon.json.tmp"] {
+            assert!(house.path(kept).exists(), "{kept}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_serves_another_purpose_is_refused_and_left_as_it_is() {
+        let mode_of = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let names = |path: &Path| {
+            let mut names: Vec<_> = path.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        for (mode, held) in [(0o1777, &[][..]), (0o1777, &["other.txt"][..]), (0o755, &["LOCK", "a.tmp"][..])] {
+            let house = House(tempfile::tempdir().unwrap());
+            std::fs::create_dir(house.path("")).unwrap();
+            for name in held {
+                std::fs::write(house.path(name), "x").unwrap();
+            }
+            std::fs::set_permissions(house.path(""), std::fs::Permissions::from_mode(mode)).unwrap();
+            let refusal = house.take().err().unwrap();
+            assert_eq!(refusal.reason, Reason::ConfigInvalid, "{held:?}");
+            assert_eq!(
+                (mode_of(&house.path("")), names(&house.path(""))),
+                (mode, held.iter().map(Into::into).collect())
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_folder_and_an_unfinished_first_start_are_taken() {
+        for held in [&[][..], &["lost+found"], &["LOCK", "audit-signing.key.0.tmp", "daemon.json"]] {
+            let house = House(tempfile::tempdir().unwrap());
+            std::fs::create_dir(house.path("")).unwrap();
+            for name in held {
+                std::fs::write(house.path(name), "x").unwrap();
+            }
+            std::fs::set_permissions(house.path(""), std::fs::Permissions::from_mode(0o700)).unwrap();
+            assert!(house.take().is_ok(), "{held:?}");
+        }
     }
 
     #[test]

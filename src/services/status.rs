@@ -220,6 +220,7 @@ impl StatusSource {
         let (index, trouble) = self.index();
         found.extend(trouble);
         found.extend(warnings::runs(startable_age_ms, running_idle_ms));
+        found.extend(warnings::authentication(self.control_plane.auth_mode));
         found.extend(warnings::sandbox(&self.sandbox));
         found.extend(warnings::routes(&provider_readiness));
         Status {

@@ -17,7 +17,12 @@ const FIRST_BYTES: Duration = Duration::from_secs(2);
 
 /// Everything that the door shows. `held` says whether a daemon holds the state root, if that is known.
 pub fn check(args: &ClientArgs, held: Option<bool>, origin: Option<&str>) -> Vec<Finding> {
-    let door = match args.door() {
+    // Without a token that can be shown the door is there all the same.
+    let (door, unshown) = match args.door() {
+        Ok(door) => (Ok(door), None),
+        Err(trouble) => (args.open_door(), Some(trouble)),
+    };
+    let door = match door {
         Ok(door) => door,
         Err(trouble) => {
             let mut findings = vec![closed(&trouble, held), own_sandbox()];
@@ -34,6 +39,10 @@ pub fn check(args: &ClientArgs, held: Option<bool>, origin: Option<&str>) -> Vec
     let ready = ready(&door);
     let status = door.get("/v1/status");
     let mut findings = vec![ready, lock(args, held), health(&status), sandbox(&status), stream(&door)];
+    findings
+        .extend(unshown.map(|trouble| {
+            Finding::unknown("token", trouble.sentence(), "name the file of a token with --token-file")
+        }));
     findings.extend(origin.map(|origin| cors(&door, origin)));
     findings
 }

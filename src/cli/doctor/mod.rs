@@ -2,18 +2,19 @@
 
 mod door;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
 
-use super::client::ClientArgs;
+use super::client::{ClientArgs, daemon_of, named_token_files};
 use super::output::{self, Format, escape, tint};
 use crate::journal::layout;
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::files::Folder;
-use crate::services::doctor::{Finding, Outcome, examine};
+use crate::services::doctor::{Finding, Holder, Outcome, examine};
 
 /// Lines of the first screen.
 const SCREEN: usize = 7;
@@ -55,7 +56,7 @@ fn look(client: &ClientArgs, args: &DoctorArgs) -> Vec<Finding> {
     // A daemon elsewhere has its state root elsewhere.
     let elsewhere = client.is_remote() && held != Some(true);
     match root {
-        Some(root) if !elsewhere => findings.extend(examine(&root, held == Some(true), &clock)),
+        Some(root) if !elsewhere => findings.extend(examine(&root, &said_of(&root, held == Some(true)), &clock)),
         Some(_) | None => findings.push(Finding::unknown(
             "state root",
             "it is not on this machine, or nobody named it",
@@ -63,6 +64,17 @@ fn look(client: &ClientArgs, args: &DoctorArgs) -> Vec<Finding> {
         )),
     }
     findings
+}
+
+/// What the daemon that holds a state root says of itself.
+fn said_of(root: &Path, held: bool) -> Holder {
+    match daemon_of(root).ok().filter(|_| held) {
+        None => Holder { held, ..Holder::default() },
+        Some(said) => {
+            let token_files = named_token_files(&said);
+            Holder { held, asks: Some(token_files.is_some()), token_files }
+        }
+    }
 }
 
 fn summary(findings: &[Finding]) -> String {

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::platform::clock::Clock;
 use crate::platform::files::Folder;
+use crate::services::tokens::TokenFiles;
 
 /// What a check came to, from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -88,8 +89,19 @@ impl Finding {
     }
 }
 
-/// Everything that can be looked at without a daemon. `held` says whether a daemon holds the state root.
-pub fn examine(path: &Path, held: bool, clock: &Arc<dyn Clock>) -> Vec<Finding> {
+/// What is known of the daemon on a state root without asking it.
+#[derive(Debug, Clone, Default)]
+pub struct Holder {
+    /// Whether a daemon holds the lock.
+    pub held: bool,
+    /// Whether it asks for tokens; none where it does not say.
+    pub asks: Option<bool>,
+    /// The token files that it names.
+    pub token_files: Option<TokenFiles>,
+}
+
+/// Everything that can be looked at without a daemon.
+pub fn examine(path: &Path, holder: &Holder, clock: &Arc<dyn Clock>) -> Vec<Finding> {
     let folder = match Folder::open(path) {
         Ok(folder) => folder,
         Err(error) => {
@@ -102,8 +114,8 @@ pub fn examine(path: &Path, held: bool, clock: &Arc<dyn Clock>) -> Vec<Finding> 
     vec![
         modes::check(&folder),
         write_probe::check(&folder),
-        journal::check(&folder, held, clock),
-        tokens::check(path),
+        journal::check(&folder, holder.held, clock),
+        tokens::check(path, holder),
         disk::space(&folder),
         disk::kind(&folder),
         clock::check(&folder, clock.as_ref()),

@@ -73,6 +73,13 @@ pub(super) fn sandbox(label: &str) -> Option<Warning> {
     }
 }
 
+/// Of authentication, by its mode.
+pub(super) fn authentication(mode: &str) -> Option<Warning> {
+    let detail = "Nobody is asked who they are: every program on this machine may decide approvals. Start with \
+                  --http-auth-mode auto.";
+    (mode == "none").then(|| Warning::advice("auth_off", detail))
+}
+
 /// Of the routes.
 pub(super) fn routes(readiness: &ProviderReadiness) -> Option<Warning> {
     let rehearsal = readiness.routes.iter().all(|route| route.rehearsal);
@@ -89,6 +96,13 @@ mod tests {
         let codes = |age, idle| runs(age, idle).map(|warning| warning.code).collect::<Vec<_>>();
         assert_eq!(codes(QUEUED_LAG_MS, STALE_RUN_MS), Vec::<&str>::new());
         assert_eq!(codes(QUEUED_LAG_MS + 1, STALE_RUN_MS + 1), ["queued_run_lag", "stale_run"]);
+    }
+
+    #[test]
+    fn a_door_that_asks_nobody_is_advice() {
+        assert_eq!(authentication("bearer"), None);
+        let found = authentication("none").map(|warning| (warning.code, warning.severity));
+        assert_eq!(found, Some(("auth_off", Severity::Advice)));
     }
 
     #[test]

@@ -174,6 +174,11 @@ impl Tokens {
         }))
     }
 
+    /// Where they are read from.
+    pub fn files(&self) -> &TokenFiles {
+        &self.files
+    }
+
     /// Who bears this token. Both digests are compared in full, whatever was presented.
     pub fn caller(&self, presented: &[u8]) -> Result<Caller, Refusal> {
         let hashed = digest(presented);
