@@ -23,8 +23,15 @@ const MADE: [&str; 6] = [layout::FOLDER, layout::AUTH, "tokens", "control-plane-
 /// Further folders whose owner and mode are looked at.
 const FURTHER: [&str; 5] = [".", layout::QUARANTINE, "snapshots", "artifacts", "index"];
 /// Files at the top; with the folders, everything that a state root has there.
-const FILES: [&str; 6] =
-    [layout::LOCK, layout::STATE_ROOT, layout::SIGNING_KEY, layout::SIGNING_KEY_NEXT, layout::DAMAGE, "daemon.json"];
+const FILES: [&str; 7] = [
+    layout::LOCK,
+    layout::STATE_ROOT,
+    layout::SIGNING_KEY,
+    layout::SIGNING_KEY_NEXT,
+    layout::DAMAGE,
+    "daemon.json",
+    "repair.json",
+];
 /// What a file system puts into its top folder by itself.
 const OF_THE_FILE_SYSTEM: &str = "lost+found";
 /// Bit of a folder in which everybody may make files.
