@@ -112,7 +112,7 @@ class Keys:
         self.links = []
         for entry in root["keys"]:
             key, origin = strict_b64(entry["public_key"]), f"chancery/{root['id']}/{entry['epoch']}"
-            handover = False
+            handover = None
             if not self.links:
                 if "note" in entry or entry["from_seq"] != 0:
                     raise Invalid("the pin is not the first key")
@@ -120,8 +120,9 @@ class Keys:
                 before, note = self.links[-1], Note(entry["note"])
                 good = note.origin == before[1] and note.signed_by(before[2]) and entry["from_seq"] >= before[0]
                 if origin == before[1]:
-                    handover = True
-                    good = good and note.signed_by(key) and note.size == entry["from_seq"] and len(note.signatures) == 2
+                    handover = note.text
+                    good = good and note.signed_by(key) and key != before[2]
+                    good = good and note.size == entry["from_seq"] and len(note.signatures) == 2
                 else:
                     good = good and note.size < entry["from_seq"]
                 if not good:
@@ -134,8 +135,9 @@ class Keys:
     def accepts(self, note):
         for from_seq, origin, key, handover in reversed(self.links):
             if from_seq <= note.size:
-                wanted = 2 if handover and from_seq == note.size else 1
-                return note.origin == origin and len(note.signatures) == wanted and note.signed_by(key)
+                if handover and from_seq == note.size:
+                    return note.text == handover
+                return note.origin == origin and len(note.signatures) == 1 and note.signed_by(key)
         return False
 
 

@@ -710,3 +710,18 @@ fn the_bench_gives_rates_waits_and_a_ratio_and_leaves_nothing_behind() {
     assert_eq!(place.read_dir().unwrap().count(), 0);
     assert_eq!(house.run(&["bench", "journal", "--dir", "/does/not/exist"]).code, 2);
 }
+
+#[test]
+fn the_kept_head_follows_the_signing_key_over_handovers() {
+    let house = House::new();
+    house.session("first");
+    let first = house.ask(&["journal", "rotate-key"]);
+    house.session("second");
+    let second = house.ask(&["journal", "rotate-key"]);
+    let third = house.ask(&["journal", "rotate-key"]);
+    assert_eq!((&second["old_key_id"], &third["old_key_id"]), (&first["new_key_id"], &second["new_key_id"]));
+    let left = house.run(&["sessions", "create", "--title", "third"]);
+    assert_eq!((left.code, left.err.as_str()), (0, ""), "{}", left.out);
+    let kept = std::fs::read_to_string(house.path("user/chancery-cli/heads.json")).unwrap();
+    assert!(kept.contains(third["verifier_key"].as_str().unwrap()), "{kept}");
+}

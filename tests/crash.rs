@@ -13,6 +13,11 @@
     reason = "a test may fail loudly and looks at the machine directly"
 )]
 
+#[path = "crash/handover.rs"]
+mod handover;
+#[path = "crash/repair.rs"]
+mod repair;
+
 use std::sync::Arc;
 
 use chancery::domain::context;
@@ -145,7 +150,7 @@ fn after_power_cuts_during_creation_and_recovery_the_next_start_gives_the_same()
     }
     let operations = operations_of_a_whole_run();
     for seed in 0..12 {
-        for operation in (1..=operations).step_by(7) {
+        for operation in (1..=operations).step_by(29) {
             let disk = SimDisk::new(seed * 7_919 + operation);
             let (mut journal, _) = start(&disk).unwrap();
             disk.set_fault(Fault::PowerCut(operation));
@@ -279,7 +284,7 @@ fn a_changed_byte_of_what_acked_names_is_found_also_while_a_daemon_holds_the_jou
         let path = format!("{}/{}", layout::FOLDER, entry.name);
         let content = disk.content(&path).unwrap();
         let data = content.iter().rposition(|byte| *byte != b'\n').unwrap();
-        for index in (0..=data).step_by(7) {
+        for index in (0..=data).step_by(29) {
             let changed = disk.copy();
             changed.tamper(&path, |bytes| bytes[index] ^= 0x01);
             let Verdict::Invalid { file, offset, .. } = look(&changed, true, &mut |_| {}).verdict else {

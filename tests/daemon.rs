@@ -13,8 +13,14 @@
     reason = "a test may fail loudly and looks at the machine directly"
 )]
 
+#[path = "daemon/handover.rs"]
+mod handover;
 #[path = "daemon/interface.rs"]
 mod interface;
+#[path = "daemon/lists.rs"]
+mod lists;
+#[path = "daemon/repair.rs"]
+mod repair;
 #[path = "daemon/streams.rs"]
 mod streams;
 
@@ -34,6 +40,13 @@ struct Daemon {
 
 struct House {
     folder: tempfile::TempDir,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl House {

@@ -11,6 +11,7 @@ mod index;
 mod output;
 mod quickstart;
 mod remote;
+mod repair;
 mod runs;
 mod schema;
 mod sessions;

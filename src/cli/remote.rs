@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::ask::with;
 use super::client::{Client, ClientArgs, Trouble};
 use super::output::{self, Format};
+use super::repair::{self, RepairArgs};
 use super::stream::{Sight, Stream};
 use super::wire::segment;
 use super::{events, show};
@@ -18,6 +19,10 @@ pub enum Journal {
     Head,
     /// Its lines
     Records(Records),
+    /// Hands the signing key over to a new one
+    RotateKey,
+    /// Repairs the journal of a state root that refuses to start, offline
+    Repair(RepairArgs),
 }
 
 /// Which lines.
@@ -41,6 +46,11 @@ pub fn journal(args: &ClientArgs, verb: &Journal) -> ExitCode {
     match verb {
         Journal::Head => with(args, |client| client.get("/v1/journal/head").map(|head| (show::HEAD, head))),
         Journal::Records(which) => records(args, which),
+        Journal::Repair(wanted) => repair::run(args, wanted),
+        Journal::RotateKey => {
+            let rotate = |client: &Client| client.post("/v1/journal/rotate-key", &serde_json::json!({}));
+            with(args, |client| rotate(client).map(|rotated| (show::ROTATED_KEY, rotated)))
+        }
     }
 }
 

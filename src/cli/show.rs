@@ -183,6 +183,13 @@ pub const HEAD: Shape = Shape::Card(&[
     ("epoch", "epoch", Word),
     ("note", "note", Block),
 ]);
+/// A handover of the signing key.
+pub const ROTATED_KEY: Shape = Shape::Card(&[
+    ("record", "seq", Word),
+    ("key before", "old_key_id", Word),
+    ("key from here on", "new_key_id", Word),
+    ("verifier key", "verifier_key", Word),
+]);
 /// The daemon's status.
 pub const STATUS: Shape = Shape::Card(&[
     ("healthy", "health.ok", Word),

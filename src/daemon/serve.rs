@@ -48,6 +48,7 @@ use crate::services::access_log;
 use crate::services::authority::Role;
 use crate::services::clerk::{Clerk, ClerkThread};
 use crate::services::clock_watch::{self, Reading};
+use crate::services::cold_check::ColdCheck;
 use crate::services::daemon_file::DaemonFile;
 use crate::services::desk::{Desk, Lane, WritePath};
 use crate::services::indexer;
@@ -344,6 +345,7 @@ fn follow_house(
     clock_watch::follow(tasks, clerk.clone());
     access_log::follow(tasks, clerk.clone(), published.clone(), log, closed);
     indexer::follow(tasks, clerk.clone(), published.clone(), root.folder.clone());
+    ColdCheck::new(clerk.clone(), published.clone(), root.folder.clone()).follow(tasks);
 }
 
 /// Follows the token files and records each change.

@@ -72,22 +72,36 @@ pub struct SnapshotTaken {
     pub digests: BTreeMap<String, String>,
 }
 
-/// `journal.repaired`: an operator cut the journal back to a prefix that verifies.
+/// `journal.repaired`: an operator cut the journal back to a prefix that verifies, and a new epoch began behind it. The
+/// segment that holds this record begins with the last good seal's note.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Repaired {
-    /// File name of the segment that was cut.
+    /// The epoch that began.
+    pub epoch: EpochId,
+    /// First sequence number that is gone; it has been given anew since.
+    pub lost_from_seq: u64,
+    /// Last sequence number that a valid signature said was there; one less than the first where none is known lost.
+    pub lost_to_seq: u64,
+    /// What went to the quarantine, in the order of the journal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<QuarantinedFile>,
+}
+
+/// A file that a repair put into the quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuarantinedFile {
+    /// File name below `journal/` that the bytes had.
     pub segment: String,
-    /// Where.
+    /// Where they began in it; 0 where the whole file was moved.
     pub offset: u64,
-    /// How many bytes went to quarantine.
+    /// How many.
     pub bytes: u64,
     /// Their digest, hex.
     pub sha256: String,
     /// File name below `journal/quarantine/`.
     pub file: String,
-    /// First sequence number that is gone.
-    pub lost_from_seq: u64,
 }
 
 /// `index.rebuilt`: the disposable index was made anew.

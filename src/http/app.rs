@@ -8,6 +8,7 @@ use crate::http::edge::Gate;
 use crate::services::approvals::Approvals;
 use crate::services::authority::{Action, Authorized};
 use crate::services::desk::{By, Desk};
+use crate::services::journal_keys::JournalKeys;
 use crate::services::published::Published;
 use crate::services::questions::Questions;
 use crate::services::runner::{LiveDeltas, Runner};
@@ -34,6 +35,8 @@ pub struct App {
     pub outputs: Outputs,
     /// Use cases of the runtime configuration.
     pub runtime: Runtime,
+    /// Use cases of the journal's signing key.
+    pub journal_keys: JournalKeys,
     /// Words of models while they arrive.
     pub live: LiveDeltas,
     /// The read side.
@@ -53,6 +56,7 @@ impl App {
             outputs: Outputs::new(Tasks::new(desk.clone()), runner.background().clone()),
             tasks: Tasks::new(desk.clone()),
             runtime: Runtime::new(desk),
+            journal_keys: JournalKeys::new(status.clerk.clone(), published.clone()),
             live: runner.live().clone(),
             published,
             status,

@@ -104,7 +104,7 @@ pub enum WriteError {
     #[error("the state root is on a read-only file system: {0}")]
     ReadOnly(String),
     /// The machine lacks descriptors or memory for the moment; nothing was decided.
-    #[error("the next segment of the journal could not be prepared: {0}")]
+    #[error("what the journal needs next could not be prepared: {0}")]
     Exhausted(String),
     /// A decision or record passes its limit; nothing was written.
     #[error("{0}")]

@@ -59,8 +59,8 @@ struct Link {
     origin: Origin,
     from_seq: u64,
     key: VerifyingKey,
-    /// Whether the seal at `from_seq` bears two signatures.
-    handover: bool,
+    /// The seal at `from_seq`, where two keys signed it to hand over.
+    handover: Option<Note>,
 }
 
 /// The walked keys: every link was introduced by the one before.
@@ -99,17 +99,13 @@ impl StateRoot {
             let key = decode_key(&entry.public_key).ok_or_else(chain)?;
             let origin = Origin { root_id: self.id, epoch: entry.epoch };
             let handover = match (links.last(), &entry.note) {
-                (None, None) => entry.from_seq == 0,
+                (None, None) if entry.from_seq == 0 => None,
                 (Some(before), Some(note)) => {
                     let note = Note::parse(note).ok_or_else(chain)?;
-                    introduced(before, &note, entry, origin, &key).ok_or_else(chain)?
+                    introduced(before, &note, entry, origin, &key).ok_or_else(chain)?.then_some(note)
                 }
-                (None, Some(_)) | (Some(_), None) => return Err(chain()),
+                (None, Some(_) | None) | (Some(_), None) => return Err(chain()),
             };
-            if links.is_empty() && !handover {
-                return Err(chain());
-            }
-            let handover = handover && !links.is_empty();
             links.push(Link { origin, from_seq: entry.from_seq, key, handover });
         }
         if links.is_empty() { Err(KeysError::Chain(0)) } else { Ok(KeyRing { links }) }
@@ -120,13 +116,15 @@ impl StateRoot {
 fn introduced(before: &Link, note: &Note, entry: &KeyEntry, origin: Origin, key: &VerifyingKey) -> Option<bool> {
     let by_old = note.origin == before.origin && note.signed_by(&before.key) && entry.from_seq >= before.from_seq;
     if origin.epoch == before.origin.epoch {
-        (by_old && note.signed_by(key) && note.size == entry.from_seq && note.signatures.len() == 2).then_some(true)
+        let both = note.signed_by(key) && *key != before.key && note.signatures.len() == 2;
+        (by_old && both && note.size == entry.from_seq).then_some(true)
     } else {
         (by_old && note.size < entry.from_seq).then_some(false)
     }
 }
 
-fn decode_key(text: &str) -> Option<VerifyingKey> {
+/// Reads a public key as the file spells it.
+pub fn decode_key(text: &str) -> Option<VerifyingKey> {
     VerifyingKey::from_bytes(&BASE64.decode(text.as_bytes()).ok()?.try_into().ok()?).ok()
 }
 
@@ -141,8 +139,10 @@ impl KeyRing {
     pub fn accepts(&self, note: &Note) -> bool {
         let Some(index) = self.links.iter().rposition(|link| link.from_seq <= note.size) else { return false };
         let Some(link) = self.links.get(index) else { return false };
-        let wanted = if link.handover && link.from_seq == note.size { 2 } else { 1 };
-        note.origin == link.origin && note.signatures.len() == wanted && note.signed_by(&link.key)
+        match &link.handover {
+            Some(handover) if link.from_seq == note.size => note == handover,
+            Some(_) | None => note.origin == link.origin && note.signatures.len() == 1 && note.signed_by(&link.key),
+        }
     }
 
     /// Origin and key in force for the seal with this sequence number.

@@ -10,10 +10,11 @@ use sha2::{Digest as _, Sha256};
 use super::acked::Acked;
 use super::acker::Acker;
 use super::error::{OpenError, WriteError};
-use super::keys::{KeyEntry, encode_key};
+use super::handover;
 use super::layout;
 use super::note::Origin;
 use super::recovery::{Leavings, Recovered};
+use super::repair;
 use super::segments;
 use super::space::Space;
 use super::writer::{Active, Journal, Options};
@@ -23,7 +24,7 @@ use crate::domain::journal as events;
 use crate::domain::record::Record;
 use crate::domain::stream::Stream;
 use crate::platform::clock::Clock;
-use crate::platform::disk::{Disk, DiskFile, Open, join, read_bounded, replace_atomically};
+use crate::platform::disk::{Disk, DiskFile, Open, join, read_bounded};
 
 /// Opens a journal that was read, and writes what recovery has to say. The records of that first batch come back for
 /// the fold.
@@ -35,17 +36,19 @@ pub fn open(
     options: Options,
     context: context::Set,
 ) -> Result<(Journal, Vec<Record>), OpenError> {
+    // The seal of a handover must be on disk before anything outside the journal rests on it.
+    rewrite_kept(&recovered).map_err(OpenError::io("writing the kept bytes again"))?;
+    disk.sync_dir(layout::FOLDER).map_err(OpenError::io("syncing the journal's folder"))?;
     finish_handover(disk.as_ref(), &mut recovered)?;
     if let Some(leavings) = recovered.leavings.take() {
         quarantine(disk.as_ref(), recovered.first_seq, &leavings).map_err(OpenError::io("writing the quarantine"))?;
         recover_tail(recovered.file.as_ref(), leavings.offset).map_err(OpenError::io("cutting the torn tail"))?;
     }
-    rewrite_kept(&recovered).map_err(OpenError::io("writing the kept bytes again"))?;
-    disk.sync_dir(layout::FOLDER).map_err(OpenError::io("syncing the journal's folder"))?;
     match disk.remove(layout::NEXT) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io(layout::NEXT)(error)),
         _ => {}
     }
+    let repaired = repair::unrecorded(disk.as_ref(), &recovered)?;
     let bad_slot = recovered.slots.bad();
     let mut acked = Acked::open(disk.as_ref(), &recovered.slots).map_err(OpenError::io(super::acked::PATH))?;
     acked.settle(&recovered.note).map_err(OpenError::io(super::acked::PATH))?;
@@ -78,8 +81,9 @@ pub fn open(
         next: None,
     };
     let pending = pending(disk.as_ref())?;
-    let records = record_recovery(&mut journal, bad_slot, &pending)
+    let records = record_recovery(&mut journal, repaired, bad_slot, &pending)
         .map_err(|error| OpenError::io("the first batch")(error.into()))?;
+    repair::end(disk.as_ref())?;
     for (name, _) in pending {
         let final_name = name.strip_suffix(layout::PENDING).unwrap_or(&name).to_owned();
         let moved = disk.rename(&join(layout::QUARANTINE, &name), &join(layout::QUARANTINE, &final_name));
@@ -90,23 +94,16 @@ pub fn open(
 
 /// Finishes a key handover whose seal is in the journal; removes a next key that was never handed to.
 fn finish_handover(disk: &dyn Disk, recovered: &mut Recovered) -> Result<(), OpenError> {
-    if let (Some(note), Some(last)) = (recovered.handover.take(), recovered.root.keys.last()) {
-        let entry = KeyEntry {
-            epoch: last.epoch,
-            from_seq: note.size,
-            public_key: encode_key(&recovered.key.verifying_key()),
-            note: Some(note.render()),
-        };
-        recovered.root.keys.push(entry);
-        let content = recovered.root.render();
-        replace_atomically(disk, "", layout::STATE_ROOT, &content).map_err(OpenError::io(layout::STATE_ROOT))?;
+    if let Some(note) = recovered.handover.take() {
+        let key = recovered.key.verifying_key();
+        handover::name_in_root(disk, &mut recovered.root, &note, &key).map_err(OpenError::io(layout::STATE_ROOT))?;
     }
     let done = if recovered.finish_handover {
-        disk.rename(layout::SIGNING_KEY_NEXT, layout::SIGNING_KEY)
+        handover::take_final_name(disk)
     } else {
-        disk.remove(layout::SIGNING_KEY_NEXT)
+        disk.remove(layout::SIGNING_KEY_NEXT).and_then(|()| disk.sync_dir(""))
     };
-    match done.and_then(|()| disk.sync_dir("")) {
+    match done {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OpenError::io(layout::SIGNING_KEY_NEXT)(error)),
         _ => Ok(()),
     }
@@ -124,7 +121,7 @@ fn quarantine(disk: &dyn Disk, first_seq: u64, leavings: &Leavings) -> io::Resul
 }
 
 /// Cuts a torn tail off the active segment; its bytes are in the quarantine. One of two functions that shorten a file.
-fn recover_tail(file: &dyn DiskFile, data_end: u64) -> io::Result<()> {
+pub(super) fn recover_tail(file: &dyn DiskFile, data_end: u64) -> io::Result<()> {
     file.truncate(data_end)?;
     file.sync()
 }
@@ -168,6 +165,7 @@ fn pending(disk: &dyn Disk) -> Result<Vec<(String, events::TailQuarantined)>, Op
 /// Writes the first batch of this start: the context, the journal's creation where it is new, and what recovery did.
 fn record_recovery(
     journal: &mut Journal,
+    repaired: Option<events::Repaired>,
     bad_slot: Option<u8>,
     pending: &[(String, events::TailQuarantined)],
 ) -> Result<Vec<Record>, WriteError> {
@@ -181,6 +179,7 @@ fn record_recovery(
         let key_id = super::note::key_id_hex(&origin.to_string(), &journal.key.verifying_key());
         happened.push(events::Created { root_id: origin.root_id, epoch: origin.epoch, key_id }.into());
     }
+    happened.extend(repaired.map(Event::from));
     happened.extend(pending.iter().map(|(_, event)| event.clone().into()));
     happened.extend(bad_slot.map(|slot| events::AckedRewritten { slot }.into()));
     for event in happened {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::line::{self, Shape};
 use super::merkle::{self, Frontier, Hash, RangeHashes, leaf_hash};
@@ -38,6 +38,8 @@ struct Segment {
     first_seq: u64,
     file: Arc<dyn DiskFile>,
     known: RwLock<Known>,
+    /// Whoever reads the segment through; who needs the same waits here, and nobody else does.
+    learning: Mutex<()>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -99,7 +101,8 @@ impl Segment {
             return of(&known);
         }
         drop(known);
-        let mut known = write(&self.known);
+        let _learning = self.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = read(&self.known).clone();
         if known.lines > line {
             return of(&known);
         }
@@ -112,7 +115,13 @@ impl Segment {
             cursor.skip()?;
         }
         known.end = cursor.offset;
-        of(&known)
+        let found = of(&known);
+        let mut present = write(&self.known);
+        // What was published meanwhile may reach further.
+        if present.lines < known.lines {
+            *present = known;
+        }
+        found
     }
 }
 
@@ -181,7 +190,8 @@ impl Reader {
     /// A segment exists whose lines begin at `data_start`.
     pub(super) fn began_segment(&self, first_seq: u64, file: Arc<dyn DiskFile>, data_start: u64) {
         let known = RwLock::new(Known { end: data_start, ..Known::default() });
-        write(&self.shared.segments).push(Arc::new(Segment { first_seq, file, known }));
+        let segment = Segment { first_seq, file, known, learning: Mutex::default() };
+        write(&self.shared.segments).push(Arc::new(segment));
     }
 
     /// A batch is on disk: offsets of its lines relative to `offset`, and where it ends.
@@ -385,3 +395,6 @@ impl RangeHashes for Reader {
         Ok(merkle::node_hash(&self.range_hash(from, middle)?, &self.range_hash(middle, to)?))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,21 +91,21 @@ pub fn read(disk: &dyn Disk, base: Option<u64>, fold: &mut (dyn FnMut(Record) + 
         return Err(OpenError::file(super::acked::PATH, "neither slot holds a valid note"));
     };
     let key = SigningKey::from_bytes(&create::read_key(disk, layout::SIGNING_KEY)?);
-    let next_key = create::read_key(disk, layout::SIGNING_KEY_NEXT).ok().map(|seed| SigningKey::from_bytes(&seed));
+    let next_key = create::read_key(disk, layout::SIGNING_KEY_NEXT).map(|seed| SigningKey::from_bytes(&seed));
     let files = segments::list(disk)?;
     // The walk must pass the acknowledged note, wherever the snapshot is.
     let from = base.unwrap_or(0).min(acked.size);
     let start = files.partition_point(|file| file.first_seq <= from).saturating_sub(1);
     segments::check_skipped(disk, &files, start, &root)?;
     let walk = |sender| {
-        let next_key = next_key.clone();
+        let next_key = next_key.as_ref().map_err(ToString::to_string).cloned();
         Walk { disk, root: &root, ring, next_key, acked: &acked, sender, reached: None, handover: None }
             .run(&files, start)
     };
     let walked = walk_and_fold(walk, base.map_or(0, |seq| seq + 1), fold)?;
     let newest = walked.ring.newest().map(|(_, key)| key);
     let is_newest = |key: &SigningKey| newest == Some(key.verifying_key());
-    let next_key = next_key.filter(|next| walked.handover.is_some() || is_newest(next));
+    let next_key = next_key.ok().filter(|next| walked.handover.is_some() || is_newest(next));
     if !is_newest(&key) && next_key.is_none() {
         return Err(OpenError::Keys(format!("{} is not the key that state-root.json names", layout::SIGNING_KEY)));
     }
@@ -176,7 +176,8 @@ struct Walk<'a> {
     disk: &'a dyn Disk,
     root: &'a StateRoot,
     ring: KeyRing,
-    next_key: Option<SigningKey>,
+    /// The next key, or why there is none to read.
+    next_key: Result<SigningKey, String>,
     acked: &'a Note,
     sender: SyncSender<SealedBatch>,
     /// Where the acknowledged note was met: first sequence number of the segment, and offset behind it.
@@ -295,7 +296,7 @@ impl Walk<'_> {
                             why: "the seal is not the one that was acknowledged",
                         }));
                     }
-                    if self.reached.is_some() && !self.accepts(&batch.note) {
+                    if self.reached.is_some() && !self.accepts(&batch.note)? {
                         let why = "the seal's signature is not valid";
                         return Ok(Some(Broken { offset: before, seq: batch.first_seq, why }));
                     }
@@ -311,20 +312,31 @@ impl Walk<'_> {
     }
 
     /// Whether a seal behind the acknowledged one is signed as it must be; an unfinished handover counts.
-    fn accepts(&mut self, note: &Note) -> bool {
-        if self.ring.accepts(note) {
-            return true;
+    fn accepts(&mut self, note: &Note) -> Result<bool, OpenError> {
+        if self.handover.is_none() && self.ring.accepts(note) {
+            return Ok(true);
         }
-        let (Some(next), Some((origin, old))) = (&self.next_key, self.ring.newest()) else { return false };
-        let signed = note.origin == origin
-            && note.signatures.len() == 2
-            && note.signed_by(&old)
-            && note.signed_by(&next.verifying_key());
-        if signed && self.handover.is_none() {
+        let Some((origin, old)) = self.ring.newest().filter(|(origin, _)| *origin == note.origin) else {
+            return Ok(false);
+        };
+        let by_next = |next: &SigningKey| note.signed_by(&next.verifying_key());
+        if self.handover.is_some() {
+            return Ok(note.signatures.len() == 1 && self.next_key.as_ref().is_ok_and(by_next));
+        }
+        if note.signatures.len() != 2 || !note.signed_by(&old) {
+            return Ok(false);
+        }
+        // Whoever sealed this had the next key on disk. Without it the journal could not go on, and without this seal
+        // it would lose a batch that may have been acknowledged.
+        let next = self.next_key.as_ref().map_err(|why| {
+            let seq = note.size;
+            OpenError::Keys(format!("the seal {seq} of {origin} hands the signing key over to one that is gone: {why}"))
+        })?;
+        let signed = by_next(next);
+        if signed {
             self.handover = Some(note.clone());
-            return true;
         }
-        self.handover.is_some() && note.signatures.len() == 1 && note.signed_by(&next.verifying_key())
+        Ok(signed)
     }
 
     /// Judges what stands behind the last batch of a segment.

@@ -226,8 +226,15 @@ impl Verifier<'_> {
                     let why = "the record passes a limit or does not name the context in force in its segment";
                     return Err(invalid(&file.path, offset, seq, why));
                 }
-                if let Event::JournalTailQuarantined(body) = &record.event {
-                    self.quarantined.insert(body.file.clone(), body.sha256.clone());
+                match &record.event {
+                    Event::JournalTailQuarantined(body) => {
+                        self.quarantined.insert(body.file.clone(), body.sha256.clone());
+                    }
+                    Event::JournalRepaired(body) => {
+                        let files = body.files.iter().map(|file| (file.file.clone(), file.sha256.clone()));
+                        self.quarantined.extend(files);
+                    }
+                    _ => {}
                 }
                 due = (offset + text.len() as u64 + 1, seq + 1);
                 records.push(record);

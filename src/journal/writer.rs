@@ -83,7 +83,7 @@ pub(super) struct Next {
 }
 
 /// Whether an error says that the machine lacks something for the moment, before anything was changed.
-fn is_passing(error: &io::Error) -> bool {
+pub(super) fn is_passing(error: &io::Error) -> bool {
     let passing = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOMEM];
     passing.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
@@ -182,10 +182,12 @@ impl Journal {
     /// journal takes no more.
     pub fn commit(&mut self, batch: Batch) -> Result<(), WriteError> {
         let key = self.key.clone();
-        self.commit_signed(batch, &[&key])
+        self.commit_signed(batch, &[&key])?;
+        self.acked.offer(&self.note);
+        Ok(())
     }
 
-    /// Commits a batch whose seal these keys sign.
+    /// Commits a batch whose seal these keys sign; the caller offers the note to `acked`.
     pub(super) fn commit_signed(&mut self, batch: Batch, keys: &[&SigningKey]) -> Result<(), WriteError> {
         if let Some(why) = &self.poison {
             return Err(WriteError::Poisoned(why.clone()));
@@ -199,6 +201,10 @@ impl Journal {
         bytes.extend_from_slice(&seal);
         bytes.push(b'\n');
         let offset = self.active.data_end;
+        if offset + bytes.len() as u64 > self.active.space.written() {
+            // Beyond it, written-ahead space that is extended at this moment would cover the batch.
+            return Err(self.poisoned("a batch is larger than the room that was made for it".to_owned()));
+        }
         let written = self.active.file.write_at(offset, &bytes).and_then(|()| self.active.file.sync());
         let written =
             written.and_then(|()| self.active.space.failure().map_or(Ok(()), |why| Err(io::Error::other(why))));
@@ -212,7 +218,6 @@ impl Journal {
         self.note = note;
         self.reader.published(first_seq, &starts, offset, self.active.data_end, &self.note);
         self.reader.add_tiles(&tiles);
-        self.acked.offer(&self.note);
         if self.options.background {
             self.prepare_ahead();
         }
@@ -240,7 +245,7 @@ impl Journal {
         }
     }
 
-    fn poisoned(&mut self, why: String) -> WriteError {
+    pub(super) fn poisoned(&mut self, why: String) -> WriteError {
         self.poison = Some(why.clone());
         WriteError::Poisoned(why)
     }

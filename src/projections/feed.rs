@@ -37,6 +37,29 @@ pub struct Filter {
     pub scope: Scope,
 }
 
+/// Most that a follower takes at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// Items.
+    pub items: usize,
+    /// Bytes of frames; the last item may pass them.
+    pub bytes: usize,
+}
+
+impl Most {
+    /// Whether so much is all that is taken.
+    pub fn reached(self, items: usize, bytes: usize) -> bool {
+        items >= self.items || bytes >= self.bytes
+    }
+}
+
+impl From<usize> for Most {
+    /// So many items, and no more bytes than one reading may hold.
+    fn from(items: usize) -> Self {
+        Self { items, bytes: limits::READING_BYTES }
+    }
+}
+
 /// How much of an organisation's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -123,7 +146,8 @@ impl Feed {
     }
 
     /// Items from `from` on that the filter admits, at most `most`.
-    pub fn after(&self, from: u64, filter: &Filter, most: usize) -> Found {
+    pub fn after(&self, from: u64, filter: &Filter, most: impl Into<Most>) -> Found {
+        let (most, mut bytes) = (most.into(), 0);
         let recent = self.shared.recent.read().unwrap_or_else(PoisonError::into_inner);
         if from < recent.from_seq {
             return Found::ReadUntil(recent.from_seq);
@@ -132,11 +156,12 @@ impl Feed {
         let mut found = Vec::new();
         let mut seen = from;
         for item in recent.items.range(start..) {
-            if found.len() == most {
+            if most.reached(found.len(), bytes) {
                 return Found::Items(found, seen);
             }
             seen = item.seq + 1;
             if filter.admits(&item.org, &item.topics) {
+                bytes += item.frame.len();
                 found.push(Arc::clone(item));
             }
         }
@@ -175,5 +200,17 @@ mod tests {
         let Found::Items(rest, seen) = feed.after(seen, &filter, 9) else { panic!("these are kept") };
         assert_eq!(rest.first().map(|item| item.seq), Some(kept + 2));
         assert_eq!(seen, 20);
+    }
+
+    #[test]
+    fn a_follower_takes_no_more_bytes_at_a_time_than_it_may_hold_and_one_item_at_least() {
+        let feed = Feed::from(0);
+        let filter = Filter { org: "default".to_owned(), scope: Scope::All };
+        feed.publish((0..9).map(|seq| item(seq, 1_000)).collect(), 9);
+        let take = |from, bytes| {
+            let Found::Items(items, seen) = feed.after(from, &filter, Most { items: 9, bytes }) else { panic!("kept") };
+            (items.len(), seen)
+        };
+        assert_eq!([take(0, 2_500), take(3, 1_000), take(4, 10), take(5, 9_999)], [(3, 3), (1, 4), (1, 5), (4, 9)]);
     }
 }

@@ -9,7 +9,7 @@ use crate::domain::ids::ApprovalId;
 use crate::domain::reason::Refusal;
 use crate::projections::approvals::{ApprovalView, Status};
 use crate::projections::waits::Filter;
-use crate::projections::{Page, Paging};
+use crate::projections::{Models, Page, Paging};
 
 /// A decision, bound to what the decider saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -40,9 +40,8 @@ impl Approvals {
 
     /// Allows or denies a call.
     pub async fn decide(&self, by: By, approval_id: ApprovalId, input: Decide) -> Result<Done<ApprovalView>, Refusal> {
-        let org = by.org.clone();
         let ask = approval::Decide {
-            org: org.clone(),
+            org: by.org.clone(),
             approval_id,
             decision: input.decision,
             call_hash: input.call_hash,
@@ -50,18 +49,18 @@ impl Approvals {
             note: input.reason,
         };
         let command = Command::DecideApproval(ask);
-        self.desk.submit(command, by, Lane::Reserved, desk::approval, |id| self.get(&org, id)).await
+        self.desk.submit(command, by, Lane::Reserved, desk::approval, Models::approval).await
     }
 
     /// One approval.
-    pub fn get(&self, org: &str, id: ApprovalId) -> Result<ApprovalView, Refusal> {
-        let facts = self.desk.look(|models| models.approval(org, id))?;
-        Ok(facts.view(self.desk.bodies()))
+    pub async fn get(&self, org: &str, id: ApprovalId) -> Result<ApprovalView, Refusal> {
+        let org = org.to_owned();
+        self.desk.show(move |models| models.approval(&org, id)).await
     }
 
     /// One page of approvals, newest first.
-    pub fn list(&self, org: &str, filter: &Filter<Status>, paging: &Paging) -> Result<Page<ApprovalView>, Refusal> {
-        let page = self.desk.look(|models| models.approval_page(org, filter, paging))?;
-        Ok(page.map(|facts| facts.view(self.desk.bodies())))
+    pub async fn list(&self, org: &str, filter: Filter<Status>, paging: Paging) -> Result<Page<ApprovalView>, Refusal> {
+        let org = org.to_owned();
+        self.desk.page(move |models| models.approval_page(&org, &filter, &paging)).await
     }
 }

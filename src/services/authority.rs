@@ -90,6 +90,7 @@ actions! {
     RuntimeWrite = "runtime.write", Write;
     JournalHeadRead = "journal.head.read", Read;
     JournalRead = "journal.read", SensitiveRead;
+    JournalRotateKey = "journal.rotate_key", Write;
     ReceiptRead = "receipt.read", SensitiveRead;
     SecretRead = "secret.read", SensitiveRead;
     SecretWrite = "secret.write", Write;

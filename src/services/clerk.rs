@@ -18,6 +18,7 @@ use crate::domain::limits;
 use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Provenance;
+use crate::journal::error::WriteError;
 use crate::journal::writer::Journal;
 
 /// Longest wait for others who asked together last time.
@@ -219,6 +220,10 @@ impl Desk {
             drop(queues);
             for errand in errands {
                 errand(&mut scribe);
+            }
+            if let Some(why) = scribe.journal().poison() {
+                let stopped = WriteError::Poisoned(why.to_owned());
+                *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped.into());
             }
             asked = jobs.len();
             if asked > 0 {

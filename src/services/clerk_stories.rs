@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use super::clerk::Clerk;
+use super::cold_check::{ColdCheck, Pass};
 use super::desk::{Committed, Lane, WritePath as _};
 use super::opening::{Opened, Opening, open};
+use super::snapshotter::Snapshotter;
 use crate::domain::command::{Answer, Command};
 use crate::domain::event::Event;
 use crate::domain::ids::BootId;
@@ -15,6 +17,8 @@ use crate::domain::record::{DEFAULT_ORG, Provenance};
 use crate::domain::runtime::SetMode;
 use crate::domain::session::{self, Created};
 use crate::domain::testing::plain_session;
+use crate::journal::cold::Damage;
+use crate::journal::layout;
 use crate::journal::writer::Options;
 use crate::platform::clock::FakeClock;
 use crate::platform::entropy::FakeEntropy;
@@ -24,8 +28,12 @@ use crate::projections::Bodies as _;
 const NOW_MS: u64 = 1_800_000_000_000;
 
 fn opened(disk: &SimDisk, clock: &Arc<FakeClock>, boot: u64) -> Opened {
+    open(opening(disk, clock, boot)).unwrap()
+}
+
+fn opening(disk: &SimDisk, clock: &Arc<FakeClock>, boot: u64) -> Opening {
     let options = Options { segment_bytes: 64 << 10, ahead_bytes: 16 << 10, background: false, ..Options::default() };
-    open(Opening {
+    Opening {
         disk: Arc::new(disk.clone()),
         clock: Arc::clone(clock) as Arc<dyn crate::platform::clock::Clock>,
         entropy: Arc::new(FakeEntropy::default()),
@@ -38,8 +46,7 @@ fn opened(disk: &SimDisk, clock: &Arc<FakeClock>, boot: u64) -> Opened {
             at
         },
         observe: Arc::new(|_, _| {}),
-    })
-    .unwrap()
+    }
 }
 
 fn create() -> Command {
@@ -105,4 +112,63 @@ async fn ids_rise_over_a_start_whose_clock_has_gone_back() {
     let house = opened(&disk, &clock, NOW_MS - 86_400_000);
     let Answer::Session(second) = submit(&house.clerk, create()).await.unwrap().answer else { panic!("a session") };
     assert!(first < second, "{first} {second}");
+}
+
+/// Writes sessions until some segments are closed.
+async fn some_segments(house: &Opened) {
+    while house.published.reader().segments().len() < 4 {
+        submit(&house.clerk, create()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rot_in_a_closed_segment_stops_writing_is_kept_for_the_next_start_and_forgotten_when_it_verifies_again() {
+    let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));
+    let disk = SimDisk::new(1);
+    let house = opened(&disk, &clock, NOW_MS);
+    some_segments(&house).await;
+    let check = ColdCheck::new(house.clerk.clone(), house.published.clone(), Arc::new(disk.clone()));
+    let pass = check.pass(&|| false).unwrap();
+    assert_eq!((pass.segments, pass.rot.len(), pass.stopped), (3, 0, false));
+    assert_eq!(check.pass(&|| true).unwrap(), Pass { segments: 0, rot: Vec::new(), stopped: true });
+    let path = layout::segment_path(house.published.reader().segments()[1]);
+    let good = disk.content(&path).unwrap();
+    let middle = good.len() / 2;
+    disk.tamper(&path, |bytes| bytes[middle] ^= 1);
+    let pass = check.pass(&|| false).unwrap();
+    let [range] = pass.rot.as_slice() else { panic!("{pass:?}") };
+    assert!(range.file == path && (range.from_byte..range.to_byte).contains(&(middle as u64)), "{range}");
+    assert_eq!((pass.segments, range.to_byte), (2, good.len() as u64));
+    let refused = submit(&house.clerk, create()).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::StorageJournalUnavailable);
+    assert!(house.clerk.trouble().unwrap().detail.contains(&range.to_string()), "{}", refused.detail);
+    drop(house.clerk);
+    let _ = house.thread.finish().unwrap().close();
+    let damage: Damage = serde_json::from_slice(&disk.content(layout::DAMAGE).unwrap()).unwrap();
+    assert_eq!((damage.format, damage.ranges.as_slice()), (1, pass.rot.as_slice()));
+    let refusal = open(opening(&disk, &clock, NOW_MS)).err().unwrap();
+    assert_eq!(refusal.reason, Reason::StateRootJournalCorrupt);
+    assert!(refusal.detail.contains(&path) && disk.content(layout::DAMAGE).is_some(), "{}", refusal.detail);
+    disk.tamper(&path, |bytes| *bytes = good);
+    let house = opened(&disk, &clock, NOW_MS);
+    assert_eq!(disk.content(layout::DAMAGE), None);
+    submit(&house.clerk, create()).await.unwrap();
+}
+
+#[tokio::test]
+async fn damage_that_is_named_by_a_torn_file_or_lies_before_a_snapshot_refuses_the_start() {
+    let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));
+    let disk = SimDisk::new(1);
+    let house = opened(&disk, &clock, NOW_MS);
+    some_segments(&house).await;
+    let shared: Arc<dyn crate::platform::disk::Disk> = Arc::new(disk.clone());
+    Snapshotter::new(house.clerk.clone(), house.published.clone(), shared, None).take().await.unwrap();
+    let path = layout::segment_path(house.published.reader().segments()[1]);
+    drop(house.clerk);
+    house.thread.finish().unwrap().close().unwrap();
+    let middle = disk.content(&path).unwrap().len() / 2;
+    disk.tamper(&path, |bytes| bytes[middle] ^= 1);
+    assert!(open(opening(&disk.copy(), &clock, NOW_MS)).is_ok(), "a start from a snapshot does not read that far back");
+    crate::platform::disk::replace_atomically(&disk, "", layout::DAMAGE, b"{").unwrap();
+    assert_eq!(open(opening(&disk, &clock, NOW_MS)).err().unwrap().reason, Reason::StateRootJournalCorrupt);
 }

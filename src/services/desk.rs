@@ -4,14 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, RwLockReadGuard};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::domain::command::{Answer, Command, invalid};
 use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
 use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Provenance;
-use crate::projections::{Bodies, Models};
+use crate::projections::page::{PAGE_BYTES, Viewed};
+use crate::projections::{Bodies, Models, Page};
+
+/// Views of one object that are made at a time.
+const VIEWS: usize = 16;
+/// Pages that are made at a time: each may hold [`PAGE_BYTES`] twice.
+const PAGES: usize = 4;
 
 /// Which of the clerk's two lanes a command takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,17 +86,47 @@ pub struct Desk {
     write: Arc<dyn WritePath>,
     read: Arc<dyn ReadSide>,
     routes: Arc<BTreeSet<String>>,
+    views: Arc<Semaphore>,
+    pages: Arc<Semaphore>,
 }
 
 impl Desk {
     /// A desk over the two sides; `routes` are the ids of the routes that may be asked for.
     pub fn new(write: Arc<dyn WritePath>, read: Arc<dyn ReadSide>, routes: Arc<BTreeSet<String>>) -> Self {
-        Self { write, read, routes }
+        let (views, pages) = (Arc::new(Semaphore::new(VIEWS)), Arc::new(Semaphore::new(PAGES)));
+        Self { write, read, routes, views, pages }
     }
 
-    /// The words behind the models.
-    pub(super) fn bodies(&self) -> &dyn Bodies {
-        &*self.read
+    /// Finds one object and shows it. Its words are read where waiting for the disk holds up nobody else.
+    pub(super) async fn show<F: Viewed>(
+        &self,
+        find: impl FnOnce(&Models) -> Result<F, Refusal> + Send + 'static,
+    ) -> Result<F::View, Refusal>
+    where
+        F::View: Send + 'static,
+    {
+        let read = Arc::clone(&self.read);
+        let work = move || {
+            let facts = find(&read.models())?;
+            Ok(facts.view(&*read))
+        };
+        aside(&self.views, work).await?
+    }
+
+    /// Finds a page and shows it, off the threads that serve.
+    pub(super) async fn page<F: Viewed>(
+        &self,
+        find: impl FnOnce(&Models) -> Result<Page<F>, Refusal> + Send + 'static,
+    ) -> Result<Page<F::View>, Refusal>
+    where
+        F::View: Send + 'static,
+    {
+        let read = Arc::clone(&self.read);
+        let work = move || {
+            let page = find(&read.models())?;
+            Ok(page.shown(&*read, PAGE_BYTES))
+        };
+        aside(&self.pages, work).await?
     }
 
     /// Looks something up in the models, which are let go before this returns.
@@ -113,21 +149,52 @@ impl Desk {
         }
     }
 
+    /// Submits a command about something that is shown without reading words.
+    pub(super) async fn submit_plain<T>(
+        &self,
+        command: Command,
+        by: By,
+        lane: Lane,
+        show: impl FnOnce(&Models) -> T,
+    ) -> Result<Done<T>, Refusal> {
+        let committed = self.write.submit(command, by.provenance, lane).await?;
+        Ok(Done { view: self.look(show), seq: committed.seq, replayed: committed.replayed })
+    }
+
     /// Submits a command and shows the object that it concerns.
-    pub(super) async fn submit<Id, T>(
+    pub(super) async fn submit<Id: Send + 'static, F: Viewed>(
         &self,
         command: Command,
         by: By,
         lane: Lane,
         pick: impl FnOnce(Answer) -> Option<Id>,
-        show: impl FnOnce(Id) -> Result<T, Refusal>,
-    ) -> Result<Done<T>, Refusal> {
+        find: impl FnOnce(&Models, &str, Id) -> Result<F, Refusal> + Send + 'static,
+    ) -> Result<Done<F::View>, Refusal>
+    where
+        F::View: Send + 'static,
+    {
+        let org = by.org;
         let committed = self.write.submit(command, by.provenance, lane).await?;
         let id = pick(committed.answer).ok_or_else(|| {
             Refusal::new(Reason::InternalError, "The decision concerns another kind of object than was asked for.")
         })?;
-        Ok(Done { view: show(id)?, seq: committed.seq, replayed: committed.replayed })
+        let view = self.show(move |models| find(models, &org, id)).await?;
+        Ok(Done { view, seq: committed.seq, replayed: committed.replayed })
     }
+}
+
+/// Does work that waits for the disk on a thread of its own, so many at a time. Who is no longer waited for still
+/// counts until it is done.
+async fn aside<T: Send + 'static>(
+    at_a_time: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let permit = Arc::clone(at_a_time).acquire_owned().await.map_err(|_| Reason::InternalError)?;
+    let work = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        work()
+    });
+    work.await.map_err(|_| Reason::InternalError.into())
 }
 
 /// Checks an id from a path; one that is none of that noun names nothing.

@@ -17,7 +17,7 @@ use crate::domain::world::World;
 use crate::journal::error::OpenError;
 use crate::journal::recovery::{self, Recovered};
 use crate::journal::writer::Options;
-use crate::journal::{create, open as journal_open};
+use crate::journal::{cold, create, open as journal_open, repair};
 use crate::platform::clock::Clock;
 use crate::platform::disk::Disk;
 use crate::platform::entropy::Entropy;
@@ -101,6 +101,8 @@ pub fn open(opening: Opening) -> Result<Opened, Refusal> {
     if !create::exists(disk)? {
         create::create(disk, opening.clock.as_ref(), opening.entropy.as_ref())?;
     }
+    repair::refuse_begun(disk)?;
+    cold::check_damage(disk)?;
     let (recovered, mut fold) = read(disk)?;
     let context = context::Set {
         boot_id: opening.boot_id,

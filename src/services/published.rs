@@ -7,17 +7,19 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::Semaphore;
 
 use super::blobs::Blobs;
 use super::desk::ReadSide;
 use crate::domain::ids::{RunId, SessionId};
 use crate::domain::personal::Personal;
+use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Record;
 use crate::domain::stream::Stream;
 use crate::journal::line;
 use crate::journal::reader::{Head, Reader};
 use crate::platform::clock::Clock;
-use crate::projections::feed::{Feed, Filter, Item, Scope};
+use crate::projections::feed::{Feed, Filter, Item, Most, Scope};
 use crate::projections::index::{Index, Unusable};
 use crate::projections::{Bodies, Models};
 
@@ -31,22 +33,24 @@ pub(super) struct Encoded {
     line: Bytes,
 }
 
-/// Bytes of lines that one reading of the journal gathers; it may pass them by one line.
-const READ_BYTES: usize = 4 << 20;
-
 /// Lines that one reading looks at, so that nobody occupies a thread for a whole journal.
 const LOOKED_AT: u64 = 65_536;
+/// Bytes of lines that one reading looks at, for the same reason.
+const LOOKED_AT_BYTES: usize = 16 << 20;
+/// Readings for followers and pages of records that go on at a time; each takes its turn anew.
+const REPLAYS: usize = 4;
 
 /// What one reading has found.
 struct Gathered {
     items: Vec<Item>,
     bytes: usize,
-    most: usize,
+    looked_at: usize,
+    most: Most,
 }
 
 impl Gathered {
     fn is_full(&self) -> bool {
-        self.items.len() == self.most || self.bytes >= READ_BYTES
+        self.most.reached(self.items.len(), self.bytes) || self.looked_at >= LOOKED_AT_BYTES
     }
 
     fn put(&mut self, item: Option<Item>) {
@@ -87,6 +91,7 @@ struct Shared {
     /// When the newest batch was sealed, by the clock that never goes back.
     sealed_boot_ms: AtomicU64,
     index: RwLock<IndexState>,
+    replays: Arc<Semaphore>,
 }
 
 /// Everything that readers may see. Clones share it.
@@ -108,7 +113,8 @@ impl Published {
         // The opening of the journal has just sealed its own records.
         let sealed_boot_ms = AtomicU64::new(clock.boot_ms());
         let (models, index) = (RwLock::new(models), RwLock::default());
-        let shared = Shared { models, reader, feed, blobs, clock, encode, observe, sealed_boot_ms, index };
+        let replays = Arc::new(Semaphore::new(REPLAYS));
+        let shared = Shared { models, reader, feed, blobs, clock, encode, observe, sealed_boot_ms, index, replays };
         Self { shared: Arc::new(shared) }
     }
 
@@ -204,9 +210,16 @@ impl Published {
 
     /// Reads records from the journal that a filter admits, from `from` up to `to`, at most `most` and no more than
     /// memory should hold and a thread should read at a time; says where to go on, short of `to` or not. Blocks on the disk.
-    pub fn read(&self, filter: &Filter, from: u64, to: u64, most: usize) -> std::io::Result<(Vec<Item>, u64)> {
+    pub fn read(
+        &self,
+        filter: &Filter,
+        from: u64,
+        to: u64,
+        most: impl Into<Most>,
+    ) -> std::io::Result<(Vec<Item>, u64)> {
         let streams = self.streams_of(filter);
-        let (mut gathered, mut next) = (Gathered { items: Vec::new(), bytes: 0, most }, from);
+        let mut gathered = Gathered { items: Vec::new(), bytes: 0, looked_at: 0, most: most.into() };
+        let mut next = from;
         if let (Some(streams), IndexState::Used(index, _)) = (&streams, self.index()) {
             next = self.read_indexed(filter, streams, &index, (from, to), &mut gathered)?;
         }
@@ -216,12 +229,34 @@ impl Published {
                 return false;
             }
             next = seq + 1;
+            gathered.looked_at += bytes.len();
             if may_concern(names.as_ref(), bytes) && matches!(line::shape(bytes), Some(line::Shape::Record(_))) {
                 gathered.put(self.item(filter, seq, bytes));
             }
             true
         })?;
         Ok((gathered.items, next))
+    }
+
+    /// One step of [`Published::read`] for somebody who is served: off the threads that serve, few at a time, and each
+    /// step in its turn, so that nobody who replays much holds up the others. Who stops waiting ends with the step.
+    pub async fn replay(
+        &self,
+        filter: &Arc<Filter>,
+        (from, to): (u64, u64),
+        most: impl Into<Most>,
+    ) -> Result<(Vec<Item>, u64), Refusal> {
+        let (published, filter, most) = (self.clone(), Arc::clone(filter), most.into());
+        let turn = Arc::clone(&self.shared.replays).acquire_owned().await.map_err(|_| Reason::InternalError)?;
+        let step = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            published.read(&filter, from, to, most)
+        });
+        match step.await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(Refusal::new(Reason::StorageJournalUnavailable, error.to_string())),
+            Err(_) => Err(Reason::InternalError.into()),
+        }
     }
 
     /// Reads as far as the index covers, and says where it was left; where the index fails, the rest is to be scanned.
@@ -339,3 +374,6 @@ impl Bodies for Published {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::domain::question;
 use crate::domain::reason::Refusal;
 use crate::projections::questions::{QuestionView, Status};
 use crate::projections::waits::Filter;
-use crate::projections::{Page, Paging};
+use crate::projections::{Models, Page, Paging};
 
 /// An answer: options, free text, or both where the question takes both.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -67,19 +67,18 @@ impl Questions {
     }
 
     /// One question.
-    pub fn get(&self, org: &str, id: QuestionId) -> Result<QuestionView, Refusal> {
-        let facts = self.desk.look(|models| models.question(org, id))?;
-        Ok(facts.view(self.desk.bodies()))
+    pub async fn get(&self, org: &str, id: QuestionId) -> Result<QuestionView, Refusal> {
+        let org = org.to_owned();
+        self.desk.show(move |models| models.question(&org, id)).await
     }
 
     /// One page of questions, newest first.
-    pub fn list(&self, org: &str, filter: &Filter<Status>, paging: &Paging) -> Result<Page<QuestionView>, Refusal> {
-        let page = self.desk.look(|models| models.question_page(org, filter, paging))?;
-        Ok(page.map(|facts| facts.view(self.desk.bodies())))
+    pub async fn list(&self, org: &str, filter: Filter<Status>, paging: Paging) -> Result<Page<QuestionView>, Refusal> {
+        let org = org.to_owned();
+        self.desk.page(move |models| models.question_page(&org, &filter, &paging)).await
     }
 
     async fn submit(&self, command: Command, by: By) -> Result<Done<QuestionView>, Refusal> {
-        let org = by.org.clone();
-        self.desk.submit(command, by, Lane::Reserved, desk::question, |id| self.get(&org, id)).await
+        self.desk.submit(command, by, Lane::Reserved, desk::question, Models::question).await
     }
 }

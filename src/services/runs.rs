@@ -12,8 +12,7 @@ use crate::domain::ids::{RunId, SessionId};
 use crate::domain::reason::Refusal;
 use crate::domain::run::{self, InputItem, Status};
 use crate::projections::runs::{Filter, RunView};
-use crate::projections::sessions;
-use crate::projections::{Page, Paging};
+use crate::projections::{Models, Page, Paging, sessions};
 
 /// One ordered part of a run's input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -101,15 +100,15 @@ impl Runs {
     }
 
     /// One run.
-    pub fn get(&self, org: &str, id: RunId) -> Result<RunView, Refusal> {
-        let facts = self.desk.look(|models| models.run(org, id))?;
-        Ok(facts.view(self.desk.bodies()))
+    pub async fn get(&self, org: &str, id: RunId) -> Result<RunView, Refusal> {
+        let org = org.to_owned();
+        self.desk.show(move |models| models.run(&org, id)).await
     }
 
     /// One page of runs, newest first.
-    pub fn list(&self, org: &str, filter: &Filter, paging: &Paging) -> Result<Page<RunView>, Refusal> {
-        let page = self.desk.look(|models| models.run_page(org, filter, paging))?;
-        Ok(page.map(|facts| facts.view(self.desk.bodies())))
+    pub async fn list(&self, org: &str, filter: Filter, paging: Paging) -> Result<Page<RunView>, Refusal> {
+        let org = org.to_owned();
+        self.desk.page(move |models| models.run_page(&org, &filter, &paging)).await
     }
 
     /// Waits until a run has ended or waits for a person, at most so long; then shows it as it is.
@@ -135,11 +134,10 @@ impl Runs {
         if let Ok(outcome) = tokio::time::timeout(at_most, wait).await {
             outcome?;
         }
-        self.get(org, id)
+        self.get(org, id).await
     }
 
     async fn submit(&self, command: Command, by: By, lane: Lane) -> Result<Done<RunView>, Refusal> {
-        let org = by.org.clone();
-        self.desk.submit(command, by, lane, desk::run, |id| self.get(&org, id)).await
+        self.desk.submit(command, by, lane, desk::run, Models::run).await
     }
 }

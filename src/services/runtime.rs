@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::desk::{By, Desk, Done, Lane};
-use crate::domain::command::{Answer, Command};
+use crate::domain::command::Command;
 use crate::domain::permission::{Mode, Rule, RuleScope};
 use crate::domain::reason::Refusal;
 use crate::domain::runtime;
@@ -74,7 +74,6 @@ impl Runtime {
     }
 
     async fn submit(&self, command: Command, by: By) -> Result<Done<RuntimeView>, Refusal> {
-        let any = |_: Answer| Some(());
-        self.desk.submit(command, by, Lane::Ordinary, any, |()| Ok(self.get())).await
+        self.desk.submit_plain(command, by, Lane::Ordinary, |models| models.runtime.view()).await
     }
 }

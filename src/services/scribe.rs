@@ -8,7 +8,7 @@ use super::clerk::Job;
 use super::clock_watch::{Reading, Watch};
 use super::desk::Committed;
 use super::published::Published;
-use crate::domain::command::{Context, Decided, decide};
+use crate::domain::command::{Answer, Context, Decided, decide};
 use crate::domain::context;
 use crate::domain::event::Event;
 use crate::domain::ids::{BootId, IdSource};
@@ -19,6 +19,7 @@ use crate::domain::stream::Stream;
 use crate::domain::world::World;
 use crate::journal::batch::Batch;
 use crate::journal::error::WriteError;
+use crate::journal::handover::NextKey;
 use crate::journal::merkle::Frontier;
 use crate::journal::writer::Journal;
 use crate::platform::entropy::Entropy;
@@ -139,7 +140,7 @@ impl Scribe {
             // What follows is decided under another configuration, and its records must name that one.
             return Err(Unfit::BatchFull);
         }
-        if let Some(done) = self.repeated(job) {
+        if let Some(done) = self.repeated(&job.provenance) {
             return done.map_err(Unfit::Refused);
         }
         let clock = Arc::clone(self.published.clock());
@@ -198,19 +199,60 @@ impl Scribe {
     }
 
     /// The answer to a request that was done before, where this is one.
-    fn repeated(&self, job: &Job) -> Option<Result<Committed, Refusal>> {
-        let request = job.provenance.request.as_ref()?;
-        let receipt = self.world.receipt(&job.provenance.org, &request.scope, request.key.as_ref()?)?;
+    fn repeated(&self, by: &Provenance) -> Option<Result<Committed, Refusal>> {
+        let request = by.request.as_ref()?;
+        let receipt = self.world.receipt(&by.org, &request.scope, request.key.as_ref()?)?;
         if request.body_mac.as_deref() != Some(receipt.body_mac.as_str()) {
             return Some(Err(Reason::RequestIdempotencyMismatch.into()));
         }
         Some(Ok(Committed { answer: receipt.answer, seq: Some(receipt.seq), replayed: true }))
     }
 
+    /// Hands the signing key over in a batch of its own, on behalf of whoever asked.
+    pub(super) fn rotate_key(&mut self, by: &Provenance) -> Result<Committed, Refusal> {
+        if let Some(done) = self.repeated(by) {
+            return done;
+        }
+        let next = self.journal.next_key(self.entropy.as_ref())?;
+        let (seq, build) = match self.announce(&next, by) {
+            Ok(announced) => announced,
+            Err(refusal) => {
+                self.journal.drop_next_key(next);
+                return Err(refusal);
+            }
+        };
+        build.records.iter().for_each(|record| self.world.apply(record));
+        let handed = self.commit_by(build, |journal, batch| journal.hand_over(batch, next))?;
+        self.journal.finish_handover(handed)?;
+        Ok(Committed { answer: Answer::Nothing, seq: Some(seq), replayed: false })
+    }
+
+    /// The batch that announces a key, and the sequence number of the record that does.
+    fn announce(&mut self, next: &NextKey, by: &Provenance) -> Result<(u64, Build), Refusal> {
+        let mut build = self.begin()?;
+        let (now_ms, boot_ms) = (self.published.clock().wall_ms(), self.published.clock().boot_ms());
+        let seq = build.batch.next_seq();
+        let draft = Draft::new(&by.org, Stream::Journal, next.announcement().into());
+        match build.add(vec![draft], by, now_ms, boot_ms) {
+            Ok(()) => Ok((seq, build)),
+            Err(Unfit::Refused(refusal)) => Err(refusal),
+            Err(Unfit::BatchFull) => Err(Reason::InternalError.into()),
+        }
+    }
+
     fn commit(&mut self, build: Build) -> Result<(), WriteError> {
+        self.commit_by(build, Journal::commit)
+    }
+
+    /// Commits a batch in the given way and publishes its records.
+    fn commit_by<T>(
+        &mut self,
+        build: Build,
+        commit: impl FnOnce(&mut Journal, Batch) -> Result<T, WriteError>,
+    ) -> Result<T, WriteError> {
         let frames = self.published.encode(&build.records, build.batch.lines());
         let before = self.published.clock().since_boot();
-        self.journal.commit(build.batch)?;
+        let committed = commit(&mut self.journal, build.batch)?;
         let took = self.published.clock().since_boot().saturating_sub(before);
         let runtime = &self.world.runtime;
         if self.journal.context().config_revision != runtime.revision {
@@ -219,7 +261,7 @@ impl Scribe {
             self.journal.set_context(context::Set { config_revision, policy_sha256, ..context });
         }
         self.published.publish(&build.records, frames, took);
-        Ok(())
+        Ok(committed)
     }
 }
 

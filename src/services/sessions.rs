@@ -11,7 +11,7 @@ use crate::domain::permission::{Mode, Rule};
 use crate::domain::reason::Refusal;
 use crate::domain::session;
 use crate::projections::sessions::{SessionView, Status};
-use crate::projections::{Page, Paging};
+use crate::projections::{Models, Page, Paging};
 
 /// What a new session is to be; nothing is required.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -86,19 +86,18 @@ impl Sessions {
     }
 
     /// One session.
-    pub fn get(&self, org: &str, id: SessionId) -> Result<SessionView, Refusal> {
-        let facts = self.desk.look(|models| models.session(org, id))?;
-        Ok(facts.view(self.desk.bodies()))
+    pub async fn get(&self, org: &str, id: SessionId) -> Result<SessionView, Refusal> {
+        let org = org.to_owned();
+        self.desk.show(move |models| models.session(&org, id)).await
     }
 
     /// One page of sessions, newest first.
-    pub fn list(&self, org: &str, status: Option<Status>, paging: &Paging) -> Result<Page<SessionView>, Refusal> {
-        let page = self.desk.look(|models| models.session_page(org, status, paging))?;
-        Ok(page.map(|facts| facts.view(self.desk.bodies())))
+    pub async fn list(&self, org: &str, status: Option<Status>, paging: Paging) -> Result<Page<SessionView>, Refusal> {
+        let org = org.to_owned();
+        self.desk.page(move |models| models.session_page(&org, status, &paging)).await
     }
 
     async fn submit(&self, command: Command, by: By, lane: Lane) -> Result<Done<SessionView>, Refusal> {
-        let org = by.org.clone();
-        self.desk.submit(command, by, lane, desk::session, |id| self.get(&org, id)).await
+        self.desk.submit(command, by, lane, desk::session, Models::session).await
     }
 }

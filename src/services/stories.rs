@@ -1,6 +1,7 @@
 //! The use cases, told over a house that decides, folds and publishes in memory.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -148,7 +149,7 @@ async fn a_session_is_shown_as_it_was_asked_for_and_a_repeat_makes_no_second_one
     let second = sessions.create(by_with_key("k"), input).await.unwrap();
     assert_eq!((second.view, second.seq, second.replayed), (first.view, Some(1), true));
     assert_eq!(memory.house.lock().unwrap().records.len(), 1);
-    assert_eq!(sessions.list(DEFAULT_ORG, None, &Paging::default()).unwrap().items.len(), 1);
+    assert_eq!(sessions.list(DEFAULT_ORG, None, Paging::default()).await.unwrap().items.len(), 1);
 }
 
 #[test]
@@ -234,7 +235,7 @@ async fn who_waits_for_a_run_is_told_when_a_person_is_needed_and_when_it_ends() 
 
     let approval_id = view.approval_id.unwrap();
     let approvals = Approvals::new(desk.clone());
-    let shown = approvals.get(DEFAULT_ORG, approval_id).unwrap();
+    let shown = approvals.get(DEFAULT_ORG, approval_id).await.unwrap();
     let decide = Decide {
         decision: Decision::Allow,
         call_hash: shown.call_hash.unwrap(),
@@ -274,8 +275,8 @@ async fn a_question_is_answered_once() {
         house.act(Command::AskQuestion(ask)).unwrap();
     });
     let questions = Questions::new(desk);
-    let listed = questions.list(DEFAULT_ORG, &crate::projections::waits::Filter::default(), &Paging::default());
-    let id = listed.unwrap().items[0].question_id;
+    let listed = questions.list(DEFAULT_ORG, crate::projections::waits::Filter::default(), Paging::default());
+    let id = listed.await.unwrap().items[0].question_id;
     let answer = Answer { selected: vec!["a".into()], freeform: None };
     let view = questions.answer(by(), id, answer).await.unwrap().view;
     assert_eq!((view.selected, view.answered_by.unwrap().id.as_str()), (vec!["a".to_owned()], "admin"));
@@ -291,13 +292,13 @@ async fn interrupting_and_ending_a_session_show_it_afterwards() {
     let run_id = runs.start(by(), session_id, ask("Do it.")).await.unwrap().view.run_id;
     let stop = Stop { reason: Some("enough".into()) };
     sessions.interrupt(by(), session_id, stop.clone()).await.unwrap();
-    let view = runs.get(DEFAULT_ORG, run_id).unwrap();
+    let view = runs.get(DEFAULT_ORG, run_id).await.unwrap();
     assert_eq!((view.status, view.reason.as_deref()), (Status::Interrupted, Some("enough")));
     let idle = sessions.interrupt(by(), session_id, stop.clone()).await.unwrap();
     assert_eq!(idle.seq, None, "nothing was left to stop");
     let ended = sessions.end(by(), session_id, stop).await.unwrap().view;
     assert_eq!(ended.status, crate::projections::sessions::Status::Ended);
-    assert_eq!(sessions.get(DEFAULT_ORG, session_id).unwrap(), ended);
+    assert_eq!(sessions.get(DEFAULT_ORG, session_id).await.unwrap(), ended);
     let late = runs.start(by(), session_id, ask("More.")).await.unwrap_err();
     assert_eq!(late.reason, Reason::SessionEnded);
 }
@@ -321,11 +322,11 @@ async fn what_is_not_there_is_named_by_its_noun() {
     let task_id = TaskId::from_ulid(ulid::Ulid(1));
     let tasks = Tasks::new(desk.clone());
     let refusals = [
-        Sessions::new(desk.clone()).get(DEFAULT_ORG, session_id).unwrap_err(),
+        Sessions::new(desk.clone()).get(DEFAULT_ORG, session_id).await.unwrap_err(),
         Runs::new(desk.clone()).cancel(by(), run_id, Stop::default()).await.unwrap_err(),
-        Approvals::new(desk.clone()).get(DEFAULT_ORG, ApprovalId::from_ulid(ulid::Ulid(1))).unwrap_err(),
-        Questions::new(desk).get(DEFAULT_ORG, QuestionId::from_ulid(ulid::Ulid(1))).unwrap_err(),
-        tasks.get(DEFAULT_ORG, task_id).unwrap_err(),
+        Approvals::new(desk.clone()).get(DEFAULT_ORG, ApprovalId::from_ulid(ulid::Ulid(1))).await.unwrap_err(),
+        Questions::new(desk).get(DEFAULT_ORG, QuestionId::from_ulid(ulid::Ulid(1))).await.unwrap_err(),
+        tasks.get(DEFAULT_ORG, task_id).await.unwrap_err(),
         tasks.stop(by(), task_id, Stop::default()).await.unwrap_err(),
         parse_id::<RunId>("run_1", Reason::RunNotFound).unwrap_err(),
     ];
@@ -341,4 +342,68 @@ async fn what_is_not_there_is_named_by_its_noun() {
     ];
     assert_eq!(codes, expected);
     assert_eq!(parse_filter::<RunId>("/run_id", "x").unwrap_err().reason, Reason::RequestInvalid);
+}
+
+/// A read side whose disk takes its time, and that knows how many wait for it.
+struct SlowDisk {
+    memory: Arc<Memory>,
+    at_work: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Bodies for SlowDisk {
+    fn record(&self, seq: u64) -> Option<Record> {
+        self.most.fetch_max(self.at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(20));
+        self.at_work.fetch_sub(1, Ordering::SeqCst);
+        self.memory.record(seq)
+    }
+}
+
+impl ReadSide for SlowDisk {
+    fn models(&self) -> RwLockReadGuard<'_, Models> {
+        self.memory.models()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.memory.changes()
+    }
+}
+
+#[tokio::test]
+async fn views_and_pages_are_made_aside_a_few_at_a_time() {
+    let (memory, desk) = memory();
+    let session_id = session(&desk).await;
+    let disk = Arc::new(SlowDisk { memory: memory.clone(), at_work: AtomicUsize::new(0), most: AtomicUsize::new(0) });
+    let sessions = Sessions::new(Desk::new(memory, disk.clone(), Arc::default()));
+    let beats = AtomicUsize::new(0);
+    let heart = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            beats.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let shown = async {
+        let gets = (0..40).map(|_| sessions.get(DEFAULT_ORG, session_id));
+        let views = futures_util::future::join_all(gets).await;
+        assert!(views.iter().all(Result::is_ok));
+        let most_views = disk.most.swap(0, Ordering::SeqCst);
+        let lists = (0..12).map(|_| sessions.list(DEFAULT_ORG, None, Paging::default()));
+        let pages = futures_util::future::join_all(lists).await;
+        assert!(pages.iter().all(Result::is_ok));
+        (most_views, disk.most.swap(0, Ordering::SeqCst))
+    };
+    let most = tokio::select! { most = shown => most, () = heart => unreachable!() };
+    assert_eq!(most, (16, 4));
+    let stops = sessions.interrupt(by(), session_id, Stop::default());
+    let before = beats.load(Ordering::SeqCst);
+    assert!(before > 5, "nobody else was served: {before}");
+    let heart = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            beats.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    tokio::select! { stopped = stops => drop(stopped.unwrap()), () = heart => unreachable!() }
+    assert!(beats.load(Ordering::SeqCst) > before, "the view after a mutation held up others");
 }

@@ -13,7 +13,7 @@ use crate::domain::task::{self, Status, TerminalReason};
 use crate::platform::spool::Piece;
 use crate::projections::tasks::TaskView;
 use crate::projections::waits::Filter;
-use crate::projections::{Page, Paging};
+use crate::projections::{Models, Page, Paging};
 
 /// Bytes of output in a page where the caller names no limit.
 const OUTPUT_BYTES_DEFAULT: u64 = 64 << 10;
@@ -60,21 +60,20 @@ impl Tasks {
 
     /// Asks a task to stop. Repeating it changes nothing.
     pub async fn stop(&self, by: By, task_id: TaskId, input: Stop) -> Result<Done<TaskView>, Refusal> {
-        let org = by.org.clone();
-        let command = Command::RequestTaskStop(task::Stop { org: org.clone(), task_id, note: input.reason });
-        self.desk.submit(command, by, Lane::Reserved, desk::task, |id| self.get(&org, id)).await
+        let command = Command::RequestTaskStop(task::Stop { org: by.org.clone(), task_id, note: input.reason });
+        self.desk.submit(command, by, Lane::Reserved, desk::task, Models::task).await
     }
 
     /// One task.
-    pub fn get(&self, org: &str, id: TaskId) -> Result<TaskView, Refusal> {
-        let facts = self.desk.look(|models| models.task(org, id))?;
-        Ok(facts.view(self.desk.bodies()))
+    pub async fn get(&self, org: &str, id: TaskId) -> Result<TaskView, Refusal> {
+        let org = org.to_owned();
+        self.desk.show(move |models| models.task(&org, id)).await
     }
 
     /// One page of tasks, newest first.
-    pub fn list(&self, org: &str, filter: &Filter<Status>, paging: &Paging) -> Result<Page<TaskView>, Refusal> {
-        let page = self.desk.look(|models| models.task_page(org, filter, paging))?;
-        Ok(page.map(|facts| facts.view(self.desk.bodies())))
+    pub async fn list(&self, org: &str, filter: Filter<Status>, paging: Paging) -> Result<Page<TaskView>, Refusal> {
+        let org = org.to_owned();
+        self.desk.page(move |models| models.task_page(&org, &filter, &paging)).await
     }
 }
 
@@ -97,7 +96,7 @@ impl Outputs {
             return Err(invalid("/limit", format!("A page of output has 1 to {OUTPUT_BYTES_MAX} bytes.")));
         }
         // Looked up before the file is read: what has ended by now writes no more.
-        let task = self.tasks.get(org, id)?;
+        let task = self.tasks.get(org, id).await?;
         let ended = task.status != Status::InProgress;
         let told = ended && task.terminal_reason != Some(TerminalReason::DaemonRestarted);
         let rotated = !(told && task.rotations == Some(0));

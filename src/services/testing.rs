@@ -28,6 +28,8 @@ pub(crate) struct Root {
     pub(crate) folder: Arc<Folder>,
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) segment_bytes: u64,
+    /// Room for the largest batch.
+    reserve_bytes: u64,
     entropy: Arc<FakeEntropy>,
     boots: u128,
 }
@@ -40,9 +42,16 @@ impl Root {
             keep,
             clock: Arc::new(FakeClock::at(NOW_MS, 1_000_000)),
             segment_bytes: 8 << 10,
+            reserve_bytes: 8 << 10,
             entropy: Arc::default(),
             boots: 0,
         }
+    }
+
+    /// For large records: segments and room as the daemon has them.
+    pub(crate) fn roomy() -> Self {
+        let Options { segment_bytes, reserve_bytes, .. } = Options::default();
+        Self { segment_bytes, reserve_bytes, ..Self::new() }
     }
 
     /// Opens the state root as a start of the daemon does.
@@ -51,7 +60,7 @@ impl Root {
         let options = Options {
             segment_bytes: self.segment_bytes,
             ahead_bytes: 8 << 10,
-            reserve_bytes: 8 << 10,
+            reserve_bytes: self.reserve_bytes,
             background: false,
         };
         open(Opening {

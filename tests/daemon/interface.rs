@@ -18,7 +18,7 @@ impl House {
         self.start()
     }
 
-    fn readonly(&self) -> String {
+    pub(super) fn readonly(&self) -> String {
         std::fs::read_to_string(self.state().join("tokens/readonly.token")).unwrap().trim().to_owned()
     }
 }

@@ -25,11 +25,15 @@ struct Client {
 
 impl Client {
     fn open(daemon: &Daemon, path: &str, headers: &str) -> Self {
+        Self::open_as(daemon, &daemon.token, path, headers)
+    }
+
+    fn open_as(daemon: &Daemon, token: &str, path: &str, headers: &str) -> Self {
         let mut socket = TcpStream::connect(&daemon.address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let head = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n{headers}\r\n",
-            daemon.address, daemon.token
+            daemon.address, token
         );
         socket.write_all(head.as_bytes()).unwrap();
         let mut reader = BufReader::new(socket);
@@ -274,5 +278,49 @@ fn streams_opened_with_a_cursor_are_counted_as_reconnects() {
     assert!(ids(&[back.next().unwrap()])[0] > 0);
     assert_eq!(daemon.metric("chancery_sse_reconnects_total"), Some(1));
     drop(fresh);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_read_only_caller_follows_sessions_and_sees_neither_the_house_nor_keys() {
+    let house = House::new();
+    let daemon = house.start();
+    let ask = |path: &str, body: &str| {
+        let (status, text) =
+            daemon.request(&daemon.token, "POST", path, "Idempotency-Key: secretkey1\r\n", body).unwrap();
+        assert!(status < 300, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let session = ask("/v1/sessions", r#"{"title":"seen"}"#)["session_id"].as_str().unwrap().to_owned();
+    ask("/v1/runtime/permission-mode", r#"{"mode":"plan"}"#);
+    ask(&format!("/v1/sessions/{session}/end"), "{}");
+    let readonly = house.readonly();
+
+    let mut admin = Client::open(&daemon, "/v1/events/stream?after=0", "");
+    let whole = admin.until("session.ended");
+    let journal = daemon.journal();
+    let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for event in &whole {
+        assert!(lines.contains(&event.data), "the admin's records are whole: {}", event.data);
+    }
+    let request = |event: &Event| event.data["request"]["key"] == "secretkey1";
+    assert_eq!(whole.iter().filter(|event| request(event)).count(), 3);
+
+    let mut reader = Client::open_as(&daemon, &readonly, "/v1/events/stream?after=0", "");
+    let part = reader.until("session.ended");
+    let kinds: Vec<&str> = part.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["session.created", "session.ended"]);
+    let path = format!("/v1/sessions/{session}");
+    let mut own = Client::open_as(&daemon, &readonly, &format!("{path}/stream?after=0"), "");
+    assert_eq!(own.until("session.ended"), part);
+    let (status, page) = daemon.request(&readonly, "GET", &format!("{path}/events"), "", "").unwrap();
+    let page: Value = serde_json::from_str(&page).unwrap();
+    assert_eq!((status, page["items"].as_array().unwrap()), (200, &part.iter().map(|e| e.data.clone()).collect()));
+    for event in &part {
+        let mut expected = whole.iter().find(|whole| whole.id == event.id).unwrap().data.clone();
+        expected.as_object_mut().unwrap().remove("request").expect("a request");
+        expected["actor"].as_object_mut().unwrap().remove("credential").expect("a credential");
+        assert_eq!(event.data, expected);
+    }
     assert!(daemon.stop().success());
 }

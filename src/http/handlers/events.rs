@@ -1,5 +1,7 @@
 //! Pages of records: what a session or a run has been through, oldest first, each record as the journal holds it.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -15,7 +17,8 @@ use crate::http::reply::{Reply, ok};
 use crate::http::routes::Route;
 use crate::projections::feed::{Filter, Scope};
 use crate::projections::page::{PAGE_DEFAULT, PAGE_MAX};
-use crate::services::authority::Action;
+use crate::services::authority::{Action, Caller};
+use crate::services::sight::{Seen, Sight};
 
 /// Most lines of the journal that are looked at for one page; a page may end early and still have a next one.
 const PAGE_LINES: u64 = 50_000;
@@ -37,7 +40,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
 /// One page of records.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 struct EventPage {
-    /// Oldest first, each exactly as the journal holds it.
+    /// Oldest first, each exactly as the journal holds it; read-only callers see neither requests nor credentials.
     #[schemars(with = "Vec<serde_json::Value>")]
     items: Vec<Box<RawValue>>,
     /// Where the next page begins: `?after=`; absent at the end.
@@ -78,9 +81,9 @@ async fn of_session(
     Path(id): Path<String>,
     Query(query): Query<EventQuery>,
 ) -> Reply {
-    let (org, id) = (right.demand(Action::EventsRead)?.organisation(), session(&id)?);
-    app.published.models().session(org, id)?;
-    page(&app, Filter { org: org.to_owned(), scope: Scope::Session(id) }, &query).await
+    let (caller, id) = (right.demand(Action::EventsRead)?, session(&id)?);
+    app.published.models().session(caller.organisation(), id)?;
+    page(&app, caller, Scope::Session(id), &query).await
 }
 
 async fn of_run(
@@ -89,12 +92,13 @@ async fn of_run(
     Path(id): Path<String>,
     Query(query): Query<EventQuery>,
 ) -> Reply {
-    let (org, id) = (right.demand(Action::EventsRead)?.organisation(), run(&id)?);
-    app.published.models().run(org, id)?;
-    page(&app, Filter { org: org.to_owned(), scope: Scope::Run(id) }, &query).await
+    let (caller, id) = (right.demand(Action::EventsRead)?, run(&id)?);
+    app.published.models().run(caller.organisation(), id)?;
+    page(&app, caller, Scope::Run(id), &query).await
 }
 
-async fn page(app: &App, filter: Filter, query: &EventQuery) -> Reply {
+async fn page(app: &App, caller: &Caller, scope: Scope, query: &EventQuery) -> Reply {
+    let filter = Arc::new(Filter { org: caller.organisation().to_owned(), scope });
     let (after, limit) = (query.after()?, query.limit()?);
     let end = app.published.feed().next_seq();
     if after.is_some_and(|after| after >= end) {
@@ -102,15 +106,14 @@ async fn page(app: &App, filter: Filter, query: &EventQuery) -> Reply {
     }
     let from = after.map_or(0, |after| after + 1).max(app.published.beginning(&filter));
     let to = end.min(from.saturating_add(PAGE_LINES));
-    let published = app.published.clone();
-    let read = tokio::task::spawn_blocking(move || published.read(&filter, from, to, limit)).await;
-    let (items, next) = match read {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return Err(Refusal::new(Reason::StorageJournalUnavailable, error.to_string()).into()),
-        Err(_) => return Err(Refusal::from(Reason::InternalError).into()),
-    };
+    let (items, next) = app.published.replay(&filter, (from, to), limit).await?;
+    let sight = Sight::of(caller.role());
     let raw = |line: &[u8]| serde_json::from_slice(line).map_err(|_| Refusal::from(Reason::InternalError));
-    let items = items.iter().map(|item| raw(&item.line)).collect::<Result<_, Refusal>>()?;
+    let shown = items.iter().filter_map(|item| match sight.line(&item.line)? {
+        Seen::Whole => Some(raw(&item.line)),
+        Seen::Part(line) => Some(raw(&line)),
+    });
+    let items = shown.collect::<Result<_, Refusal>>()?;
     let next_cursor = (next < end).then(|| next.saturating_sub(1).to_string());
     ok(&EventPage { items, next_cursor })
 }

@@ -3,21 +3,25 @@
 use axum::extract::State;
 use hyper::StatusCode;
 
+use super::sessions::done;
 use crate::domain::command::invalid;
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::app::App;
-use crate::http::extract::{Query, Right};
-use crate::http::reply::{Reply, ok, raw};
+use crate::http::extract::{OnPassage, Order, Query, Right};
+use crate::http::reply::{Reply, detached, ok, raw};
 use crate::http::routes::Route;
 use crate::journal::note::verifier_key;
 use crate::journal::proof::{Consistency, ProofError, Receipt};
 use crate::journal::recovery::read_root;
 use crate::services::authority::Action;
+use crate::services::journal_keys::RotatedKey;
 
 /// Most bytes of lines in one answer.
 const RECORDS_BYTES: usize = 4 << 20;
 /// Most lines in one answer.
 const RECORDS_LINES: u64 = 10_000;
+
+const ROTATE_SUMMARY: &str = "Hands the signing key over to a new one.";
 
 pub(super) fn routes() -> Vec<Route<App>> {
     vec![
@@ -28,6 +32,8 @@ pub(super) fn routes() -> Vec<Route<App>> {
         Route::get("/v1/journal/proof", Action::ReceiptRead, "A receipt, or a consistency proof.", proof)
             .asks(&[("seq", "integer"), ("size", "integer"), ("old", "integer"), ("new", "integer")])
             .gives::<Receipt>(200),
+        Route::post("/v1/journal/rotate-key", Action::JournalRotateKey, ROTATE_SUMMARY, rotate_key)
+            .gives::<RotatedKey>(200),
     ]
 }
 
@@ -67,6 +73,13 @@ async fn head(State(app): State<App>, Right(right): Right) -> Reply {
         note: note.render(),
         verifier_key: newest.map(|(origin, key)| verifier_key(&origin.to_string(), &key)),
     })
+}
+
+async fn rotate_key(State(app): State<App>, OnPassage(passage): OnPassage, ask: Order) -> Reply {
+    let by = App::by(&ask.right, Action::JournalRotateKey, ask.request)?;
+    let keys = app.journal_keys.clone();
+    let rotated = detached(&passage.gate().tasks, async move { keys.rotate(by).await }).await?;
+    done(StatusCode::OK, &rotated, &ask.right, &app.published)
 }
 
 async fn checkpoint(State(app): State<App>, Right(right): Right) -> Reply {

@@ -83,7 +83,7 @@ async fn of_session(
     let org = right.demand(Action::RunRead)?.organisation();
     query.narrowed_by_status_only()?;
     let filter = Filter { session: Some(session(&id)?), status: query.status };
-    ok(&app.runs.list(org, &filter, &query.paging())?)
+    ok(&app.runs.list(org, filter, query.paging()).await?)
 }
 
 async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<ListQuery<Status>>) -> Reply {
@@ -93,11 +93,11 @@ async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<L
         return Err(Refusal::new(Reason::RequestMalformed, "This list has no such filter.").into());
     }
     let filter = Filter { session: narrowed.session, status: narrowed.status };
-    ok(&app.runs.list(org, &filter, &query.paging())?)
+    ok(&app.runs.list(org, filter, query.paging()).await?)
 }
 
 async fn get(State(app): State<App>, Right(right): Right, Path(id): Path<String>) -> Reply {
-    ok(&app.runs.get(right.demand(Action::RunRead)?.organisation(), run(&id)?)?)
+    ok(&app.runs.get(right.demand(Action::RunRead)?.organisation(), run(&id)?).await?)
 }
 
 async fn cancel(

@@ -69,12 +69,12 @@ async fn create(State(app): State<App>, OnPassage(passage): OnPassage, ask: Muta
 async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<ListQuery<Status>>) -> Reply {
     let caller = right.demand(Action::SessionRead)?;
     query.narrowed_by_status_only()?;
-    ok(&app.sessions.list(caller.organisation(), query.status, &query.paging())?)
+    ok(&app.sessions.list(caller.organisation(), query.status, query.paging()).await?)
 }
 
 async fn get(State(app): State<App>, Right(right): Right, Path(id): Path<String>) -> Reply {
     let caller = right.demand(Action::SessionRead)?;
-    ok(&app.sessions.get(caller.organisation(), session(&id)?)?)
+    ok(&app.sessions.get(caller.organisation(), session(&id)?).await?)
 }
 
 async fn interrupt(

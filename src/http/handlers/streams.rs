@@ -21,6 +21,7 @@ use crate::http::routes::Route;
 use crate::http::sse;
 use crate::projections::feed::{Filter, Scope};
 use crate::services::authority::{Action, Authorized};
+use crate::services::sight::Sight;
 
 /// What the query of a stream may name.
 const ASKS: super::Asks = &[("after", "integer"), ("cursor_errors", "string")];
@@ -83,6 +84,7 @@ fn follow(
         Err(refusal) => return sse::refuse(request, refusal.clone()),
     };
     let filter = Filter { org: caller.organisation().to_owned(), scope };
-    let follower = Follower::new(app.published.clone(), filter, from, Words::new(app.live.clone()));
+    let seen = (filter, Sight::of(caller.role()));
+    let follower = Follower::new(app.published.clone(), seen, from, Words::new(app.live.clone()));
     Ok(sse::reply(&gate_of(passage), right, request, follower.frames()))
 }

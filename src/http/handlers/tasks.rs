@@ -51,7 +51,7 @@ fn task(text: &str) -> Result<TaskId, Refusal> {
 
 async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<ListQuery<Status>>) -> Reply {
     let org = right.demand(Action::TaskRead)?.organisation();
-    ok(&app.tasks.list(org, &query.filter()?, &query.paging())?)
+    ok(&app.tasks.list(org, query.filter()?, query.paging()).await?)
 }
 
 async fn of_session(
@@ -61,11 +61,11 @@ async fn of_session(
     Query(query): Query<ListQuery<Status>>,
 ) -> Reply {
     let org = right.demand(Action::TaskRead)?.organisation();
-    ok(&app.tasks.list(org, &query.of_session(session(&id)?)?, &query.paging())?)
+    ok(&app.tasks.list(org, query.of_session(session(&id)?)?, query.paging()).await?)
 }
 
 async fn get(State(app): State<App>, Right(right): Right, Path(id): Path<String>) -> Reply {
-    ok(&app.tasks.get(right.demand(Action::TaskRead)?.organisation(), task(&id)?)?)
+    ok(&app.tasks.get(right.demand(Action::TaskRead)?.organisation(), task(&id)?).await?)
 }
 
 async fn output(

@@ -74,7 +74,7 @@ async fn session_approvals(
     Query(query): ApprovalQuery,
 ) -> Reply {
     let org = right.demand(Action::ApprovalRead)?.organisation();
-    ok(&app.approvals.list(org, &query.of_session(session(&id)?)?, &query.paging())?)
+    ok(&app.approvals.list(org, query.of_session(session(&id)?)?, query.paging()).await?)
 }
 
 async fn run_approvals(
@@ -84,7 +84,7 @@ async fn run_approvals(
     Query(query): ApprovalQuery,
 ) -> Reply {
     let org = right.demand(Action::ApprovalRead)?.organisation();
-    ok(&app.approvals.list(org, &query.of_run(run(&id)?)?, &query.paging())?)
+    ok(&app.approvals.list(org, query.of_run(run(&id)?)?, query.paging()).await?)
 }
 
 async fn session_questions(
@@ -94,7 +94,7 @@ async fn session_questions(
     Query(query): QuestionQuery,
 ) -> Reply {
     let org = right.demand(Action::QuestionRead)?.organisation();
-    ok(&app.questions.list(org, &query.of_session(session(&id)?)?, &query.paging())?)
+    ok(&app.questions.list(org, query.of_session(session(&id)?)?, query.paging()).await?)
 }
 
 async fn run_questions(
@@ -104,17 +104,17 @@ async fn run_questions(
     Query(query): QuestionQuery,
 ) -> Reply {
     let org = right.demand(Action::QuestionRead)?.organisation();
-    ok(&app.questions.list(org, &query.of_run(run(&id)?)?, &query.paging())?)
+    ok(&app.questions.list(org, query.of_run(run(&id)?)?, query.paging()).await?)
 }
 
 async fn all_approvals(State(app): State<App>, Right(right): Right, Query(query): ApprovalQuery) -> Reply {
     let org = right.demand(Action::ApprovalRead)?.organisation();
-    ok(&app.approvals.list(org, &query.filter()?, &query.paging())?)
+    ok(&app.approvals.list(org, query.filter()?, query.paging()).await?)
 }
 
 async fn approval(State(app): State<App>, Right(right): Right, Path(id): Path<String>) -> Reply {
     let id: ApprovalId = parse_id(&id, Reason::ApprovalNotFound)?;
-    ok(&app.approvals.get(right.demand(Action::ApprovalRead)?.organisation(), id)?)
+    ok(&app.approvals.get(right.demand(Action::ApprovalRead)?.organisation(), id).await?)
 }
 
 async fn decide(
@@ -132,12 +132,12 @@ async fn decide(
 
 async fn all_questions(State(app): State<App>, Right(right): Right, Query(query): QuestionQuery) -> Reply {
     let org = right.demand(Action::QuestionRead)?.organisation();
-    ok(&app.questions.list(org, &query.filter()?, &query.paging())?)
+    ok(&app.questions.list(org, query.filter()?, query.paging()).await?)
 }
 
 async fn question(State(app): State<App>, Right(right): Right, Path(id): Path<String>) -> Reply {
     let id: QuestionId = parse_id(&id, Reason::QuestionNotFound)?;
-    ok(&app.questions.get(right.demand(Action::QuestionRead)?.organisation(), id)?)
+    ok(&app.questions.get(right.demand(Action::QuestionRead)?.organisation(), id).await?)
 }
 
 async fn answer(

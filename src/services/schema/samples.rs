@@ -61,7 +61,7 @@ pub(super) const SAMPLES: &[Sample] = &[
     sample(
         "journal.repaired",
         "journal",
-        r#"{"segment":"00000000000000000000.jsonl","offset":4096,"bytes":512,"sha256":"a3f1b4c2d5e6978800112233445566778899aabbccddeeff0011223344556677","file":"00000000000000000000-4096-a3f1b4c2","lost_from_seq":12}"#,
+        r#"{"epoch":"epoch_01ARZ3NDEKTSV4RRFFQ69G5FAV","lost_from_seq":12,"lost_to_seq":40,"files":[{"segment":"00000000000000000000.jsonl","offset":4096,"bytes":512,"sha256":"a3f1b4c2d5e6978800112233445566778899aabbccddeeff0011223344556677","file":"00000000000000000000-000000004096-a3f1b4c2d5e69788.lost"}]}"#,
     ),
     sample("index.rebuilt", "journal", r#"{"cause":"absent","records":1000}"#),
     sample(

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -13,13 +13,15 @@ use tokio::time::Instant;
 
 use super::words::Words;
 use crate::domain::ids::RunId;
+use crate::domain::limits;
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::sse;
-use crate::projections::feed::{Filter, Found, Item, Scope};
+use crate::projections::feed::{Filter, Found, Item, Most, Scope};
 use crate::services::published::Published;
+use crate::services::sight::{Seen, Sight};
 
 /// Most events gathered at a time.
-const PAGE: usize = 256;
+const PAGE: Most = Most { items: 256, bytes: limits::SUBSCRIBER_BYTES };
 /// How long the stream of a run stays open behind its end, for what its tasks leave, milliseconds.
 const BEHIND_END_MS: u64 = 5_000;
 
@@ -39,6 +41,7 @@ pub(super) struct Follower {
     published: Published,
     changes: watch::Receiver<u64>,
     filter: Arc<Filter>,
+    sight: Sight,
     from: u64,
     ready: VecDeque<Bytes>,
     words: Words,
@@ -48,12 +51,13 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// From this sequence number on.
-    pub(super) fn new(published: Published, filter: Filter, from: u64, words: Words) -> Self {
+    /// From this sequence number on, for someone who sees so much of each record.
+    pub(super) fn new(published: Published, (filter, sight): (Filter, Sight), from: u64, words: Words) -> Self {
         let mut follower = Self {
             changes: published.feed().changes(),
             from: from.max(published.beginning(&filter)),
             filter: Arc::new(filter),
+            sight,
             published,
             ready: VecDeque::new(),
             words,
@@ -108,13 +112,15 @@ impl Follower {
                 for item in &items {
                     self.pass(item);
                 }
-                if items.len() < PAGE {
-                    self.ready.extend(self.words.all());
+                // What is behind a full page comes before the words that are new now.
+                if PAGE.reached(items.len(), items.iter().map(|item| item.frame.len()).sum()) {
+                    return Ok(());
                 }
+                self.ready.extend(self.words.all());
                 if self.ready.is_empty() { self.wait().await } else { Ok(()) }
             }
             Found::ReadUntil(kept) => {
-                let (items, next) = self.read(kept).await?;
+                let (items, next) = self.published.replay(&self.filter, (self.from, kept), PAGE).await?;
                 self.from = next;
                 self.words.take();
                 for item in &items {
@@ -122,15 +128,6 @@ impl Follower {
                 }
                 Ok(())
             }
-        }
-    }
-
-    async fn read(&self, kept: u64) -> Result<(Vec<Item>, u64), Refusal> {
-        let (published, filter, from) = (self.published.clone(), Arc::clone(&self.filter), self.from);
-        match tokio::task::spawn_blocking(move || published.read(&filter, from, kept, PAGE)).await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(Refusal::new(Reason::StorageJournalUnavailable, error.to_string())),
-            Err(_) => Err(Reason::InternalError.into()),
         }
     }
 
@@ -147,7 +144,7 @@ impl Follower {
                 _ => {}
             }
         }
-        self.ready.push_back(item.frame.clone());
+        self.ready.extend(frame(self.sight, item));
     }
 
     fn ended(&mut self, run: RunId) {
@@ -188,6 +185,21 @@ impl Follower {
     }
 }
 
+/// The record as it is sent; none where it is not for this subscriber. Whole frames are shared by all.
+fn frame(sight: Sight, item: &Item) -> Option<Bytes> {
+    match sight.line(&item.line)? {
+        Seen::Whole => Some(item.frame.clone()),
+        Seen::Part(line) => {
+            let mut frame = BytesMut::new();
+            sse::encode_record(item.seq, item.kind, &line, &mut frame);
+            Some(frame.freeze())
+        }
+    }
+}
+
 fn soon() -> Instant {
     Instant::now() + Duration::from_millis(BEHIND_END_MS)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! Readings of the journal: how much they take at a time, and in turns.
+
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::domain::record::DEFAULT_ORG;
+use crate::services::testing::{Root, create_session, queue_run, stop};
+
+fn everything() -> Arc<Filter> {
+    Arc::new(Filter { org: DEFAULT_ORG.to_owned(), scope: Scope::All })
+}
+
+#[test]
+fn replays_take_turns_a_few_at_a_time_and_end_with_the_step_once_nobody_waits() {
+    static AT_WORK: AtomicUsize = AtomicUsize::new(0);
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    static STEPS: AtomicUsize = AtomicUsize::new(0);
+    let mut root = Root::new();
+    let opened = root.start();
+    for number in 0..20 {
+        create_session(&opened, &number.to_string());
+    }
+    // The same journal, behind an encoding that takes its time.
+    let encode: Encode = |_, _, line, out| {
+        MOST.fetch_max(AT_WORK.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        STEPS.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(20));
+        AT_WORK.fetch_sub(1, Ordering::SeqCst);
+        let at = out.len();
+        out.extend_from_slice(line);
+        at
+    };
+    let (models, blobs) = (opened.published.models().clone(), opened.published.blobs().clone());
+    let (reader, sides) = (opened.published.reader().clone(), (encode, Arc::new(|_, _| {}) as Observe));
+    let slow = Published::new(models, reader, blobs, root.clock.clone(), sides);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (end, filter) = (slow.head().next_seq, everything());
+        let replay = || async {
+            let mut from = 0;
+            while from < end {
+                from = slow.replay(&filter, (from, end), 1).await.unwrap().1;
+            }
+        };
+        let all = futures_util::future::join_all((0..24).map(|_| replay()));
+        let hung_up = tokio::time::timeout(Duration::from_millis(200), all).await;
+        assert!(hung_up.is_err(), "there was more to replay");
+        // The steps that had begun.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let begun = STEPS.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(STEPS.load(Ordering::SeqCst), begun, "nobody works for those who hung up");
+    });
+    assert_eq!(MOST.load(Ordering::SeqCst), REPLAYS);
+    stop(opened);
+}
+
+#[test]
+fn one_reading_ends_at_its_bytes_and_looks_at_so_many_of_others_before_it_says_where_to_go_on() {
+    let mut root = Root::roomy();
+    let opened = root.start();
+    let (busy, quiet) = (create_session(&opened, "busy"), create_session(&opened, "quiet"));
+    let words = "w".repeat(60 << 10);
+    for _ in 0..300 {
+        queue_run(&opened, busy, &words);
+    }
+    let published = &opened.published;
+    let end = published.head().next_seq;
+    let of = |session| Filter { org: DEFAULT_ORG.to_owned(), scope: Scope::Session(session) };
+    let (items, next) = published.read(&of(quiet), 0, end, 1_000).unwrap();
+    assert_eq!(items.len(), 1, "the quiet session's creation");
+    assert!(next < end, "one reading does not look at a whole journal");
+    let (items, next) = published.read(&of(quiet), next, end, 1_000).unwrap();
+    assert_eq!((items.len(), next), (0, end));
+    let most = Most { items: 1_000, bytes: 256 << 10 };
+    let (items, next) = published.read(&of(busy), 0, end, most).unwrap();
+    assert_eq!(items.len(), 6, "its creation, and runs until 256 KiB are passed");
+    assert_eq!(items.last().map(|item| item.seq + 1), Some(next));
+    stop(opened);
+}

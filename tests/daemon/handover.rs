@@ -1,0 +1,128 @@
+//! The signing key is handed over while others write; then the daemon is killed.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Daemon, House};
+
+/// What the verifier in plain Python says: its exit code and its words.
+fn python(arguments: &[&str]) -> (i32, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/verify_journal.py");
+    let out = Command::new("python3").arg(script).args(arguments).output().unwrap();
+    let words = [out.stdout, out.stderr].concat();
+    (out.status.code().unwrap(), String::from_utf8_lossy(&words).into_owned())
+}
+
+impl House {
+    /// Both verifiers must say the same of the state root.
+    pub(super) fn assert_verdict(&self, wanted: i32) {
+        let root = self.state();
+        let (code, words) = self.verify(&root);
+        assert_eq!(code, wanted, "{words}");
+        let (code, words) = python(&[root.to_str().unwrap()]);
+        assert_eq!(code, wanted, "{words}");
+    }
+}
+
+impl Daemon {
+    pub(super) fn rotate(&self) -> Option<Value> {
+        let (status, view) = self.post("/v1/journal/rotate-key", "")?;
+        assert_eq!(status, 200, "{view}");
+        Some(view)
+    }
+}
+
+#[test]
+fn a_key_handed_over_under_load_survives_a_kill_and_the_journal_verifies_from_the_pin() {
+    let house = House::new();
+    let (mut acknowledged, mut handed) = (Vec::new(), Vec::new());
+    let mut key = String::new();
+    for round in 0..4 {
+        let daemon = house.start();
+        if round == 0 {
+            key = daemon.get("/v1/journal/head").1["verifier_key"].as_str().unwrap().to_owned();
+        }
+        let made = std::sync::Mutex::new((Vec::new(), Vec::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while let Some(id) = daemon.create() {
+                        made.lock().unwrap().0.push(id);
+                    }
+                });
+            }
+            scope.spawn(|| {
+                while let Some(view) = daemon.rotate() {
+                    made.lock().unwrap().1.push(view);
+                }
+            });
+            std::thread::sleep(Duration::from_millis(150 + 31 * round));
+            let pid = rustix::process::Pid::from_child(&daemon.child);
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        });
+        daemon.kill();
+        let (ids, views) = made.into_inner().unwrap();
+        assert!(!ids.is_empty() && !views.is_empty(), "round {round}: {} {}", ids.len(), views.len());
+        acknowledged.extend(ids);
+        handed.extend(views);
+    }
+    let daemon = house.start();
+    for id in &acknowledged {
+        assert_eq!(daemon.get(&format!("/v1/sessions/{id}")).0, 200, "{id} was acknowledged and is gone");
+    }
+    let (_, head) = daemon.get("/v1/journal/head");
+    assert_ne!(head["verifier_key"], key.as_str());
+    let first = &handed[0];
+    let receipt =
+        daemon.get(&format!("/v1/journal/proof?seq={}&size={}", first["seq"], first["seq"].as_u64().unwrap() + 1)).1;
+    let record: Value = serde_json::from_str(receipt["line"].as_str().unwrap()).unwrap();
+    assert_eq!((&record["kind"], &record["actor"]["id"]), (&"journal.key_changed".into(), &"admin".into()), "{record}");
+    assert_eq!(record["data"]["new_key_id"], first["new_key_id"]);
+    assert!(!house.state().join("audit-signing.key.next").exists());
+    assert!(daemon.stop().success());
+    house.assert_verdict(0);
+    let file = house.folder.path().join("receipt.json");
+    std::fs::write(&file, receipt.to_string()).unwrap();
+    let (file, next) = (file.to_str().unwrap(), first["verifier_key"].as_str().unwrap());
+    for key in [&key, next] {
+        assert_eq!(python(&[file, "--key", key]).0, 0, "the seal bears both signatures");
+        let out = Command::new(super::BINARY).args(["verify", "--key", key, file]).output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stdout));
+    }
+    let path = house.state().join("state-root.json");
+    let good = std::fs::read(&path).unwrap();
+    let mut root: Value = serde_json::from_slice(&good).unwrap();
+    let keys = root["keys"].as_array().unwrap().len();
+    assert!(keys > handed.len(), "{keys} keys after {} handovers", handed.len());
+    root["keys"][1]["public_key"] = root["keys"][0]["public_key"].clone();
+    std::fs::write(&path, root.to_string()).unwrap();
+    house.assert_verdict(1);
+    assert!(String::from_utf8_lossy(&house.command().output().unwrap().stderr).contains("state_root.journal_corrupt"));
+    std::fs::write(&path, good).unwrap();
+    assert!(house.start().stop().success());
+}
+
+#[test]
+fn a_repeated_order_to_rotate_is_done_once_and_a_read_only_token_may_not_give_it() {
+    let house = House::new();
+    let daemon = house.start();
+    let readonly = std::fs::read_to_string(house.state().join("tokens/readonly.token")).unwrap();
+    let ask = |token: &str| {
+        let (status, body) =
+            daemon.request(token, "POST", "/v1/journal/rotate-key", "Idempotency-Key: once\r\n", "").unwrap();
+        (status, serde_json::from_str::<Value>(&body).unwrap())
+    };
+    let refused = ask(readonly.trim());
+    assert_eq!((refused.0, &refused.1["code"]), (403, &"auth.read_only".into()));
+    let (first, again) = (ask(&daemon.token), ask(&daemon.token));
+    assert_eq!(first.0, 200, "{}", first.1);
+    assert_eq!(first, again);
+    let root = std::fs::read_to_string(house.state().join("state-root.json")).unwrap();
+    let root: Value = serde_json::from_str(&root).unwrap();
+    assert_eq!(root["keys"].as_array().unwrap().len(), 2);
+    assert!(daemon.stop().success());
+    house.assert_verdict(0);
+}
