@@ -281,7 +281,7 @@ pub fn named_token_files(said: &Value) -> Option<TokenFiles> {
 /// may name files elsewhere, as they are read and written in the name of whoever asks.
 pub fn token_files(root: &Path) -> TokenFiles {
     let own = Folder::open(root).and_then(|folder| Ok((folder.owner(".")?, folder.mode(".")?)));
-    let own = own.is_ok_and(|(owner, mode)| owner == rustix::process::geteuid().as_raw() && mode & 0o077 == 0);
+    let own = own.is_ok_and(|(owner, mode)| owner == rustix::process::geteuid().as_raw() && mode.trailing_zeros() >= 6);
     let named = daemon_of(root).ok().filter(|_| own).and_then(|said| named_token_files(&said));
     named.unwrap_or_else(|| TokenFiles::below(root))
 }
