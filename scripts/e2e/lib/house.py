@@ -393,7 +393,7 @@ def tree(root, without=()):
     found = {}
     for path in sorted(pathlib.Path(root).rglob("*")):
         name = str(path.relative_to(root))
-        if name in without:
+        if name.split("/")[0] in without:
             continue
         kind = os.lstat(path)
         content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""

@@ -397,6 +397,7 @@ def control(house):
 def left(daemon):
     process = subprocess.Popen(["sleep", "987"])
     try:
+        h.until(10, "the process shows", sleepers)
         h.until(0.3, "the command's processes are gone", lambda: not sleepers())
     finally:
         process.kill()

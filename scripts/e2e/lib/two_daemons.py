@@ -9,7 +9,7 @@ import time
 import house as h
 
 # What a serving daemon itself writes while the loser is refused; nothing of it is the loser's.
-OWN = ("LOCK",)
+OWN = ("LOCK", "index")
 WITHIN = 1.5
 
 
