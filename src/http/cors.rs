@@ -47,8 +47,8 @@ pub fn is_preflight(parts: &Parts) -> bool {
 
 /// Whether a foreign page may send this: plain reads, which it cannot see the answer of.
 pub fn refusal(parts: &Parts) -> Option<Reason> {
-    let harmless =
-        matches!(parts.method, Method::GET | Method::HEAD) || (parts.method == Method::OPTIONS && !is_preflight(parts));
+    let read = [Method::GET, Method::HEAD].contains(&parts.method);
+    let harmless = read || (parts.method == Method::OPTIONS && !is_preflight(parts));
     (!harmless).then_some(Reason::CorsOriginRefused)
 }
 
