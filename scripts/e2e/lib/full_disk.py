@@ -1,5 +1,6 @@
 """A state root on a disk that fills up while the daemon works: refused with 507, readable, and healed without a restart."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -31,14 +32,14 @@ class Mounted:
 
 def fill(path, leave=0):
     """Takes all space but so many bytes."""
-    with open(path, "wb") as file:
+    # Unbuffered: a buffered file tries its rest once more when it is closed, and fails there.
+    with open(path, "wb", buffering=0) as file:
         piece = b"x" * 65536
         try:
-            while True:
-                file.write(piece)
-                file.flush()
-        except OSError:
-            pass
+            while file.write(piece):
+                pass
+        except OSError as fault:
+            h.demand(fault.errno == errno.ENOSPC, fault)
         if leave:
             file.truncate(max(0, os.path.getsize(path) - leave))
 
