@@ -19,7 +19,7 @@ use crate::outbound::guard::SystemResolver;
 use crate::outbound::providers::{Providers, Surroundings};
 use crate::platform::clock::Clock;
 use crate::platform::entropy::Entropy;
-use crate::platform::tasks::Tasks;
+use crate::platform::tasks::{Milestone, Tasks};
 use crate::services::clerk::Clerk;
 use crate::services::models::RoutedModels;
 use crate::services::numbers::ProviderNumbers;
@@ -92,6 +92,7 @@ impl Agents {
         (clerk, published): (&Clerk, &Published),
         entropy: Arc<dyn Entropy>,
         (settings, tasks, boot_id): (&ServeSettings, &Tasks, BootId),
+        begun: Milestone,
     ) -> Runner {
         let (sender, ended) = mpsc::channel::<TaskEnd>(WAITING_ENDS);
         let background = Background::new(background::Settings {
@@ -111,6 +112,7 @@ impl Agents {
             ended,
             entropy,
             boot_id,
+            begun,
         };
         Runner::start(parts, Settings::default())
     }

@@ -1,4 +1,5 @@
-//! The write path of the door: the clerk's, until the daemon winds down. What works inside goes on to write.
+//! The write path of the door: the clerk's, from when the start is recorded until the daemon winds down. What works inside
+//! goes on to write.
 
 use futures_util::future::{BoxFuture, ready};
 
@@ -6,22 +7,27 @@ use crate::domain::command::Command;
 use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Provenance;
-use crate::platform::tasks::Tasks;
+use crate::platform::tasks::{Milestone, Tasks};
 use crate::services::clerk::Clerk;
 use crate::services::desk::{Committed, Lane, WritePath};
+use crate::services::status::not_begun;
 
 /// What requests write through.
 pub(super) struct DoorPath {
     /// Writes.
     pub(super) clerk: Clerk,
+    /// The start is recorded.
+    pub(super) begun: Milestone,
     /// Knows when nothing more is taken in.
     pub(super) tasks: Tasks,
 }
 
 impl DoorPath {
     fn refusal(&self) -> Option<Refusal> {
-        let refuse = || Refusal::new(Reason::RequestOverloaded, "the daemon is stopping").retry_after_ms(5_000);
-        self.tasks.is_closing().then(refuse)
+        if self.tasks.is_closing() {
+            return Some(Refusal::new(Reason::RequestOverloaded, "the daemon is stopping").retry_after_ms(5_000));
+        }
+        not_begun(&self.clerk, &self.begun)
     }
 }
 

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::serve::note;
+use super::beginning::note;
 use crate::domain::context::DaemonStopped;
 use crate::domain::ids::BootId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::stream::Stream;
-use crate::journal::error::WriteError;
 use crate::journal::writer::Journal;
 use crate::platform::tasks::Tasks;
 use crate::services::clerk::{Clerk, ClerkThread};
@@ -69,7 +68,7 @@ impl Drain<'_> {
         let late = |what: &str| Refusal::new(Reason::StorageJournalUnavailable, format!("{what} did not end in time"));
         let noted = timeout_at(after(LAST_MS), last).await.unwrap_or_else(|_| Err(late("the last record")));
         // Also where the end could not be recorded: what was acknowledged before must be so in both places.
-        let closed = timeout_at(after(LAST_MS), close(thread)).await;
+        let closed = timeout_at(after(LAST_MS), close(self.clerk, thread)).await;
         closed.unwrap_or_else(|_| Err(late("the journal's end")))?;
         noted
     }
@@ -88,10 +87,11 @@ impl Drain<'_> {
     }
 }
 
-/// Ends the clerk and closes the journal.
-async fn close(thread: ClerkThread) -> Result<(), Refusal> {
+/// Ends the clerk and closes the journal, where it was opened.
+async fn close(clerk: &Clerk, thread: ClerkThread) -> Result<(), Refusal> {
     let closed = tokio::task::spawn_blocking(move || thread.finish().map(Journal::close));
-    let closed = closed.await.map_err(|_| Refusal::from(Reason::InternalError))?;
-    closed.unwrap_or_else(|| Err(WriteError::Poisoned("the clerk's thread did not end well".to_owned())))?;
-    Ok(())
+    match closed.await.map_err(|_| Refusal::from(Reason::InternalError))? {
+        Some(closed) => Ok(closed?),
+        None => Err(clerk.trouble().unwrap_or_else(|| Reason::StorageJournalUnavailable.into())),
+    }
 }

@@ -1,12 +1,14 @@
 //! Wiring: open, lock, recover, catch up, start, drain.
 
 mod agents;
+mod beginning;
 mod door_path;
 mod drain;
 pub mod schema;
 pub mod serve;
 mod signals;
 mod token_files;
+mod workers;
 
 /// Whether this machine can confine the commands of agents.
 pub fn can_confine() -> bool {

@@ -9,19 +9,15 @@ use tokio::sync::mpsc;
 use ulid::Ulid;
 
 use super::agents::Agents;
+use super::beginning::{Beginning, DAEMON_FILE};
 use super::door_path::DoorPath;
 use super::drain::Drain;
 use super::signals::{self, Signals};
 use super::token_files;
+use super::workers::{Workers, follow_tokens};
 use crate::config::settings::{Bind, ServeSettings};
-use crate::domain::command::Command;
-use crate::domain::context::DaemonStarted;
-use crate::domain::event::Event;
 use crate::domain::ids::BootId;
 use crate::domain::reason::{Reason, Refusal};
-use crate::domain::record::{DEFAULT_ORG, Draft, Provenance};
-use crate::domain::runtime::{TokenChanged, TokenRole};
-use crate::domain::stream::Stream;
 use crate::http::app::App;
 use crate::http::audit::{self, AuditSink};
 use crate::http::auth::{Authentication, ProxySecret};
@@ -37,32 +33,25 @@ use crate::journal::layout;
 use crate::journal::writer::Options;
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::descriptors;
-use crate::platform::disk::{Disk, replace_atomically};
+use crate::platform::disk::Disk;
 use crate::platform::entropy::{Entropy, SystemEntropy};
 use crate::platform::executable;
 use crate::platform::keyed::FingerprintKey;
 use crate::platform::own_process;
 use crate::platform::private_file;
 use crate::platform::rotated_log::ClosedChunk;
-use crate::platform::tasks::Tasks;
+use crate::platform::tasks::{Milestone, Tasks};
 use crate::services::access_log;
-use crate::services::authority::Role;
-use crate::services::clerk::{Clerk, ClerkThread};
-use crate::services::clock_watch::{self, Reading};
-use crate::services::cold_check::ColdCheck;
+use crate::services::clerk::ClerkThread;
 use crate::services::daemon_file::DaemonFile;
-use crate::services::desk::{Desk, Lane, WritePath};
-use crate::services::indexer;
+use crate::services::desk::Desk;
 use crate::services::numbers::BatchNumbers;
-use crate::services::opening::{Found, Opened, Opening, open};
-use crate::services::published::Published;
+use crate::services::opening::{Opened, Opening, open};
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
 use crate::services::status::{ControlPlane, StatusSource};
-use crate::services::tokens::{TokenChange, Tokens};
+use crate::services::tokens::Tokens;
 
-/// File that says where the daemon listens.
-const DAEMON_FILE: &str = "daemon.json";
 /// Most bytes of a proxy's secret file.
 const SECRET_BYTES: usize = 4_096;
 
@@ -137,11 +126,12 @@ fn build(digest: Option<&str>) -> String {
     digest.map_or_else(|| format!("{version}+unknown"), |digest| format!("{version}+sha256.{digest}"))
 }
 
+#[expect(clippy::too_many_lines, reason = "the order of a start, in one place")]
 async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let signals = Signals::listen()?;
     let House { agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
-    let tasks = Tasks::new();
+    let (tasks, begun) = (Tasks::new(), Milestone::default());
     let key = FingerprintKey::new(&root.fingerprint_key()?);
     let tokens = token_files::open(&settings, &key, entropy.as_ref())?;
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
@@ -151,6 +141,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let (sink, log) = open_access_log(&settings, &clock, chunks)?;
     let status = Arc::new(StatusSource {
         clerk: clerk.clone(),
+        begun: begun.clone(),
         published: published.clone(),
         control_plane: posture(&bound, tokens.is_some()),
         sandbox: agents.sandbox.clone(),
@@ -160,7 +151,9 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         snapshots: snapshots.clone(),
         build_digest,
     });
-    announce(&clerk, &found, boot_id, Reading::of(clock.as_ref())).await?;
+    let file = daemon_file(&bound, boot_id, tokens.as_deref());
+    let mut beginning = Beginning::new(clerk.clone(), Arc::clone(&clock), found, root.folder.clone(), file);
+    let announced = beginning.announced().await?;
     let mut registry = metrics::registry();
     let parts = EdgeParts {
         limits: limits(&root),
@@ -175,20 +168,26 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         entropy: Arc::clone(&entropy),
         tasks: tasks.clone(),
     };
-    let path = DoorPath { clerk: clerk.clone(), tasks: tasks.clone() };
+    let path = DoorPath { clerk: clerk.clone(), begun: begun.clone(), tasks: tasks.clone() };
     let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), Arc::clone(&agents.route_ids));
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
-    let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));
+    let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id), begun.clone());
     let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
     registry.register_collector(Box::new(numbers));
     let routes = routes(Arc::clone(&status), registry);
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
-    snapshots.clone().follow(&tasks);
-    follow_house(&tasks, (&clerk, &published), &root, access_log_file(&settings), closed);
-    follow_tokens(tokens.as_ref(), &tasks, clerk.clone());
+    let workers = Workers {
+        clerk: clerk.clone(),
+        published,
+        folder: root.folder.clone(),
+        snapshots: snapshots.clone(),
+        access_log: (access_log_file(&settings), closed),
+        changes: tokens.as_ref().map(|tokens| follow_tokens(tokens, &tasks)),
+    };
+    beginning.write_file()?;
+    beginning.go_on(announced, begun, workers, &tasks);
     tasks.spawn(accept(listener, edge));
-    write_daemon_file(&root, &bound, boot_id, tokens.as_deref())?;
     tracing::info!(address = %bound, %boot_id, "serving");
     let (runner, commands, tasks, clerk) = (&runner, &commands, &tasks, &clerk);
     let drain = Drain { runner, commands, tasks, snapshots: &snapshots, clerk, boot_id };
@@ -290,72 +289,12 @@ fn proxy_secret(path: Option<&Path>) -> Result<Option<ProxySecret>, Refusal> {
     ProxySecret::parse(&bytes).map(Some).map_err(|why| refuse(format!("{}: {why}", path.display())))
 }
 
-pub(super) async fn note(clerk: &Clerk, stream: Stream, event: Event) -> Result<(), Refusal> {
-    let draft = Draft::new(DEFAULT_ORG, stream, event);
-    clerk.submit(Command::Note(draft), Provenance::system("daemon"), Lane::Reserved).await.map(drop)
-}
-
-/// Records the start, and settles what an earlier one left half done.
-async fn announce(clerk: &Clerk, found: &Found, boot_id: BootId, now: Reading) -> Result<(), Refusal> {
-    // Before anything is decided by the time.
-    if let Some(untrusted) = clock_watch::at_start(found.last_at_ms, now) {
-        tracing::warn!(drift_ms = untrusted.drift_ms, "the clock is not trusted until `chancery runtime trust-clock`");
-        note(clerk, Stream::Daemon, untrusted.into()).await?;
-    }
-    let started = DaemonStarted {
-        boot_id,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        clean: found.clean || found.last_at_ms.is_none(),
-        down_ms: found.last_at_ms.map(|at| now.wall_ms.saturating_sub(at)),
-    };
-    note(clerk, Stream::Daemon, started.into()).await?;
-    loop {
-        let settled = clerk.submit(Command::SettleBoot, Provenance::system("recovery"), Lane::Reserved).await?;
-        if settled.seq.is_none() {
-            return Ok(());
-        }
-    }
-}
-
-/// Follows the clock, the access log and the closed segments.
-fn follow_house(
-    tasks: &Tasks,
-    (clerk, published): (&Clerk, &Published),
-    root: &StateRoot,
-    log: PathBuf,
-    closed: mpsc::Receiver<ClosedChunk>,
-) {
-    clock_watch::follow(tasks, clerk.clone());
-    access_log::follow(tasks, clerk.clone(), published.clone(), log, closed);
-    indexer::follow(tasks, clerk.clone(), published.clone(), root.folder.clone());
-    ColdCheck::new(clerk.clone(), published.clone(), root.folder.clone()).follow(tasks);
-}
-
-/// Follows the token files and records each change.
-fn follow_tokens(tokens: Option<&Arc<Tokens>>, tasks: &Tasks, clerk: Clerk) {
-    let Some(tokens) = tokens else { return };
-    let (sender, mut changes) = mpsc::channel::<TokenChange>(16);
-    tokens.follow(tasks, sender);
-    tasks.spawn(async move {
-        while let Some(change) = changes.recv().await {
-            let role = if change.role == Role::Admin { TokenRole::Admin } else { TokenRole::ReadOnly };
-            let event = TokenChanged { role, fp: change.credential.fp };
-            if let Err(refusal) = note(&clerk, Stream::ControlPlane, event.into()).await {
-                tracing::error!(code = refusal.reason.code(), "a token's change could not be recorded");
-            }
-        }
-    });
-}
-
-fn write_daemon_file(root: &StateRoot, bound: &Bind, boot_id: BootId, tokens: Option<&Tokens>) -> Result<(), Refusal> {
-    let file = DaemonFile {
+fn daemon_file(bound: &Bind, boot_id: BootId, tokens: Option<&Tokens>) -> DaemonFile {
+    DaemonFile {
         address: bound.to_string(),
         pid: std::process::id(),
         boot_id,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         token_files: tokens.map(|tokens| tokens.files().into()),
-    };
-    let text = serde_json::json!(file);
-    let written = replace_atomically(root.folder.as_ref(), "", DAEMON_FILE, format!("{text}\n").as_bytes());
-    written.map_err(|error| Refusal::new(Reason::StorageFull, error.to_string()))
+    }
 }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use super::acked::Acked;
+use super::acked::{Acked, Slots};
 use super::acker::Acker;
+use super::batch::Batch;
 use super::error::{OpenError, WriteError};
 use super::handover;
 use super::layout;
 use super::note::Origin;
+use super::reader::Reader;
 use super::recovery::{Leavings, Recovered};
 use super::repair;
 use super::segments;
@@ -26,77 +28,143 @@ use crate::domain::stream::Stream;
 use crate::platform::clock::Clock;
 use crate::platform::disk::{Disk, DiskFile, Open, join, read_bounded};
 
+/// A journal that was read: everything is known, nothing is written yet. It is opened at once, or as soon as the disk
+/// takes writes again.
+pub struct Unopened {
+    recovered: Recovered,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    context: context::Set,
+    /// The slot of `acked` that reading found bad.
+    bad_slot: Option<u8>,
+    /// The first batch was begun: what was read is not how the journal stands any more.
+    begun: bool,
+}
+
 /// Opens a journal that was read, and writes what recovery has to say. The records of that first batch come back for
 /// the fold.
-#[expect(clippy::needless_pass_by_value, reason = "the journal takes over the disk and the clock")]
 pub fn open(
-    mut recovered: Recovered,
+    recovered: Recovered,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     options: Options,
     context: context::Set,
 ) -> Result<(Journal, Vec<Record>), OpenError> {
-    // The seal of a handover must be on disk before anything outside the journal rests on it.
-    rewrite_kept(&recovered).map_err(OpenError::io("writing the kept bytes again"))?;
-    disk.sync_dir(layout::FOLDER).map_err(OpenError::io("syncing the journal's folder"))?;
-    finish_handover(disk.as_ref(), &mut recovered)?;
-    if let Some(leavings) = recovered.leavings.take() {
-        quarantine(disk.as_ref(), recovered.first_seq, &leavings).map_err(OpenError::io("writing the quarantine"))?;
-        recover_tail(recovered.file.as_ref(), leavings.offset).map_err(OpenError::io("cutting the torn tail"))?;
+    Unopened::new(recovered, disk, clock, options, context).open()
+}
+
+impl Unopened {
+    /// What is needed to open a journal that was read.
+    pub fn new(
+        recovered: Recovered,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        context: context::Set,
+    ) -> Self {
+        let bad_slot = recovered.slots.bad();
+        Self { recovered, disk, clock, options, context, bad_slot, begun: false }
     }
-    match disk.remove(layout::NEXT) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io(layout::NEXT)(error)),
-        _ => {}
+
+    /// What was read.
+    pub fn reader(&self) -> &Reader {
+        &self.recovered.reader
     }
-    let repaired = repair::unrecorded(disk.as_ref(), &recovered)?;
-    let bad_slot = recovered.slots.bad();
-    let mut acked = Acked::open(disk.as_ref(), &recovered.slots).map_err(OpenError::io(super::acked::PATH))?;
-    acked.settle(&recovered.note).map_err(OpenError::io(super::acked::PATH))?;
-    let acked = Acker::new(acked, recovered.note.clone(), options.background).map_err(OpenError::io("a thread"))?;
-    let written = recovered.file.bytes().map_err(OpenError::io("the active segment"))?;
-    let path = layout::segment_path(recovered.first_seq);
-    let ahead = disk.open(&path, Open::Write).map_err(OpenError::io(path))?;
-    let epoch = recovered.root.keys.last().map(|entry| entry.epoch);
-    let Some(epoch) = epoch else { return Err(OpenError::Keys("state-root.json names no key".to_owned())) };
-    let mut journal = Journal {
-        disk: Arc::clone(&disk),
-        clock,
-        options,
-        origin: Origin { root_id: recovered.root.id, epoch },
-        key: recovered.key,
-        tree: recovered.tree,
-        sealed: recovered.sealed,
-        active: Active {
-            space: Arc::new(Space::new(ahead, written.max(recovered.data_end))),
-            file: recovered.file,
-            first_seq: recovered.first_seq,
-            data_end: recovered.data_end,
-        },
-        context,
-        ctx: None,
-        note: recovered.note,
-        acked,
-        poison: None,
-        reader: recovered.reader,
-        next: None,
-    };
-    let pending = pending(disk.as_ref())?;
-    let records = record_recovery(&mut journal, repaired, bad_slot, &pending)
-        .map_err(|error| OpenError::io("the first batch")(error.into()))?;
-    repair::end(disk.as_ref())?;
-    for (name, _) in pending {
-        let final_name = name.strip_suffix(layout::PENDING).unwrap_or(&name).to_owned();
-        let moved = disk.rename(&join(layout::QUARANTINE, &name), &join(layout::QUARANTINE, &final_name));
-        moved.and_then(|()| disk.sync_dir(layout::QUARANTINE)).map_err(OpenError::io("naming the quarantine"))?;
+
+    /// Whether what was read may be shown, and opening tried again, after a failure that passes: the journal holds
+    /// something, all of it is on disk for sure, and nothing of this start is in it.
+    pub fn may_wait(&self) -> bool {
+        let Recovered { acked_end, data_end, .. } = self.recovered;
+        self.recovered.next_seq() > 0 && acked_end >= data_end && !self.begun
     }
-    Ok((journal, records))
+
+    /// Opens the journal and writes what recovery has to say. The records of that first batch come back for the fold.
+    pub fn open(&mut self) -> Result<(Journal, Vec<Record>), OpenError> {
+        if self.begun {
+            return Err(OpenError::io("opening the journal again")(io::ErrorKind::Other.into()));
+        }
+        let disk = Arc::clone(&self.disk);
+        let path = layout::segment_path(self.recovered.first_seq);
+        let file = disk.open(&path, Open::Write).map_err(OpenError::io(path.clone()))?;
+        self.settle(file.as_ref())?;
+        let repaired = repair::unrecorded(disk.as_ref(), &self.recovered)?;
+        let mut journal = self.journal(&path, file)?;
+        let pending = pending(disk.as_ref())?;
+        let full = |error: WriteError| OpenError::io("the first batch")(error.into());
+        let batch = journal.begin().map_err(full)?;
+        self.begun = true;
+        let records = record_recovery(&mut journal, batch, repaired, self.bad_slot, &pending).map_err(full)?;
+        repair::end(disk.as_ref())?;
+        for (name, _) in pending {
+            let final_name = name.strip_suffix(layout::PENDING).unwrap_or(&name).to_owned();
+            let moved = disk.rename(&join(layout::QUARANTINE, &name), &join(layout::QUARANTINE, &final_name));
+            moved.and_then(|()| disk.sync_dir(layout::QUARANTINE)).map_err(OpenError::io("naming the quarantine"))?;
+        }
+        Ok((journal, records))
+    }
+
+    /// Finishes what was half done. What is done is not done again at a further attempt.
+    fn settle(&mut self, file: &dyn DiskFile) -> Result<(), OpenError> {
+        let (disk, recovered) = (self.disk.as_ref(), &mut self.recovered);
+        // The seal of a handover must be on disk before anything outside the journal rests on it.
+        rewrite_kept(recovered, file).map_err(OpenError::io("writing the kept bytes again"))?;
+        disk.sync_dir(layout::FOLDER).map_err(OpenError::io("syncing the journal's folder"))?;
+        recovered.acked_end = recovered.data_end;
+        finish_handover(disk, recovered)?;
+        if let Some(leavings) = &recovered.leavings {
+            quarantine(disk, recovered.first_seq, leavings).map_err(OpenError::io("writing the quarantine"))?;
+            recover_tail(file, leavings.offset).map_err(OpenError::io("cutting the torn tail"))?;
+            recovered.leavings = None;
+        }
+        match disk.remove(layout::NEXT) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OpenError::io(layout::NEXT)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn journal(&mut self, path: &str, file: Arc<dyn DiskFile>) -> Result<Journal, OpenError> {
+        let recovered = &mut self.recovered;
+        let mut acked = Acked::open(self.disk.as_ref(), &recovered.slots).map_err(OpenError::io(super::acked::PATH))?;
+        acked.settle(&recovered.note).map_err(OpenError::io(super::acked::PATH))?;
+        recovered.slots = Slots([Some(recovered.note.clone()), Some(recovered.note.clone())]);
+        let background = self.options.background;
+        let acked = Acker::new(acked, recovered.note.clone(), background).map_err(OpenError::io("a thread"))?;
+        let written = file.bytes().map_err(OpenError::io("the active segment"))?;
+        let ahead = self.disk.open(path, Open::Write).map_err(OpenError::io(path))?;
+        let epoch = recovered.root.keys.last().map(|entry| entry.epoch);
+        let Some(epoch) = epoch else { return Err(OpenError::Keys("state-root.json names no key".to_owned())) };
+        Ok(Journal {
+            disk: Arc::clone(&self.disk),
+            clock: Arc::clone(&self.clock),
+            options: self.options,
+            origin: Origin { root_id: recovered.root.id, epoch },
+            key: recovered.key.clone(),
+            tree: recovered.tree.clone(),
+            sealed: recovered.sealed.clone(),
+            active: Active {
+                space: Arc::new(Space::new(ahead, written.max(recovered.data_end))),
+                file,
+                first_seq: recovered.first_seq,
+                data_end: recovered.data_end,
+            },
+            context: self.context.clone(),
+            ctx: None,
+            note: recovered.note.clone(),
+            acked,
+            poison: None,
+            reader: recovered.reader.clone(),
+            next: None,
+        })
+    }
 }
 
 /// Finishes a key handover whose seal is in the journal; removes a next key that was never handed to.
 fn finish_handover(disk: &dyn Disk, recovered: &mut Recovered) -> Result<(), OpenError> {
-    if let Some(note) = recovered.handover.take() {
-        let key = recovered.key.verifying_key();
-        handover::name_in_root(disk, &mut recovered.root, &note, &key).map_err(OpenError::io(layout::STATE_ROOT))?;
+    if let Some(note) = &recovered.handover {
+        let (key, mut root) = (recovered.key.verifying_key(), recovered.root.clone());
+        handover::name_in_root(disk, &mut root, note, &key).map_err(OpenError::io(layout::STATE_ROOT))?;
+        (recovered.root, recovered.handover) = (root, None);
     }
     let done = if recovered.finish_handover {
         handover::take_final_name(disk)
@@ -127,13 +195,13 @@ pub(super) fn recover_tail(file: &dyn DiskFile, data_end: u64) -> io::Result<()>
 }
 
 /// Writes the bytes behind the acknowledged note again and syncs them: the cache may show what the disk has lost.
-fn rewrite_kept(recovered: &Recovered) -> io::Result<()> {
+fn rewrite_kept(recovered: &Recovered, file: &dyn DiskFile) -> io::Result<()> {
     if recovered.acked_end < recovered.data_end {
-        let mut kept = segments::rest(recovered.file.as_ref(), recovered.acked_end)?;
+        let mut kept = segments::rest(file, recovered.acked_end)?;
         kept.truncate(usize::try_from(recovered.data_end - recovered.acked_end).unwrap_or(0));
-        recovered.file.write_at(recovered.acked_end, &kept)?;
+        file.write_at(recovered.acked_end, &kept)?;
     }
-    recovered.file.sync()
+    file.sync()
 }
 
 /// Quarantined files that no record names yet, with what their record must say.
@@ -165,13 +233,13 @@ fn pending(disk: &dyn Disk) -> Result<Vec<(String, events::TailQuarantined)>, Op
 /// Writes the first batch of this start: the context, the journal's creation where it is new, and what recovery did.
 fn record_recovery(
     journal: &mut Journal,
+    mut batch: Batch,
     repaired: Option<events::Repaired>,
     bad_slot: Option<u8>,
     pending: &[(String, events::TailQuarantined)],
 ) -> Result<Vec<Record>, WriteError> {
     let now = journal.clock.wall_ms();
     let first = journal.next_seq();
-    let mut batch = journal.begin()?;
     let mut records = vec![Record::by_system(first, first, now, Stream::Daemon, journal.context.clone().into())];
     let mut happened: Vec<Event> = Vec::new();
     if first == 0 {

@@ -43,7 +43,6 @@ pub struct Recovered {
     pub(super) slots: Slots,
     pub(super) reader: Reader,
     pub(super) first_seq: u64,
-    pub(super) file: Arc<dyn DiskFile>,
     pub(super) data_end: u64,
     /// Offset in the active segment behind which nothing was acknowledged for sure.
     pub(super) acked_end: u64,
@@ -117,7 +116,6 @@ pub fn read(disk: &dyn Disk, base: Option<u64>, fold: &mut (dyn FnMut(Record) + 
         slots,
         reader: walked.reader,
         first_seq: walked.first_seq,
-        file: walked.file,
         data_end: walked.data_end,
         acked_end: walked.acked_end,
         tree: walked.tree,
@@ -190,7 +188,6 @@ struct Walked {
     handover: Option<Note>,
     reader: Reader,
     first_seq: u64,
-    file: Arc<dyn DiskFile>,
     data_end: u64,
     acked_end: u64,
     tree: Frontier,
@@ -210,8 +207,7 @@ impl Walk<'_> {
         let mut rest = files.get(start..).unwrap_or_default().iter().peekable();
         while let Some(file) = rest.next() {
             let is_last = rest.peek().is_none();
-            let how = if is_last { Open::Write } else { Open::Read };
-            let opened = self.disk.open(&file.path, how).map_err(OpenError::io(file.path.clone()))?;
+            let opened = self.disk.open(&file.path, Open::Read).map_err(OpenError::io(file.path.clone()))?;
             let found = walk::open(Arc::clone(&opened)).map_err(OpenError::io(file.path.clone()))?;
             let (header, mut walker) = found.map_err(|error| segments::header_fault(&file.path, &error))?;
             self.check_header(file, &header, last.as_ref().map(|(note, _)| note))?;
@@ -232,7 +228,6 @@ impl Walk<'_> {
                     data_end: walker.offset(),
                     acked_end: acked_end.unwrap_or(0),
                     tree: walker.tree().clone(),
-                    file: opened,
                     reader,
                     sealed,
                     note,

@@ -15,6 +15,11 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
+/// Whether an error says that nothing may be written here: then nothing was.
+fn is_read_only(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ReadOnlyFilesystem
+}
+
 /// The written space of the active segment.
 pub struct Space {
     /// A descriptor of its own: the kernel reports a lost write once to each descriptor, so that one which the batches
@@ -25,7 +30,7 @@ pub struct Space {
     extending: Mutex<()>,
     running: AtomicBool,
     finished: AtomicBool,
-    /// A write or sync failed for another reason than a full disk: nothing of the file can be trusted.
+    /// A write or sync failed for another reason than a full or read-only disk: nothing of the file can be trusted.
     failure: Mutex<Option<String>>,
 }
 
@@ -55,7 +60,7 @@ impl Space {
             let step = (target - written).min(STEP_BYTES);
             let newlines = vec![b'\n'; usize::try_from(step).unwrap_or(0)];
             self.file.write_at(written, &newlines).inspect_err(|error| {
-                if !is_full(error) {
+                if !is_full(error) && !is_read_only(error) {
                     self.fail("write", error);
                 }
             })?;

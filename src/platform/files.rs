@@ -58,7 +58,13 @@ impl Folder {
     /// Takes the exclusive lock on a file, created if absent; `None` where someone else holds it. The lock lasts until
     /// the file is dropped or the process ends, and is tied to the file itself, whatever path led there.
     pub fn try_lock(&self, path: &str) -> io::Result<Option<std::fs::File>> {
-        let fd = self.at(path, OFlags::RDWR | OFlags::CREATE, Mode::RUSR | Mode::WUSR)?;
+        let fd = match self.at(path, OFlags::RDWR | OFlags::CREATE, Mode::RUSR | Mode::WUSR) {
+            // The kernel locks what can be read only just as well.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                self.at(path, OFlags::RDONLY, Mode::empty()).map_err(|_| error)?
+            }
+            other => other?,
+        };
         let file = std::fs::File::from(fd);
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
@@ -129,6 +135,8 @@ impl Disk for Folder {
     fn create_dir(&self, path: &str) -> io::Result<()> {
         match rustix::fs::mkdirat(&self.root, path, Mode::RWXU) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => self.folder(path).map(drop),
+            // Which of the two a kernel says first of a folder that is there is its own affair.
+            Err(error @ rustix::io::Errno::ROFS) => self.folder(path).map(drop).map_err(|_| error.into()),
             Err(error) => Err(error.into()),
         }
     }

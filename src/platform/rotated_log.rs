@@ -4,7 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "file work lives in platform")]
 
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -65,20 +65,38 @@ pub fn chunk_number(ending: &str) -> Option<u64> {
 /// The log, open for appending.
 pub struct RotatedLog {
     path: PathBuf,
-    file: std::fs::File,
+    /// Not yet there where the file system took no writes when the log was opened.
+    file: Option<std::fs::File>,
     bytes: u64,
     limit_bytes: u64,
     keep: usize,
 }
 
 impl RotatedLog {
-    /// Opens or makes the log; directories are made as needed. `keep` closed files are kept beside the open one.
+    /// Opens or makes the log; directories are made as needed. `keep` closed files are kept beside the open one. On a
+    /// file system that takes no writes, each line tries again to open it.
     pub fn open(path: &Path, limit_bytes: u64, keep: usize) -> io::Result<Self> {
         if let Some(parent) = path.parent() {
             super::private_file::make_directory(parent).map_err(io::Error::other)?;
         }
-        let (file, bytes) = open_append(path)?;
+        let (file, bytes) = match open_append(path) {
+            Err(error) if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::StorageFull) => (None, 0),
+            opened => opened.map(|(file, bytes)| (Some(file), bytes))?,
+        };
         Ok(Self { path: path.to_owned(), file, bytes, limit_bytes, keep })
+    }
+
+    fn file(&mut self) -> io::Result<&mut std::fs::File> {
+        if self.file.is_none() {
+            self.reopen()?;
+        }
+        self.file.as_mut().ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        let (file, bytes) = open_append(&self.path)?;
+        (self.file, self.bytes) = (Some(file), bytes);
+        Ok(())
     }
 
     /// Appends one line; the newline is added. Returns the chunk that this closed, if it did.
@@ -91,7 +109,7 @@ impl RotatedLog {
         } else {
             None
         };
-        self.file.write_all(&buffer)?;
+        self.file()?.write_all(&buffer)?;
         self.bytes += buffer.len() as u64;
         Ok(closed)
     }
@@ -101,7 +119,7 @@ impl RotatedLog {
         if self.path.try_exists()? {
             return self.rotate().map(Some);
         }
-        (self.file, self.bytes) = open_append(&self.path)?;
+        self.reopen()?;
         Ok(None)
     }
 
@@ -114,7 +132,7 @@ impl RotatedLog {
         name.push(format!(".{number:0NUMBER_DIGITS$}-{short}"));
         closed.path = name.into();
         std::fs::rename(&self.path, &closed.path)?;
-        (self.file, self.bytes) = open_append(&self.path)?;
+        self.reopen()?;
         let surplus = (before.len() + 1).saturating_sub(self.keep);
         for (_, oldest) in before.iter().take(surplus) {
             std::fs::remove_file(oldest)?;

@@ -26,6 +26,8 @@ pub enum Fault {
     WriteError(u64),
     /// No more than this many bytes fit.
     Full(usize),
+    /// The file system is mounted read-only.
+    ReadOnly,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -96,6 +98,9 @@ impl State {
     fn step(&mut self) -> io::Result<bool> {
         if self.dead {
             return Err(cut());
+        }
+        if self.fault == Fault::ReadOnly {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
         self.operations += 1;
         self.dead = self.fault == Fault::PowerCut(self.operations);

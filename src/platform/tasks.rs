@@ -6,6 +6,27 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Something that comes once and stays; clones see it.
+#[derive(Debug, Clone, Default)]
+pub struct Milestone(CancellationToken);
+
+impl Milestone {
+    /// It is there.
+    pub fn reach(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether it is there.
+    pub fn is_reached(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Resolves when it is there.
+    pub fn reached(&self) -> tokio_util::sync::WaitForCancellationFutureOwned {
+        self.0.clone().cancelled_owned()
+    }
+}
+
 /// The set of a daemon's background tasks, and the signal that tells them to end.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {

@@ -45,6 +45,8 @@ struct Queues {
     /// The clerk sleeps, and is to be woken when so many commands wait.
     wake_at: Option<usize>,
     closing: bool,
+    /// Why nothing is taken yet: the journal is not open.
+    barred: Option<Refusal>,
     /// The clerk's thread has ended.
     gone: bool,
 }
@@ -88,19 +90,44 @@ pub struct Clerk {
 /// The clerk's thread, to be waited for at the drain.
 pub struct ClerkThread {
     clerk: Clerk,
-    thread: std::thread::JoinHandle<Journal>,
+    thread: std::thread::JoinHandle<Option<Journal>>,
 }
+
+/// How often a journal that the disk did not let open is tried again.
+const REOPEN: Duration = Duration::from_secs(1);
+
+/// Tries to open the journal once more.
+pub(super) type Reopen = Box<dyn FnMut() -> Result<Scribe, Refusal> + Send>;
 
 impl Clerk {
     /// Starts the clerk on a thread of its own.
     pub(super) fn start(scribe: Scribe) -> std::io::Result<(Self, ClerkThread)> {
         let published = scribe.published().clone();
-        let desk =
-            Arc::new(Desk { queues: Mutex::default(), wake: Condvar::new(), published, trouble: Mutex::default() });
+        Self::start_with(published, None, |_| Some(scribe))
+    }
+
+    /// Starts the clerk over a journal that the disk does not let open yet. Until it does, everything is refused with
+    /// `why`, or with what the last attempt found.
+    pub(super) fn start_barred(
+        published: Published,
+        why: Refusal,
+        reopen: Reopen,
+    ) -> std::io::Result<(Self, ClerkThread)> {
+        Self::start_with(published, Some(why), |desk| desk.reopened(reopen))
+    }
+
+    fn start_with(
+        published: Published,
+        barred: Option<Refusal>,
+        scribe: impl FnOnce(&Desk) -> Option<Scribe> + Send + 'static,
+    ) -> std::io::Result<(Self, ClerkThread)> {
+        let trouble = Mutex::new(barred.clone());
+        let queues = Mutex::new(Queues { barred, ..Queues::default() });
+        let desk = Arc::new(Desk { queues, wake: Condvar::new(), published, trouble });
         let clerk = Self { desk: Arc::clone(&desk) };
         let run = move || {
             let _watch = Watch(Arc::clone(&desk));
-            desk.run(scribe)
+            scribe(&desk).map(|scribe| desk.run(scribe))
         };
         let thread = std::thread::Builder::new().name("clerk".to_owned()).spawn(run)?;
         Ok((clerk.clone(), ClerkThread { clerk, thread }))
@@ -110,6 +137,9 @@ impl Clerk {
         let mut queues = self.desk.lock();
         if queues.gone {
             return Err(gone());
+        }
+        if let Some(why) = &queues.barred {
+            return Err(why.clone());
         }
         if queues.closing {
             return Err(Refusal::new(Reason::RequestOverloaded, "The daemon is stopping.").retry_after_ms(5_000));
@@ -133,10 +163,10 @@ impl Clerk {
         Ok(())
     }
 
-    /// Lets the clerk's thread do something between two batches; dropped where the thread has ended.
+    /// Lets the clerk's thread do something between two batches; dropped where the thread has ended, or has no journal yet.
     pub(super) fn errand(&self, errand: Errand) {
         let mut queues = self.desk.lock();
-        if queues.gone {
+        if queues.gone || queues.barred.is_some() {
             return;
         }
         queues.errands.push_back(errand);
@@ -191,11 +221,11 @@ impl WritePath for Clerk {
 }
 
 impl ClerkThread {
-    /// Lets the clerk finish what waits and gives the journal back. Blocks.
+    /// Lets the clerk finish what waits and gives the journal back, if it was opened. Blocks.
     pub fn finish(self) -> Option<Journal> {
         self.clerk.desk.lock().closing = true;
         self.clerk.desk.rouse();
-        self.thread.join().ok()
+        self.thread.join().ok().flatten()
     }
 }
 
@@ -208,6 +238,31 @@ impl Desk {
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The scribe, once the disk lets the journal open; none if the daemon ends before.
+    fn reopened(&self, mut reopen: Reopen) -> Option<Scribe> {
+        let mut hopeless = false;
+        loop {
+            let waiting = |queues: &mut Queues| !queues.closing;
+            let waited = self.wake.wait_timeout_while(self.lock(), REOPEN, waiting);
+            if waited.unwrap_or_else(PoisonError::into_inner).0.closing {
+                return None;
+            }
+            if hopeless {
+                continue;
+            }
+            let (scribe, why) = match reopen() {
+                Ok(scribe) => (Some(scribe), None),
+                Err(refusal) => (None, Some(refusal)),
+            };
+            hopeless = why.as_ref().is_some_and(|why| !why.waits_for_disk());
+            self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&why);
+            self.lock().barred = why;
+            if scribe.is_some() {
+                return scribe;
+            }
+        }
     }
 
     fn run(&self, mut scribe: Scribe) -> Journal {

@@ -46,7 +46,8 @@ impl JournalKeys {
             // Whoever asked may have gone; what was handed over stands.
             let _ = sender.send(scribe.rotate_key(&provenance));
         }));
-        let committed = answer.await.map_err(|_| Refusal::from(Reason::StorageJournalUnavailable))??;
+        let trouble = |_| self.clerk.trouble().unwrap_or_else(|| Reason::StorageJournalUnavailable.into());
+        let committed = answer.await.map_err(trouble)??;
         let (published, seq) = (self.published.clone(), committed.seq.unwrap_or_default());
         let view = tokio::task::spawn_blocking(move || view(&published, seq)).await;
         let view = view.ok().flatten().ok_or_else(|| {

@@ -4,24 +4,28 @@
 use std::sync::Arc;
 
 use super::blobs::Blobs;
-use super::clerk::{Clerk, ClerkThread};
+use super::clerk::{Clerk, ClerkThread, Reopen};
 use super::published::{Encode, Observe, Published};
 use super::scribe::Scribe;
 use super::snapshots::{self, Candidate, Snapshot};
 use crate::domain::context;
 use crate::domain::event::Event;
 use crate::domain::ids::BootId;
-use crate::domain::reason::Refusal;
+use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Record;
 use crate::domain::world::World;
 use crate::journal::error::OpenError;
+use crate::journal::open::Unopened;
 use crate::journal::recovery::{self, Recovered};
 use crate::journal::writer::Options;
-use crate::journal::{cold, create, open as journal_open, repair};
+use crate::journal::{cold, create, repair};
 use crate::platform::clock::Clock;
 use crate::platform::disk::Disk;
 use crate::platform::entropy::Entropy;
 use crate::projections::Models;
+
+/// After which time it makes sense to try again what the disk did not take, milliseconds.
+const RETRY_MS: u64 = 1_000;
 
 /// What opening needs from outside.
 pub struct Opening {
@@ -95,7 +99,8 @@ impl Fold {
     }
 }
 
-/// Opens a state root, making it where there is none, and starts the clerk. Blocks.
+/// Opens a state root, making it where there is none, and starts the clerk. Blocks. Where the disk is full or read-only,
+/// what verifies can be read, and the clerk refuses until the journal opens; a state root without records is refused.
 pub fn open(opening: Opening) -> Result<Opened, Refusal> {
     let disk = opening.disk.as_ref();
     if !create::exists(disk)? {
@@ -114,11 +119,18 @@ pub fn open(opening: Opening) -> Result<Opened, Refusal> {
         price_table: None,
     };
     let (disk, clock) = (Arc::clone(&opening.disk), Arc::clone(&opening.clock));
-    let (journal, records) = journal_open::open(recovered, disk, clock, opening.options, context)?;
+    let mut unopened = Unopened::new(recovered, disk, clock, opening.options, context);
     let found = fold.found.clone();
-    for record in &records {
-        fold.add(record);
+    let first = unopened.open().map_err(Refusal::from);
+    if let Ok((_, records)) = &first {
+        for record in records {
+            fold.add(record);
+        }
     }
+    let first = match first {
+        Err(refusal) if !(refusal.waits_for_disk() && unopened.may_wait()) => return Err(refusal),
+        first => first,
+    };
     let blobs = Blobs::new(Arc::clone(&opening.disk)).map_err(OpenError::io("making the folder of artifacts"))?;
     match blobs.sweep() {
         Ok(0) => {}
@@ -126,10 +138,47 @@ pub fn open(opening: Opening) -> Result<Opened, Refusal> {
         Err(error) => tracing::warn!(%error, "half written artifacts could not be removed"),
     }
     let sides = (opening.encode, opening.observe);
-    let published = Published::new(fold.models, journal.reader().clone(), blobs, opening.clock, sides);
-    let scribe = Scribe::new(journal, fold.world, published.clone(), opening.entropy, opening.boot_id);
-    let (clerk, thread) = Clerk::start(scribe).map_err(OpenError::io("starting the clerk's thread"))?;
+    let published = Published::new(fold.models, unopened.reader().clone(), blobs, opening.clock, sides);
+    let (entropy, boot_id) = (opening.entropy, opening.boot_id);
+    let started = match first {
+        Ok((journal, _)) => Clerk::start(Scribe::new(journal, fold.world, published.clone(), entropy, boot_id)),
+        Err(refusal) => {
+            let late = Late { unopened, world: fold.world, published: published.clone(), entropy, boot_id };
+            let reopen = late.reopen();
+            Clerk::start_barred(published.clone(), refusal.retry_after_ms(RETRY_MS), reopen)
+        }
+    };
+    let (clerk, thread) = started.map_err(OpenError::io("starting the clerk's thread"))?;
     Ok(Opened { clerk, thread, published, found })
+}
+
+/// A journal that the disk does not let open yet, and what its records have made so far.
+struct Late {
+    unopened: Unopened,
+    world: World,
+    published: Published,
+    entropy: Arc<dyn Entropy>,
+    boot_id: BootId,
+}
+
+impl Late {
+    /// Tries to open it once more, and publishes what that writes.
+    fn reopen(mut self) -> Reopen {
+        Box::new(move || {
+            let (journal, records) = match self.unopened.open() {
+                Ok(opened) => opened,
+                Err(error) if self.unopened.may_wait() => return Err(Refusal::from(error).retry_after_ms(RETRY_MS)),
+                // What was written meanwhile is for the next start to judge.
+                Err(error) => return Err(Refusal::new(Reason::StorageJournalUnavailable, error.to_string())),
+            };
+            for record in &records {
+                self.world.apply(record);
+            }
+            self.published.publish_opening(&records).map_err(OpenError::io("the first batch"))?;
+            let (world, published) = (std::mem::take(&mut self.world), self.published.clone());
+            Ok(Scribe::new(journal, world, published, Arc::clone(&self.entropy), self.boot_id))
+        })
+    }
 }
 
 /// Reads the journal over the newest snapshot that a verified record names, or from the beginning.
@@ -152,3 +201,6 @@ fn read(disk: &dyn Disk) -> Result<(Recovered, Fold), Refusal> {
     let recovered = recovery::read(disk, None, &mut |record| fold.add(&record))?;
     Ok((recovered, fold))
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,6 +208,15 @@ impl Published {
         (self.shared.observe)(records.len(), took);
     }
 
+    /// Publishes the records of a journal's opening, which are on disk.
+    pub(super) fn publish_opening(&self, records: &[Record]) -> std::io::Result<()> {
+        let lines = records.iter().map(|record| self.shared.reader.line(record.seq)?.ok_or_else(no_line));
+        let lines = lines.collect::<std::io::Result<Vec<Vec<u8>>>>()?;
+        let events = self.encode(records, lines.iter().map(Vec::as_slice));
+        self.publish(records, events, Duration::ZERO);
+        Ok(())
+    }
+
     /// Reads records from the journal that a filter admits, from `from` up to `to`, at most `most` and no more than
     /// memory should hold and a thread should read at a time; says where to go on, short of `to` or not. Blocks on the disk.
     pub fn read(
@@ -329,6 +338,10 @@ impl Published {
     pub fn session_of(&self, run: RunId) -> Option<SessionId> {
         self.models().runs.session_of(run)
     }
+}
+
+fn no_line() -> std::io::Error {
+    std::io::Error::other("a line that was written is not there")
 }
 
 /// A quick look at a line before it is parsed: is its stream one of these?

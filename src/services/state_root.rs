@@ -70,8 +70,10 @@ pub fn take(path: &Path, workspace: &Path, boot_id: BootId) -> Result<StateRoot,
         waited += LOCK_STEP_MS;
     };
     let words = format!("pid {} {boot_id}\n", std::process::id());
-    let said = lock.set_len(0).and_then(|()| lock.write_all(words.as_bytes()));
-    said.map_err(io("writing the lock's words"))?;
+    // The lock is the kernel's; a disk that takes no words has it all the same.
+    if let Err(error) = lock.set_len(0).and_then(|()| lock.write_all(words.as_bytes())) {
+        tracing::warn!(%error, "the lock does not say who holds it");
+    }
     check_modes(&folder)?;
     sweep(&folder);
     Ok(StateRoot { folder: Arc::new(folder), _lock: lock })
@@ -150,6 +152,7 @@ impl StateRoot {
     /// Makes the folders that do not belong to the journal.
     pub fn make_folders(&self) -> Result<(), Refusal> {
         for name in MADE {
+            // One that stands there is opened, also where none can be made.
             self.folder.create_dir(name).map_err(OpenError::io(name.to_owned()))?;
         }
         Ok(())

@@ -11,9 +11,10 @@ use super::clerk::Clerk;
 use super::published::{IndexState, Published};
 use super::snapshotter::Snapshotter;
 use super::tokens::Tokens;
-use crate::domain::reason::Refusal;
+use crate::domain::reason::{Reason, Refusal};
 use crate::domain::runtime::Configuration;
 use crate::platform::files::Folder;
+use crate::platform::tasks::Milestone;
 use crate::projections::status::RunCounts;
 
 pub use readiness::{Outcome, ProviderReadiness, Readiness, RouteReadiness};
@@ -174,6 +175,8 @@ pub struct Status {
 pub struct StatusSource {
     /// The write path.
     pub clerk: Clerk,
+    /// The start is recorded.
+    pub begun: Milestone,
     /// The read side.
     pub published: Published,
     /// The token files, where tokens are demanded.
@@ -192,13 +195,19 @@ pub struct StatusSource {
     pub build_digest: Option<String>,
 }
 
+/// Why no work is taken before the start is recorded.
+pub fn not_begun(clerk: &Clerk, begun: &Milestone) -> Option<Refusal> {
+    if begun.is_reached() {
+        return None;
+    }
+    let starting = || Refusal::new(Reason::RequestOverloaded, "the daemon is starting").retry_after_ms(1_000);
+    Some(clerk.trouble().unwrap_or_else(starting))
+}
+
 impl StatusSource {
     /// Whether the daemon can take work now.
     pub fn ready(&self) -> Result<(), Refusal> {
-        match self.clerk.trouble() {
-            None => Ok(()),
-            Some(refusal) => Err(refusal),
-        }
+        self.clerk.trouble().or_else(|| not_begun(&self.clerk, &self.begun)).map_or(Ok(()), Err)
     }
 
     /// Looks at everything now.

@@ -369,7 +369,7 @@ reasons! {
         "Run `chancery doctor`; mend the disk and restart the daemon.";
     StorageReadOnly = "storage.read_only", http 503, [retry],
         "The state root is on a read-only file system.",
-        "Remount it writable and restart the daemon.";
+        "Mount it writable; restart the daemon where it does not go on by itself.";
     SupportDiagnosticsRedactionRequired = "support.diagnostics_redaction_required", http 422, [],
         "The diagnostics still hold something that must be redacted.",
         "Run `chancery support check` and send the redacted bundle.";

@@ -147,6 +147,11 @@ impl Refusal {
         Self { reason, detail: detail.into(), pointer: None, retry_after_ms: None }
     }
 
+    /// Whether the disk takes no writes for now, so that the same may go well as soon as it does.
+    pub fn waits_for_disk(&self) -> bool {
+        [Reason::StorageFull, Reason::StorageReadOnly].contains(&self.reason)
+    }
+
     /// The same refusal, naming the place in the request body.
     pub fn at(mut self, pointer: impl Into<String>) -> Self {
         self.pointer = Some(pointer.into());

@@ -13,6 +13,9 @@ impl Disk for SimDisk {
             return Err(cut());
         }
         let index = match (state.names.get(path).copied(), how) {
+            (Some(_), Open::Write) if state.fault == Fault::ReadOnly => {
+                return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+            }
             (None, Open::Read | Open::Write) => return Err(io::ErrorKind::NotFound.into()),
             (Some(_), Open::Create) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(index), Open::Replace) => {
@@ -26,8 +29,8 @@ impl Disk for SimDisk {
             (Some(index), Open::Read | Open::Write) => index,
             (None, Open::Create | Open::Replace) => {
                 let index = state.files.len();
-                state.files.push(File::default());
                 state.change_name(NameChange::Link(path.to_owned(), index))?;
+                state.files.push(File::default());
                 index
             }
         };
@@ -50,6 +53,9 @@ impl Disk for SimDisk {
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
+        if state.fault == Fault::ReadOnly && !state.folders.contains(path) {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         if state.folders.insert(path.to_owned()) {
             state.unsynced_names.push(NameChange::Folder(path.to_owned()));
         }
@@ -77,6 +83,9 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
+        if state.fault == Fault::ReadOnly {
+            return Ok(());
+        }
         if state.step()? {
             return Err(cut());
         }
@@ -152,6 +161,9 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
+        if state.fault == Fault::ReadOnly {
+            return Ok(());
+        }
         if state.step()? {
             return Err(cut());
         }

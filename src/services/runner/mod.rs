@@ -35,7 +35,7 @@ use crate::domain::ids::{BootId, TaskId};
 use crate::domain::reason::Refusal;
 use crate::domain::task::TerminalReason;
 use crate::platform::entropy::Entropy;
-use crate::platform::tasks::Tasks;
+use crate::platform::tasks::{Milestone, Tasks};
 
 pub use beats::{Beats, Worker};
 pub use live::{Delta, LiveDeltas};
@@ -61,6 +61,8 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// This start of the daemon.
     pub boot_id: BootId,
+    /// When to begin: once the start is recorded, and what earlier ones left half done is settled.
+    pub begun: Milestone,
 }
 
 /// What bounds the runner.
@@ -127,6 +129,20 @@ struct House {
     over: CancellationToken,
 }
 
+impl House {
+    /// Has a worker begin once the start is recorded, unless the runner stops before.
+    fn begin_with(&self, begun: &Milestone, worker: impl Future<Output = ()> + Send + 'static) {
+        let (begun, draining) = (begun.reached(), self.draining.clone().cancelled_owned());
+        self.others.spawn(async move {
+            tokio::select! {
+                biased;
+                () = begun => worker.await,
+                () = draining => {}
+            }
+        });
+    }
+}
+
 /// The worker of runs, started.
 #[derive(Clone)]
 pub struct Runner {
@@ -171,9 +187,9 @@ impl Runner {
             given_up,
             over: CancellationToken::new(),
         });
-        house.others.spawn(roster::keep(house.clone()));
-        house.others.spawn(sweeps::keep(house.clone()));
-        house.others.spawn(keeper::keep(house.clone(), parts.ended));
+        house.begin_with(&parts.begun, roster::keep(house.clone()));
+        house.begin_with(&parts.begun, sweeps::keep(house.clone()));
+        house.begin_with(&parts.begun, keeper::keep(house.clone(), parts.ended));
         Self { house }
     }
 

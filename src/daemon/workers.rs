@@ -1,0 +1,68 @@
+//! The workers that follow what happens and record it. They begin once the daemon may write.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::beginning::note;
+use crate::domain::runtime::{TokenChanged, TokenRole};
+use crate::domain::stream::Stream;
+use crate::platform::files::Folder;
+use crate::platform::rotated_log::ClosedChunk;
+use crate::platform::tasks::Tasks;
+use crate::services::authority::Role;
+use crate::services::clerk::Clerk;
+use crate::services::cold_check::ColdCheck;
+use crate::services::published::Published;
+use crate::services::snapshotter::Snapshotter;
+use crate::services::tokens::{TokenChange, Tokens};
+use crate::services::{access_log, clock_watch, indexer};
+
+/// Changes of tokens that may wait to be recorded.
+const WAITING_CHANGES: usize = 16;
+
+/// What the workers work with.
+pub(super) struct Workers {
+    pub(super) clerk: Clerk,
+    pub(super) published: Published,
+    pub(super) folder: Arc<Folder>,
+    pub(super) snapshots: Snapshotter,
+    /// The open file of the access log, and its chunks as they close.
+    pub(super) access_log: (PathBuf, mpsc::Receiver<ClosedChunk>),
+    /// Tokens as they change.
+    pub(super) changes: Option<mpsc::Receiver<TokenChange>>,
+}
+
+/// Follows the token files, from the first request on.
+pub(super) fn follow_tokens(tokens: &Arc<Tokens>, tasks: &Tasks) -> mpsc::Receiver<TokenChange> {
+    let (sender, changes) = mpsc::channel(WAITING_CHANGES);
+    tokens.follow(tasks, sender);
+    changes
+}
+
+impl Workers {
+    /// Starts them all.
+    pub(super) fn start(self, tasks: &Tasks) {
+        let Self { clerk, published, folder, snapshots, access_log: (log, closed), changes } = self;
+        snapshots.follow(tasks);
+        clock_watch::follow(tasks, clerk.clone());
+        access_log::follow(tasks, clerk.clone(), published.clone(), log, closed);
+        indexer::follow(tasks, clerk.clone(), published.clone(), folder.clone());
+        ColdCheck::new(clerk.clone(), published, folder).follow(tasks);
+        if let Some(changes) = changes {
+            tasks.spawn(record_changes(changes, clerk));
+        }
+    }
+}
+
+/// Records each change of a token.
+async fn record_changes(mut changes: mpsc::Receiver<TokenChange>, clerk: Clerk) {
+    while let Some(change) = changes.recv().await {
+        let role = if change.role == Role::Admin { TokenRole::Admin } else { TokenRole::ReadOnly };
+        let event = TokenChanged { role, fp: change.credential.fp };
+        if let Err(refusal) = note(&clerk, Stream::ControlPlane, event.into()).await {
+            tracing::error!(code = refusal.reason.code(), "a token's change could not be recorded");
+        }
+    }
+}
