@@ -15,9 +15,12 @@ use std::process::Command;
 
 use chancery::domain::event::Event;
 use chancery::domain::reason::Reason;
+use chancery::journal::cold::Damage;
+use chancery::journal::error::OpenError;
 use chancery::journal::line::{check_record, render_record};
 use chancery::journal::note::{Note, parse_verifier_key};
 use chancery::journal::proof::{Consistency, ProofFault};
+use chancery::journal::repair::Plan;
 use chancery::journal::verify::{Report, Verdict, verify};
 use chancery::platform::files::Folder;
 use serde_json::Value;
@@ -112,6 +115,31 @@ fn every_kind_has_a_sample_that_is_read_and_written_again_to_the_same_bytes() {
         seen.push((record.event.kind(), record.event.version()));
     }
     assert_eq!(seen, Event::KINDS);
+}
+
+#[test]
+fn the_files_of_a_damaged_state_root_have_samples_that_are_read_and_written_again_to_the_same_bytes() {
+    let sample = |name: &str| std::fs::read(root().join(format!("state-schema/samples/{name}.json"))).unwrap();
+    let schema = |name: &str| json(&root().join(format!("state-schema/formats/{name}.json")));
+    let (damage, plan) = (sample("damage"), sample("repair"));
+    assert_eq!(Damage::parse(&damage).unwrap().unwrap().render(), damage);
+    assert_eq!(Plan::parse(&plan).unwrap().render(), plan);
+    for (name, bytes) in [("damage", &damage), ("repair", &plan)] {
+        let (text, schema) = (String::from_utf8(bytes.clone()).unwrap(), schema(name));
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let found: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (keys(&found), schema["additionalProperties"].as_bool()),
+            (keys(&schema["properties"]), Some(false))
+        );
+        let newer = text.replacen("\"format\": 1", "\"format\": 2", 1);
+        let newer = newer.as_bytes();
+        let refused = if name == "damage" { Damage::parse(newer).err() } else { Plan::parse(newer).err() };
+        assert!(matches!(refused, Some(OpenError::TooNew(_))), "{name}: {refused:?}");
+        let other = text.replacen("\"format\"", "\"colour\": 1, \"format\"", 1);
+        let other = other.as_bytes();
+        assert!(Plan::parse(other).is_err() && Damage::parse(other).unwrap().is_none(), "{name}");
+    }
 }
 
 #[test]

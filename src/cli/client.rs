@@ -204,6 +204,11 @@ impl ClientArgs {
         self.state_root.clone().or_else(|| Folders::from_environment().default_state_root())
     }
 
+    /// The state root that was named, by the flag or the variable.
+    pub fn named_root(&self) -> Option<&Path> {
+        self.state_root.as_deref()
+    }
+
     /// Whether the daemon is named by its address rather than by its state root.
     pub fn is_remote(&self) -> bool {
         self.url.is_some()

@@ -52,6 +52,7 @@ use crate::services::clock_watch::{self, Reading};
 use crate::services::cold_check::ColdCheck;
 use crate::services::daemon_file::DaemonFile;
 use crate::services::desk::{Desk, Lane, WritePath};
+use crate::services::doctor;
 use crate::services::indexer;
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Found, Opened, Opening, open};
@@ -68,6 +69,7 @@ const SECRET_BYTES: usize = 4_096;
 
 /// A state root that is taken and open, before the door.
 struct House {
+    settings: ServeSettings,
     agents: Agents,
     root: StateRoot,
     opened: Opened,
@@ -86,20 +88,24 @@ pub async fn serve(settings: ServeSettings) -> Result<(), Refusal> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let boot_id = BootId::from_ulid(Ulid::from_parts(clock.wall_ms(), entropy.u128()));
-    let (paths, parts) = (settings.clone(), (Arc::clone(&clock), Arc::clone(&entropy)));
-    let house = tokio::task::spawn_blocking(move || take(&paths, parts, boot_id)).await;
-    let house = house.map_err(|_| Refusal::from(Reason::InternalError))??;
-    run(settings, house).await
+    let house = tokio::task::spawn_blocking(move || take(settings, (clock, entropy), boot_id)).await;
+    run(house.map_err(|_| Refusal::from(Reason::InternalError))??).await
 }
 
 fn take(
-    settings: &ServeSettings,
+    settings: ServeSettings,
     (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
     boot_id: BootId,
 ) -> Result<House, Refusal> {
     // Read beside the taking of the state root: the first record of this start names the binary.
     let hashing = std::thread::spawn(executable::digest);
     let root = state_root::take(&settings.state_root, &settings.workspace_root, boot_id)?;
+    // Resolved once: where a link to it leads later is nobody's business.
+    let settings = settings.at_state_root(root.folder.path());
+    if let Some(doubts) = doctor::doubts_about_file_system(&root.folder) {
+        let advice = doubts.advice.unwrap_or_default();
+        tracing::warn!(advice, "file system of the state root: {}", doubts.detail);
+    }
     // A file of an earlier daemon names an address that is not ours.
     let _ = root.folder.remove(DAEMON_FILE);
     let build_digest = digest_of(hashing);
@@ -116,8 +122,8 @@ fn take(
         observe: Arc::new(move |records, took| counted.observe(records, took)),
     })?;
     root.make_folders()?;
-    let agents = Agents::prepare(settings, &clock, &entropy)?;
-    Ok(House { agents, root, opened, clock, entropy, boot_id, batches, build_digest })
+    let agents = Agents::prepare(&settings, &clock, &entropy)?;
+    Ok(House { settings, agents, root, opened, clock, entropy, boot_id, batches, build_digest })
 }
 
 fn digest_of(hashing: JoinHandle<std::io::Result<String>>) -> Option<String> {
@@ -137,9 +143,9 @@ fn build(digest: Option<&str>) -> String {
     digest.map_or_else(|| format!("{version}+unknown"), |digest| format!("{version}+sha256.{digest}"))
 }
 
-async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
+async fn run(house: House) -> Result<(), Refusal> {
     let signals = Signals::listen()?;
-    let House { agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
+    let House { settings, agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
     let key = FingerprintKey::new(&root.fingerprint_key()?);
@@ -148,7 +154,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
     let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot.clone());
     let (chunks, closed) = mpsc::channel(access_log::WAITING);
-    let (sink, log) = open_access_log(&settings, &clock, chunks)?;
+    let (sink, log) = open_access_log(&root, &clock, chunks)?;
     let status = Arc::new(StatusSource {
         clerk: clerk.clone(),
         published: published.clone(),
@@ -185,7 +191,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let routes = routes(Arc::clone(&status), registry);
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
     snapshots.clone().follow(&tasks);
-    follow_house(&tasks, (&clerk, &published), &root, access_log_file(&settings), closed);
+    follow_house(&tasks, (&clerk, &published), &root, access_log_file(&root), closed);
     follow_tokens(tokens.as_ref(), &tasks, clerk.clone());
     tasks.spawn(accept(listener, edge));
     write_daemon_file(&root, &bound, boot_id, tokens.as_deref())?;
@@ -237,16 +243,16 @@ fn limits(root: &StateRoot) -> Limits {
     Limits::default().within(descriptors::raise_limit(), segments)
 }
 
-fn access_log_file(settings: &ServeSettings) -> PathBuf {
-    settings.state_root.join(access_log::FOLDER).join(access_log::FILE)
+fn access_log_file(root: &StateRoot) -> PathBuf {
+    root.folder.anchored(access_log::FOLDER).join(access_log::FILE)
 }
 
 fn open_access_log(
-    settings: &ServeSettings,
+    root: &StateRoot,
     clock: &Arc<dyn Clock>,
     chunks: mpsc::Sender<ClosedChunk>,
 ) -> Result<(AuditSink, JoinHandle<()>), Refusal> {
-    audit::start(&access_log_file(settings), Arc::clone(clock), Some(chunks))
+    audit::start(&access_log_file(root), Arc::clone(clock), Some(chunks))
         .map_err(|error| Refusal::new(Reason::StorageAuditUnavailable, error.to_string()))
 }
 

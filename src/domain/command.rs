@@ -6,6 +6,7 @@ use ulid::Ulid;
 use super::actor::Actor;
 use super::event::Event;
 use super::ids::{ApprovalId, BootId, IdSource, QuestionId, RunId, SessionId, TaskId};
+use super::personal::Personal;
 use super::reason::{Reason, Refusal};
 use super::record::{Draft, Record};
 use super::stream::Stream;
@@ -77,6 +78,54 @@ pub enum Command {
     TrustClock,
     /// A fact of the daemon, the journal or the control plane.
     Note(Draft),
+}
+
+/// What a command takes beside its words, bytes, roughly.
+const FRAME_BYTES: usize = 512;
+
+impl Command {
+    /// Roughly what it takes in memory while it waits, bytes: callers' words, of which many may wait, are counted.
+    pub fn weight_bytes(&self) -> usize {
+        let notes = |notes: &std::collections::BTreeMap<String, String>| {
+            notes.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
+        };
+        FRAME_BYTES
+            + match self {
+                Self::CreateSession(ask) => notes(&ask.body.metadata) + ask.body.permission_rules.len() * FRAME_BYTES,
+                Self::QueueRun(ask) => {
+                    notes(&ask.metadata) + ask.input.iter().map(run::InputItem::inline_bytes).sum::<usize>()
+                }
+                Self::AnswerQuestion(ask) => ask.freeform.as_ref().and_then(Personal::clear).map_or(0, str::len),
+                Self::SetPermissionRules(ask) => ask.rules.len() * FRAME_BYTES,
+                Self::InterruptSession(_)
+                | Self::EndSession(_)
+                | Self::StartRun(_)
+                | Self::CancelRun(_)
+                | Self::StopRun(_)
+                | Self::CompleteRun(_)
+                | Self::FailRun(_)
+                | Self::RecordTurnRequested(_)
+                | Self::RecordTurnAnswered(_)
+                | Self::RecordTurnFailed(_)
+                | Self::RecordPermission(_)
+                | Self::RequestApproval(_)
+                | Self::DecideApproval(_)
+                | Self::ExpireApprovals
+                | Self::AskQuestion(_)
+                | Self::DeclineQuestion(_)
+                | Self::ExpireQuestions
+                | Self::DispatchCall(_)
+                | Self::FinishCall(_)
+                | Self::RefuseCall(_)
+                | Self::StartTask(_)
+                | Self::RequestTaskStop(_)
+                | Self::FinishTask(_)
+                | Self::SettleBoot
+                | Self::SetPermissionMode(_)
+                | Self::TrustClock
+                | Self::Note(_) => 0,
+            }
+    }
 }
 
 /// What a decision may use besides the world; nothing is ambient.

@@ -7,7 +7,7 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use sha2::Digest as _;
 
 /// A file of the log that will not change any more.
@@ -78,6 +78,10 @@ impl RotatedLog {
             super::private_file::make_directory(parent).map_err(io::Error::other)?;
         }
         let (file, bytes) = open_append(path)?;
+        if bytes > limit_bytes.saturating_mul(2) {
+            let why = format!("{} has {bytes} bytes, more than this log ever has", path.display());
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
         Ok(Self { path: path.to_owned(), file, bytes, limit_bytes, keep })
     }
 
@@ -124,8 +128,14 @@ impl RotatedLog {
 }
 
 fn open_append(path: &Path) -> io::Result<(std::fs::File, u64)> {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let descriptor = rustix::fs::openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)?;
+    // NONBLOCK: opening a pipe without a reader must not hang.
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let descriptor = rustix::fs::openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("{}: {error}", path.display())))?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&descriptor)?.st_mode) != FileType::RegularFile {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not a plain file", path.display())));
+    }
     let file = std::fs::File::from(descriptor);
     let bytes = file.metadata()?.len();
     Ok((file, bytes))
@@ -161,6 +171,20 @@ mod tests {
         std::fs::rename(&path, folder.path().join("log.1")).unwrap();
         assert_eq!(log.append(b"first of the next").unwrap(), None);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "first of the next\n");
+    }
+
+    #[test]
+    fn a_pipe_a_device_a_link_and_a_huge_file_are_no_log_and_nobody_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pipe, link, huge] = ["pipe", "link", "huge"].map(|name| folder.path().join(name));
+        rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), &link).unwrap();
+        std::fs::File::create(&huge).unwrap().set_len(4 << 30).unwrap();
+        for path in [&pipe, &link, &huge, Path::new("/dev/null")] {
+            let error = RotatedLog::open(path, 1_000, 2).err().unwrap_or_else(|| panic!("{}", path.display()));
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        }
+        assert!(!folder.path().join("elsewhere").exists());
     }
 
     #[test]

@@ -30,7 +30,7 @@ const FILES: [&str; 7] = [
     layout::SIGNING_KEY_NEXT,
     layout::DAMAGE,
     "daemon.json",
-    "repair.json",
+    layout::REPAIR,
 ];
 /// What a file system puts into its top folder by itself.
 const OF_THE_FILE_SYSTEM: &str = "lost+found";
