@@ -499,6 +499,8 @@ async fn a_panic_is_a_500_with_the_requests_id_and_the_door_stays_open() {
     assert_eq!((answer.status, answer.code().as_str()), (500, "internal.error"));
     assert_eq!(answer.json()["request_id"].as_str(), answer.header("x-request-id"));
     assert_eq!(answer.json()["surely_no_effect"], false);
+    let said = answer.json().to_string();
+    assert!(!said.contains("on purpose") && !said.contains(".rs"), "{said}");
     assert_eq!(door.one(&raw("GET", "/healthz", &door.host, "", "")).await.status, 200);
 }
 

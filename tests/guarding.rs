@@ -309,3 +309,22 @@ fn a_limit_of_file_sizes_refuses_like_a_full_disk_and_reads_go_on() {
     assert_eq!(refused, Some((507, serde_json::json!("storage.full"))));
     assert_eq!(daemon.request("GET", "/v1/sessions", "").unwrap().0, 200);
 }
+
+#[test]
+fn a_start_says_when_its_file_system_does_not_keep_what_is_written() {
+    let shared = std::path::Path::new("/dev/shm");
+    if !rustix::fs::statfs(shared).is_ok_and(|facts| facts.f_type == 0x0102_1994) {
+        eprintln!("skipped: there is no tmpfs at /dev/shm");
+        return;
+    }
+    let house = House { folder: tempfile::tempdir_in(shared).unwrap() };
+    std::fs::create_dir(house.path("work")).unwrap();
+    let daemon = house.start("");
+    assert_eq!(daemon.create().unwrap().0, 201, "it is a warning, no refusal");
+    let log = house.log();
+    let warning = log.lines().find(|line| line.contains("file system of the state root")).unwrap_or_default();
+    assert!(
+        warning.contains("WARN") && warning.contains("tmpfs") && warning.contains("put the state root on a disk"),
+        "{log}"
+    );
+}

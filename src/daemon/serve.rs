@@ -70,6 +70,7 @@ const SECRET_BYTES: usize = 4_096;
 /// A state root that is taken and open, before the door.
 struct House {
     settings: ServeSettings,
+    proxy_secret: Option<ProxySecret>,
     agents: Agents,
     root: StateRoot,
     opened: Opened,
@@ -108,6 +109,11 @@ fn take(
     }
     // A file of an earlier daemon names an address that is not ours.
     let _ = root.folder.remove(DAEMON_FILE);
+    // What the operator named and what lies there refuses the start before the journal is written.
+    token_files::check(&settings)?;
+    let proxy_secret = proxy_secret(settings.trusted_proxy_secret_file.as_deref())?;
+    audit::look(&access_log_file(&root)).map_err(|error| unlogged(&error))?;
+    let agents = Agents::prepare(&settings, &clock, &entropy)?;
     let build_digest = digest_of(hashing);
     let batches = BatchNumbers::default();
     let counted = batches.clone();
@@ -122,8 +128,7 @@ fn take(
         observe: Arc::new(move |records, took| counted.observe(records, took)),
     })?;
     root.make_folders()?;
-    let agents = Agents::prepare(&settings, &clock, &entropy)?;
-    Ok(House { settings, agents, root, opened, clock, entropy, boot_id, batches, build_digest })
+    Ok(House { settings, proxy_secret, agents, root, opened, clock, entropy, boot_id, batches, build_digest })
 }
 
 fn digest_of(hashing: JoinHandle<std::io::Result<String>>) -> Option<String> {
@@ -145,7 +150,7 @@ fn build(digest: Option<&str>) -> String {
 
 async fn run(house: House) -> Result<(), Refusal> {
     let signals = Signals::listen()?;
-    let House { settings, agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
+    let House { settings, proxy_secret, agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
     let key = FingerprintKey::new(&root.fingerprint_key()?);
@@ -172,7 +177,7 @@ async fn run(house: House) -> Result<(), Refusal> {
         limits: limits(&root),
         authentication: authentication(tokens.as_ref(), &bound),
         hosts: hosts(&bound, &settings.http_hosts),
-        proxy_secret: proxy_secret(settings.trusted_proxy_secret_file.as_deref())?,
+        proxy_secret,
         cors_origins: settings.cors_origins.clone(),
         fingerprint: key,
         metrics: EdgeMetrics::register(&mut registry),
@@ -252,8 +257,11 @@ fn open_access_log(
     clock: &Arc<dyn Clock>,
     chunks: mpsc::Sender<ClosedChunk>,
 ) -> Result<(AuditSink, JoinHandle<()>), Refusal> {
-    audit::start(&access_log_file(root), Arc::clone(clock), Some(chunks))
-        .map_err(|error| Refusal::new(Reason::StorageAuditUnavailable, error.to_string()))
+    audit::start(&access_log_file(root), Arc::clone(clock), Some(chunks)).map_err(|error| unlogged(&error))
+}
+
+fn unlogged(error: &std::io::Error) -> Refusal {
+    Refusal::new(Reason::StorageAuditUnavailable, error.to_string())
 }
 
 fn posture(bound: &Bind, bearer: bool) -> ControlPlane {

@@ -7,7 +7,28 @@ use crate::config::settings::{AuthMode, Bind, ServeSettings};
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::entropy::Entropy;
 use crate::platform::keyed::FingerprintKey;
-use crate::services::tokens::{TokenFileFault, TokenFiles, Tokens, create_missing};
+use crate::services::tokens::{TokenFileFault, TokenFiles, Tokens, check_present, create_missing};
+
+/// Refuses token files that cannot be used, before anything is written; those that are absent are made later.
+pub(super) fn check(settings: &ServeSettings) -> Result<(), Refusal> {
+    if settings.auth_mode == AuthMode::None {
+        return Ok(());
+    }
+    check_present(&named(settings)?).map_err(|fault| refusal(&fault))
+}
+
+/// The two files, where they may be.
+fn named(settings: &ServeSettings) -> Result<TokenFiles, Refusal> {
+    let whole = |path: &Path| {
+        std::path::absolute(path)
+            .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("{}: {error}", path.display())))
+    };
+    let state_root = whole(&settings.state_root)?;
+    let files =
+        TokenFiles { admin: whole(&settings.admin_token_file)?, readonly: whole(&settings.readonly_token_file)? };
+    check_places(settings.auth_mode, &state_root, &files)?;
+    Ok(files)
+}
 
 /// The tokens in force; none where nobody is asked for one.
 pub(super) fn open(
@@ -18,14 +39,7 @@ pub(super) fn open(
     if settings.auth_mode == AuthMode::None {
         return Ok(None);
     }
-    let whole = |path: &Path| {
-        std::path::absolute(path)
-            .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("{}: {error}", path.display())))
-    };
-    let state_root = whole(&settings.state_root)?;
-    let files =
-        TokenFiles { admin: whole(&settings.admin_token_file)?, readonly: whole(&settings.readonly_token_file)? };
-    check_places(settings.auth_mode, &state_root, &files)?;
+    let files = named(settings)?;
     create_missing(&files, entropy).map_err(|fault| refusal(&fault))?;
     let via = if matches!(settings.bind, Bind::Unix(_)) { "unix" } else { "http" };
     Tokens::open(files, key.clone(), via).map(Some).map_err(|fault| refusal(&fault))

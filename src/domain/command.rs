@@ -89,13 +89,17 @@ impl Command {
         let notes = |notes: &std::collections::BTreeMap<String, String>| {
             notes.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
         };
+        let clear = |text: &Personal| text.clear().map_or(0, str::len);
         FRAME_BYTES
             + match self {
                 Self::CreateSession(ask) => notes(&ask.body.metadata) + ask.body.permission_rules.len() * FRAME_BYTES,
                 Self::QueueRun(ask) => {
-                    notes(&ask.metadata) + ask.input.iter().map(run::InputItem::inline_bytes).sum::<usize>()
+                    let words = |item: &run::InputItem| match item {
+                        run::InputItem::Text { text } => clear(text),
+                    };
+                    notes(&ask.metadata) + ask.input.iter().map(words).sum::<usize>()
                 }
-                Self::AnswerQuestion(ask) => ask.freeform.as_ref().and_then(Personal::clear).map_or(0, str::len),
+                Self::AnswerQuestion(ask) => ask.freeform.as_ref().map_or(0, clear),
                 Self::SetPermissionRules(ask) => ask.rules.len() * FRAME_BYTES,
                 Self::InterruptSession(_)
                 | Self::EndSession(_)

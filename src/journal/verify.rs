@@ -251,8 +251,9 @@ impl Verifier<'_> {
             }
             records.iter().for_each(&mut *self.visit);
             self.report.seals += 1;
-            let signer = self.report.keys.iter_mut().rfind(|key| key.from_seq <= batch.note.size);
-            signer.into_iter().for_each(|key| key.seals += 1);
+            if let Some(key) = self.report.keys.iter_mut().rfind(|key| key.from_seq <= batch.note.size) {
+                key.seals += 1;
+            }
             if self.slots.iter().any(|slot| slot.size == batch.note.size) {
                 self.met.push(batch.note.clone());
             }

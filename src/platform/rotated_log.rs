@@ -77,12 +77,16 @@ impl RotatedLog {
         if let Some(parent) = path.parent() {
             super::private_file::make_directory(parent).map_err(io::Error::other)?;
         }
-        let (file, bytes) = open_append(path)?;
-        if bytes > limit_bytes.saturating_mul(2) {
-            let why = format!("{} has {bytes} bytes, more than this log ever has", path.display());
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
-        }
+        let (file, bytes) = open_bounded(path, limit_bytes)?;
         Ok(Self { path: path.to_owned(), file, bytes, limit_bytes, keep })
+    }
+
+    /// Refuses what lies at this path and is no such log. Writes nothing.
+    pub fn look(path: &Path, limit_bytes: u64) -> io::Result<()> {
+        match rustix::fs::statat(CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+            Err(rustix::io::Errno::NOENT) => Ok(()),
+            _ => open_bounded(path, limit_bytes).map(drop),
+        }
     }
 
     /// Appends one line; the newline is added. Returns the chunk that this closed, if it did.
@@ -125,6 +129,16 @@ impl RotatedLog {
         }
         Ok(closed)
     }
+}
+
+/// Opens a log that is no longer than one can be.
+fn open_bounded(path: &Path, limit_bytes: u64) -> io::Result<(std::fs::File, u64)> {
+    let (file, bytes) = open_append(path)?;
+    if bytes > limit_bytes.saturating_mul(2) {
+        let why = format!("{} has {bytes} bytes, more than this log ever has", path.display());
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok((file, bytes))
 }
 
 fn open_append(path: &Path) -> io::Result<(std::fs::File, u64)> {
@@ -181,8 +195,10 @@ mod tests {
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), &link).unwrap();
         std::fs::File::create(&huge).unwrap().set_len(4 << 30).unwrap();
         for path in [&pipe, &link, &huge, Path::new("/dev/null")] {
-            let error = RotatedLog::open(path, 1_000, 2).err().unwrap_or_else(|| panic!("{}", path.display()));
-            assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+            for error in [RotatedLog::look(path, 1_000).err(), RotatedLog::open(path, 1_000, 2).err()] {
+                let error = error.unwrap_or_else(|| panic!("{}", path.display())).to_string();
+                assert!(error.contains(path.to_str().unwrap()), "{error}");
+            }
         }
         assert!(!folder.path().join("elsewhere").exists());
     }

@@ -101,13 +101,14 @@ async fn crowd(ask: impl Fn() -> Command) -> usize {
     };
     assert_eq!((refused.reason, refused.retry_after_ms), (Reason::RequestOverloaded, Some(1_000)));
     let urgent = house.clerk.clone();
-    let urgent = tokio::spawn(async move { urgent.submit(create(), by(), Lane::Reserved).await });
+    let mut urgent = Box::pin(urgent.submit(create(), by(), Lane::Reserved));
+    assert!(futures_util::poll!(&mut urgent).is_pending(), "the reserved lane has room of its own");
     // Nobody who reads waits for it.
     assert!(house.published.record(seq).is_some() && house.published.head().next_seq > seq);
     assert_eq!(house.published.models().session_page(DEFAULT_ORG, None, &Paging::default()).unwrap().items.len(), 1);
     assert!(house.clerk.queue().0 >= waiting.len().saturating_sub(limits::BATCH_RECORDS));
     drop(hold);
-    urgent.await.unwrap().unwrap();
+    urgent.await.unwrap();
     let done = waiting.len();
     while let Some(answer) = waiting.join_next().await {
         answer.unwrap().unwrap();

@@ -89,15 +89,6 @@ pub enum InputItem {
     },
 }
 
-impl InputItem {
-    /// Bytes of it that stand in the record itself.
-    pub fn inline_bytes(&self) -> usize {
-        match self {
-            Self::Text { text } => text.clear().map_or(0, str::len),
-        }
-    }
-}
-
 /// `run.queued`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]

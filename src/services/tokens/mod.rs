@@ -140,6 +140,21 @@ pub fn create_missing(files: &TokenFiles, entropy: &dyn Entropy) -> Result<Vec<R
     Ok(made)
 }
 
+/// Refuses files that are there and cannot be used. Reads only.
+pub fn check_present(files: &TokenFiles) -> Result<(), TokenFileFault> {
+    if files.admin == files.readonly {
+        return Err(TokenFileFault::SamePath(files.admin.clone()));
+    }
+    let present = |path: &Path| match read(path) {
+        Err(TokenFileFault::File(PrivateFileFault::Missing(_))) => Ok(None),
+        other => other.map(Some),
+    };
+    match (present(&files.admin)?, present(&files.readonly)?) {
+        (Some(admin), Some(readonly)) if admin == readonly => Err(TokenFileFault::Ambiguous),
+        _ => Ok(()),
+    }
+}
+
 fn read(path: &Path) -> Result<Token, TokenFileFault> {
     let bytes = zeroize::Zeroizing::new(private_file::read(path, TOKEN_BYTES + 1)?);
     Token::parse_file(&bytes).map_err(|fault| TokenFileFault::Contents { path: path.to_owned(), fault })
