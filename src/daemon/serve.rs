@@ -69,6 +69,7 @@ const SECRET_BYTES: usize = 4_096;
 /// A state root that is taken and open, before the door.
 struct House {
     agents: Agents,
+    proxy_secret: Option<ProxySecret>,
     root: StateRoot,
     opened: Opened,
     clock: Arc<dyn Clock>,
@@ -100,6 +101,10 @@ fn take(
     // Read beside the taking of the state root: the first record of this start names the binary.
     let hashing = std::thread::spawn(executable::digest);
     let root = state_root::take(&settings.state_root, &settings.workspace_root, boot_id)?;
+    // What may refuse this start comes before the journal, which a refused start leaves as it was.
+    token_files::check(settings)?;
+    let proxy_secret = proxy_secret(settings.trusted_proxy_secret_file.as_deref())?;
+    let agents = Agents::prepare(settings, &clock, &entropy)?;
     // A file of an earlier daemon names an address that is not ours.
     let _ = root.folder.remove(DAEMON_FILE);
     let build_digest = digest_of(hashing);
@@ -116,8 +121,7 @@ fn take(
         observe: Arc::new(move |records, took| counted.observe(records, took)),
     })?;
     root.make_folders()?;
-    let agents = Agents::prepare(settings, &clock, &entropy)?;
-    Ok(House { agents, root, opened, clock, entropy, boot_id, batches, build_digest })
+    Ok(House { agents, proxy_secret, root, opened, clock, entropy, boot_id, batches, build_digest })
 }
 
 fn digest_of(hashing: JoinHandle<std::io::Result<String>>) -> Option<String> {
@@ -139,7 +143,7 @@ fn build(digest: Option<&str>) -> String {
 
 async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let signals = Signals::listen()?;
-    let House { agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
+    let House { agents, proxy_secret, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
     let key = FingerprintKey::new(&root.fingerprint_key()?);
@@ -166,7 +170,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         limits: limits(&root),
         authentication: authentication(tokens.as_ref(), &bound),
         hosts: hosts(&bound, &settings.http_hosts),
-        proxy_secret: proxy_secret(settings.trusted_proxy_secret_file.as_deref())?,
+        proxy_secret,
         cors_origins: settings.cors_origins.clone(),
         fingerprint: key,
         metrics: EdgeMetrics::register(&mut registry),
