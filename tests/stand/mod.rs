@@ -107,4 +107,16 @@ impl Daemon {
         let (_, body) = answer.split_once("\r\n\r\n")?;
         Some((status, body.to_owned()))
     }
+
+    /// What the machine says of the process.
+    pub fn proc(&self, name: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).unwrap()
+    }
+
+    /// A size that the machine tells of the process, MiB.
+    pub fn mebibytes(&self, name: &str) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1_024
+    }
 }
