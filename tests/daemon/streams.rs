@@ -304,7 +304,7 @@ fn a_hundred_replays_of_more_than_the_feed_keeps_take_bounded_memory_and_the_tai
         }
     });
     let grown = daemon.mebibytes("VmHWM:") - before;
-    assert!(grown < 250, "100 replays of 10 MiB take {grown} MiB");
+    assert!(grown < 48, "100 replays of 10 MiB take {grown} MiB");
     assert!(daemon.stop().success());
 }
 
