@@ -64,7 +64,7 @@ impl Trouble {
     /// Prints it and gives the exit code.
     pub fn tell(&self, format: Format) -> ExitCode {
         if format == Format::Json {
-            output::data(&self.document().to_string());
+            output::document(&self.document().to_string());
         }
         match self {
             Self::Usage(why) => {

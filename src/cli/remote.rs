@@ -62,7 +62,7 @@ fn records(args: &ClientArgs, which: &Records) -> ExitCode {
     };
     for line in lines.lines() {
         let shown = match args.output {
-            Format::Json => output::data(line),
+            Format::Json => output::document(line),
             Format::Human => output::data(&events::record(&serde_json::from_str(line).unwrap_or_default())),
         };
         if !shown {

@@ -4,7 +4,7 @@
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
-use super::output::{escape, escape_lines, tint};
+use super::output::{escape, escape_json, escape_lines, tint};
 use crate::platform::clock::{Clock as _, SystemClock};
 
 /// Longest text in a cell, characters; ids are never cut.
@@ -213,7 +213,7 @@ pub fn render(shape: Shape, value: &Value) -> String {
     match shape {
         Shape::Table(parts) => table(parts, value),
         Shape::Card(parts) => card(parts, value),
-        Shape::Document => serde_json::to_string_pretty(value).unwrap_or_default(),
+        Shape::Document => escape_json(&serde_json::to_string_pretty(value).unwrap_or_default()),
     }
 }
 

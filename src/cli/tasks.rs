@@ -100,7 +100,7 @@ fn task_output(args: &ClientArgs, id: &str) -> ExitCode {
             }
             let read = match args.output {
                 output::Format::Human => output::words(&output::escape_lines(text)),
-                output::Format::Json => output::data(&page.to_string()),
+                output::Format::Json => output::document(&page.to_string()),
             };
             let next = page["next_offset"].as_u64().unwrap_or(0);
             if !read || next <= offset || text.is_empty() {

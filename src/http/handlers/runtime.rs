@@ -3,10 +3,9 @@
 use axum::extract::State;
 use hyper::StatusCode;
 
-use super::sessions::done;
 use crate::http::app::App;
-use crate::http::extract::{Mutation, OnPassage, Right};
-use crate::http::reply::{Reply, detached, ok};
+use crate::http::extract::{Mutation, Right};
+use crate::http::reply::{Reply, ok};
 use crate::http::routes::Route;
 use crate::projections::runtime::RuntimeView;
 use crate::services::authority::Action;
@@ -33,16 +32,14 @@ async fn get(State(app): State<App>, Right(right): Right) -> Reply {
     ok(&app.runtime.get())
 }
 
-async fn set_mode(State(app): State<App>, OnPassage(passage): OnPassage, ask: Mutation<SetMode>) -> Reply {
-    let by = App::by(&ask.right, Action::RuntimeWrite, ask.request)?;
-    let (runtime, body) = (app.runtime.clone(), ask.body);
-    let set = detached(&passage.gate().tasks, async move { runtime.set_mode(by, body).await }).await?;
-    done(StatusCode::OK, &set, &ask.right, &app.published)
+async fn set_mode(State(app): State<App>, ask: Mutation<SetMode>) -> Reply {
+    let runtime = app.runtime.clone();
+    let work = |by, (), body| async move { runtime.set_mode(by, body).await };
+    app.carry_out(Action::RuntimeWrite, StatusCode::OK, ask, work).await
 }
 
-async fn set_rules(State(app): State<App>, OnPassage(passage): OnPassage, ask: Mutation<SetRules>) -> Reply {
-    let by = App::by(&ask.right, Action::RuntimeWrite, ask.request)?;
-    let (runtime, body) = (app.runtime.clone(), ask.body);
-    let set = detached(&passage.gate().tasks, async move { runtime.set_rules(by, body).await }).await?;
-    done(StatusCode::OK, &set, &ask.right, &app.published)
+async fn set_rules(State(app): State<App>, ask: Mutation<SetRules>) -> Reply {
+    let runtime = app.runtime.clone();
+    let work = |by, (), body| async move { runtime.set_rules(by, body).await };
+    app.carry_out(Action::RuntimeWrite, StatusCode::OK, ask, work).await
 }

@@ -140,21 +140,6 @@ pub fn create_missing(files: &TokenFiles, entropy: &dyn Entropy) -> Result<Vec<R
     Ok(made)
 }
 
-/// Refuses files that are there and cannot be used. Reads only.
-pub fn check_present(files: &TokenFiles) -> Result<(), TokenFileFault> {
-    if files.admin == files.readonly {
-        return Err(TokenFileFault::SamePath(files.admin.clone()));
-    }
-    let present = |path: &Path| match read(path) {
-        Err(TokenFileFault::File(PrivateFileFault::Missing(_))) => Ok(None),
-        other => other.map(Some),
-    };
-    match (present(&files.admin)?, present(&files.readonly)?) {
-        (Some(admin), Some(readonly)) if admin == readonly => Err(TokenFileFault::Ambiguous),
-        _ => Ok(()),
-    }
-}
-
 fn read(path: &Path) -> Result<Token, TokenFileFault> {
     let bytes = zeroize::Zeroizing::new(private_file::read(path, TOKEN_BYTES + 1)?);
     Token::parse_file(&bytes).map_err(|fault| TokenFileFault::Contents { path: path.to_owned(), fault })
@@ -164,20 +149,30 @@ fn digest(token: &[u8]) -> [u8; 32] {
     sha2::Sha256::digest(token).into()
 }
 
+/// Whether the files hold a token each, and not the same one. One that is not there yet can still be made.
+pub fn check(files: &TokenFiles) -> Result<(), TokenFileFault> {
+    if files.admin == files.readonly {
+        return Err(TokenFileFault::SamePath(files.admin.clone()));
+    }
+    let there = |path: &Path| match read(path) {
+        Err(TokenFileFault::File(PrivateFileFault::Missing(_))) => Ok(None),
+        read => read.map(Some),
+    };
+    match (there(&files.admin)?, there(&files.readonly)?) {
+        (Some(admin), Some(readonly)) if admin == readonly => Err(TokenFileFault::Ambiguous),
+        _ => Ok(()),
+    }
+}
+
 impl Tokens {
     /// Reads both files; anything wrong with them refuses. `via` is the door of these callers: `http` or `unix`.
     pub fn open(files: TokenFiles, key: FingerprintKey, via: &'static str) -> Result<Arc<Self>, TokenFileFault> {
-        if files.admin == files.readonly {
-            return Err(TokenFileFault::SamePath(files.admin));
-        }
+        check(&files)?;
         let (admin, readonly) = (read(&files.admin)?, read(&files.readonly)?);
-        if admin == readonly {
-            return Err(TokenFileFault::Ambiguous);
-        }
         let set = TokenSet {
             admin: hold(&key, via, Role::Admin, &admin, 1),
             readonly: hold(&key, via, Role::ReadOnly, &readonly, 1),
-            ambiguous: false,
+            ambiguous: admin == readonly,
         };
         Ok(Arc::new(Self {
             files,
