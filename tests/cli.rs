@@ -328,6 +328,34 @@ fn the_configuration_is_shown_and_set_and_tasks_are_listed() {
 }
 
 #[test]
+fn what_was_is_shown_with_at_and_the_record_is_named() {
+    let house = House::new();
+    let session = house.session("brief");
+    let then = house.ask(&["journal", "head"])["seq"].to_string();
+    assert_eq!(house.ask(&["sessions", "end", &session])["status"], "ended");
+    assert_eq!(house.ask(&["runtime", "set-permission-mode", "plan"])["permission_mode"], "plan");
+    let other = house.session("later");
+    let of = |arguments: &[&str]| {
+        let left = house.run(&[arguments, &["--output", "json", "--at", &then]].concat());
+        assert_eq!((left.code, left.err.as_str()), (0, format!("As of record {then}.\n").as_str()), "{arguments:?}");
+        left.json()
+    };
+    assert_eq!(of(&["sessions", "get", &session])["status"], "idle");
+    assert_eq!(house.ask(&["sessions", "get", &session])["status"], "ended", "the control: now it is not so");
+    assert_eq!(of(&["sessions", "list", "--limit", "5"])["items"].as_array().unwrap().len(), 1);
+    assert_eq!(of(&["runs", "list"])["items"].as_array().unwrap().len(), 0);
+    assert_eq!(of(&["runtime", "get"])["permission_mode"], "default");
+    assert_eq!(of(&["status"])["runtime"]["revision"], 0);
+    let absent = house.run(&["sessions", "get", &other, "--at", &then]);
+    assert!(absent.code == 1 && absent.err.contains("session.not_found"), "{}", absent.err);
+    let moment = "2001-09-10T00:00:00.5+01:00";
+    for (at, code) in [("99999", "cursor.ahead"), ("soon", "request.malformed"), (moment, "request.invalid")] {
+        let left = house.run(&["status", "--at", at]);
+        assert!(left.code == 1 && left.err.contains(code), "{at}: {}", left.err);
+    }
+}
+
+#[test]
 fn status_head_and_records_are_shown_and_a_receipt_verifies_from_standard_input() {
     let house = shared();
     assert!(house.run(&["status"]).out.contains("healthy"));

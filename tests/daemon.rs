@@ -19,6 +19,8 @@ mod handover;
 mod interface;
 #[path = "daemon/lists.rs"]
 mod lists;
+#[path = "daemon/past.rs"]
+mod past;
 #[path = "daemon/repair.rs"]
 mod repair;
 #[path = "daemon/streams.rs"]
@@ -96,7 +98,8 @@ impl House {
 }
 
 impl Daemon {
-    fn request(&self, token: &str, method: &str, path: &str, headers: &str, body: &str) -> Option<(u16, String)> {
+    /// The whole answer, head and body.
+    fn answer(&self, token: &str, method: &str, path: &str, headers: &str, body: &str) -> Option<String> {
         let mut socket = TcpStream::connect(&self.address).ok()?;
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let content = if body.is_empty() {
@@ -111,6 +114,11 @@ impl Daemon {
         socket.write_all(format!("{head}{body}").as_bytes()).ok()?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    fn request(&self, token: &str, method: &str, path: &str, headers: &str, body: &str) -> Option<(u16, String)> {
+        let answer = self.answer(token, method, path, headers, body)?;
         let status = answer.split(' ').nth(1)?.parse().ok()?;
         let (_, body) = answer.split_once("\r\n\r\n")?;
         Some((status, body.to_owned()))

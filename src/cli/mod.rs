@@ -54,7 +54,7 @@ enum Verb {
     /// Serves a state root on a loopback address
     Serve(Box<ServeArgs>),
     /// How the daemon stands
-    Status,
+    Status(ask::At),
     /// Examines a state root and its daemon
     Doctor(doctor::DoctorArgs),
     /// Verifies a state root or a receipt, offline
@@ -115,7 +115,7 @@ pub fn main() -> ExitCode {
     match cli.verb {
         Verb::Quickstart => quickstart::run(&line),
         Verb::Serve(args) => serve(&args),
-        Verb::Status => remote::status(client),
+        Verb::Status(at) => remote::status(client, &at),
         Verb::Doctor(args) => doctor::run(client, &args),
         Verb::Verify(args) => verify::run(client, &args),
         Verb::Receipt { what } => remote::receipt(client, &what),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::ask::{Paging, reason, with};
+use super::ask::{At, Paging, reason, with};
 use super::client::ClientArgs;
 use super::wire::segment;
 use super::{output, show};
@@ -60,7 +60,7 @@ impl ModeWord {
 #[derive(Debug, Subcommand)]
 pub enum Runtime {
     /// Shows it
-    Get,
+    Get(At),
     /// Sets the mode of sessions that set none
     SetPermissionMode {
         /// The mode
@@ -118,7 +118,7 @@ fn task_output(args: &ClientArgs, id: &str) -> ExitCode {
 /// Runs `runtime`.
 pub fn runtime(args: &ClientArgs, verb: &Runtime) -> ExitCode {
     let answer = with(args, |client| match verb {
-        Runtime::Get => client.get("/v1/runtime").map(|view| (show::RUNTIME, view)),
+        Runtime::Get(at) => client.get(&at.of("/v1/runtime".to_owned())).map(|view| (show::RUNTIME, view)),
         Runtime::SetPermissionMode { mode } => {
             client.put("/v1/runtime/permission-mode", &json!({ "mode": mode.word() })).map(|view| (show::RUNTIME, view))
         }

@@ -55,6 +55,7 @@ use crate::services::desk::{Desk, Lane, WritePath};
 use crate::services::indexer;
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Found, Opened, Opening, open};
+use crate::services::past::Past;
 use crate::services::published::Published;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
@@ -147,6 +148,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
     let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
     let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot.clone());
+    let past = Past::new(published.clone(), root.folder.clone(), snapshots.clone());
     let (chunks, closed) = mpsc::channel(access_log::WAITING);
     let (sink, log) = open_access_log(&settings, &clock, chunks)?;
     let status = Arc::new(StatusSource {
@@ -159,6 +161,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         readiness: agents.readiness.clone(),
         snapshots: snapshots.clone(),
         build_digest,
+        past: past.clone(),
     });
     announce(&clerk, &found, boot_id, Reading::of(clock.as_ref())).await?;
     let mut registry = metrics::registry();
@@ -176,7 +179,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         tasks: tasks.clone(),
     };
     let path = DoorPath { clerk: clerk.clone(), tasks: tasks.clone() };
-    let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), Arc::clone(&agents.route_ids));
+    let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), Arc::clone(&agents.route_ids)).with_past(past);
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));

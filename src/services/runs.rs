@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::desk::{self, By, Desk, Done, Lane};
+use super::past::{At, Shown};
 use super::sessions::Stop;
 use crate::domain::command::{Command, invalid};
 use crate::domain::ids::{RunId, SessionId};
@@ -105,10 +106,21 @@ impl Runs {
         self.desk.show(move |models| models.run(&org, id)).await
     }
 
-    /// One page of runs, newest first.
-    pub async fn list(&self, org: &str, filter: Filter, paging: Paging) -> Result<Page<RunView>, Refusal> {
+    /// One run, as it is or as it was.
+    pub async fn get_at(&self, org: &str, id: RunId, at: Option<At>) -> Result<Shown<RunView>, Refusal> {
         let org = org.to_owned();
-        self.desk.page(move |models| models.run_page(&org, &filter, &paging)).await
+        self.desk.show_at(at, move |models| models.run(&org, id)).await
+    }
+
+    /// One page of runs, newest first.
+    pub async fn list(
+        &self,
+        org: &str,
+        filter: Filter,
+        (paging, at): (Paging, Option<At>),
+    ) -> Result<Shown<Page<RunView>>, Refusal> {
+        let org = org.to_owned();
+        self.desk.page_at(at, move |models| models.run_page(&org, &filter, &paging)).await
     }
 
     /// Waits until a run has ended or waits for a person, at most so long; then shows it as it is.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::desk::{By, Desk, Done, Lane};
+use super::past::{At, Shown};
 use crate::domain::command::Command;
 use crate::domain::permission::{Mode, Rule, RuleScope};
 use crate::domain::reason::Refusal;
@@ -68,9 +69,9 @@ impl Runtime {
         self.submit(Command::TrustClock, by).await
     }
 
-    /// The configuration in force.
-    pub fn get(&self) -> RuntimeView {
-        self.desk.look(|models| models.runtime.view())
+    /// The configuration in force, now or then.
+    pub async fn get(&self, at: Option<At>) -> Result<Shown<RuntimeView>, Refusal> {
+        self.desk.look_at(at, |models| models.runtime.view()).await
     }
 
     async fn submit(&self, command: Command, by: By) -> Result<Done<RuntimeView>, Refusal> {

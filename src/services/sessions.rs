@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::desk::{self, By, Desk, Done, Lane};
+use super::past::{At, Shown};
 use crate::domain::command::Command;
 use crate::domain::ids::SessionId;
 use crate::domain::permission::{Mode, Rule};
@@ -85,16 +86,21 @@ impl Sessions {
         self.submit(Command::EndSession(ask), by, Lane::Reserved).await
     }
 
-    /// One session.
-    pub async fn get(&self, org: &str, id: SessionId) -> Result<SessionView, Refusal> {
+    /// One session, as it is or as it was.
+    pub async fn get(&self, org: &str, id: SessionId, at: Option<At>) -> Result<Shown<SessionView>, Refusal> {
         let org = org.to_owned();
-        self.desk.show(move |models| models.session(&org, id)).await
+        self.desk.show_at(at, move |models| models.session(&org, id)).await
     }
 
     /// One page of sessions, newest first.
-    pub async fn list(&self, org: &str, status: Option<Status>, paging: Paging) -> Result<Page<SessionView>, Refusal> {
+    pub async fn list(
+        &self,
+        org: &str,
+        status: Option<Status>,
+        (paging, at): (Paging, Option<At>),
+    ) -> Result<Shown<Page<SessionView>>, Refusal> {
         let org = org.to_owned();
-        self.desk.page(move |models| models.session_page(&org, status, &paging)).await
+        self.desk.page_at(at, move |models| models.session_page(&org, status, &paging)).await
     }
 
     async fn submit(&self, command: Command, by: By, lane: Lane) -> Result<Done<SessionView>, Refusal> {

@@ -6,13 +6,13 @@ use axum::extract::{Path, State};
 use hyper::StatusCode;
 
 use super::sessions::{done, session};
-use super::{BY_STATUS, ListQuery, OF_RUNS};
+use super::{AT, AtQuery, BY_STATUS_AT, ListQuery, OF_RUNS};
 use crate::domain::ids::RunId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::Status;
 use crate::http::app::App;
 use crate::http::extract::{Mutation, OnPassage, Query, Right};
-use crate::http::reply::{Reply, detached, ok};
+use crate::http::reply::{Reply, detached, shown};
 use crate::http::routes::Route;
 use crate::projections::Page;
 use crate::projections::runs::{Filter, RunView};
@@ -33,12 +33,12 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .takes::<Start>()
             .gives::<RunView>(200),
         Route::get("/v1/sessions/{session_id}/runs", Action::RunRead, "Lists a session's runs.", of_session)
-            .asks(BY_STATUS)
+            .asks(BY_STATUS_AT)
             .gives::<Page<RunView>>(200),
         Route::get("/v1/runs", Action::RunRead, "Lists runs, newest first.", list)
             .asks(OF_RUNS)
             .gives::<Page<RunView>>(200),
-        Route::get("/v1/runs/{run_id}", Action::RunRead, "Shows a run.", get).gives::<RunView>(200),
+        Route::get("/v1/runs/{run_id}", Action::RunRead, "Shows a run.", get).asks(AT).gives::<RunView>(200),
         Route::post("/v1/runs/{run_id}/cancel", Action::RunCancel, "Asks a run to stop.", cancel)
             .takes::<Stop>()
             .gives::<RunView>(200),
@@ -83,7 +83,7 @@ async fn of_session(
     let org = right.demand(Action::RunRead)?.organisation();
     query.narrowed_by_status_only()?;
     let filter = Filter { session: Some(session(&id)?), status: query.status };
-    ok(&app.runs.list(org, filter, query.paging()).await?)
+    shown(&app.runs.list(org, filter, (query.paging(), query.at)).await?)
 }
 
 async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<ListQuery<Status>>) -> Reply {
@@ -93,11 +93,16 @@ async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<L
         return Err(Refusal::new(Reason::RequestMalformed, "This list has no such filter.").into());
     }
     let filter = Filter { session: narrowed.session, status: narrowed.status };
-    ok(&app.runs.list(org, filter, query.paging()).await?)
+    shown(&app.runs.list(org, filter, (query.paging(), query.at)).await?)
 }
 
-async fn get(State(app): State<App>, Right(right): Right, Path(id): Path<String>) -> Reply {
-    ok(&app.runs.get(right.demand(Action::RunRead)?.organisation(), run(&id)?).await?)
+async fn get(
+    State(app): State<App>,
+    Right(right): Right,
+    Path(id): Path<String>,
+    Query(query): Query<AtQuery>,
+) -> Reply {
+    shown(&app.runs.get_at(right.demand(Action::RunRead)?.organisation(), run(&id)?, query.at).await?)
 }
 
 async fn cancel(

@@ -4,9 +4,10 @@ use axum::extract::State;
 use hyper::StatusCode;
 
 use super::sessions::done;
+use super::{AT, AtQuery};
 use crate::http::app::App;
-use crate::http::extract::{Mutation, OnPassage, Right};
-use crate::http::reply::{Reply, detached, ok};
+use crate::http::extract::{Mutation, OnPassage, Query, Right};
+use crate::http::reply::{Reply, detached, shown};
 use crate::http::routes::Route;
 use crate::projections::runtime::RuntimeView;
 use crate::services::authority::Action;
@@ -20,7 +21,9 @@ const RULES_SUMMARY: &str = "Sets all permission rules of one scope.";
 pub(super) fn routes() -> Vec<Route<App>> {
     let write = Action::RuntimeWrite;
     vec![
-        Route::get("/v1/runtime", Action::RuntimeRead, "The configuration in force.", get).gives::<RuntimeView>(200),
+        Route::get("/v1/runtime", Action::RuntimeRead, "The configuration in force.", get)
+            .asks(AT)
+            .gives::<RuntimeView>(200),
         Route::put(MODE, write, MODE_SUMMARY, set_mode).takes::<SetMode>().gives::<RuntimeView>(200),
         Route::post(MODE, write, MODE_SUMMARY, set_mode).takes::<SetMode>().gives::<RuntimeView>(200),
         Route::put(RULES, write, RULES_SUMMARY, set_rules).takes::<SetRules>().gives::<RuntimeView>(200),
@@ -28,9 +31,9 @@ pub(super) fn routes() -> Vec<Route<App>> {
     ]
 }
 
-async fn get(State(app): State<App>, Right(right): Right) -> Reply {
+async fn get(State(app): State<App>, Right(right): Right, Query(query): Query<AtQuery>) -> Reply {
     right.demand(Action::RuntimeRead)?;
-    ok(&app.runtime.get())
+    shown(&app.runtime.get(query.at).await?)
 }
 
 async fn set_mode(State(app): State<App>, OnPassage(passage): OnPassage, ask: Mutation<SetMode>) -> Reply {

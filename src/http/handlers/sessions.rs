@@ -4,12 +4,12 @@ use axum::extract::{Path, State};
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::{BY_STATUS, ListQuery};
+use super::{AT, AtQuery, BY_STATUS_AT, ListQuery};
 use crate::domain::ids::SessionId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::app::App;
 use crate::http::extract::{Mutation, OnPassage, Query, Right};
-use crate::http::reply::{Reply, detached, json, ok};
+use crate::http::reply::{Reply, detached, json, shown};
 use crate::http::routes::Route;
 use crate::projections::Page;
 use crate::projections::sessions::{SessionView, Status};
@@ -27,9 +27,11 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .takes::<Create>()
             .gives::<SessionView>(201),
         Route::get("/v1/sessions", Action::SessionRead, "Lists sessions, newest first.", list)
-            .asks(BY_STATUS)
+            .asks(BY_STATUS_AT)
             .gives::<Page<SessionView>>(200),
-        Route::get("/v1/sessions/{session_id}", Action::SessionRead, "Shows a session.", get).gives::<SessionView>(200),
+        Route::get("/v1/sessions/{session_id}", Action::SessionRead, "Shows a session.", get)
+            .asks(AT)
+            .gives::<SessionView>(200),
         Route::post("/v1/sessions/{session_id}/interrupt", Action::SessionInterrupt, "Stops its runs.", interrupt)
             .takes::<Stop>()
             .gives::<SessionView>(200),
@@ -69,12 +71,17 @@ async fn create(State(app): State<App>, OnPassage(passage): OnPassage, ask: Muta
 async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<ListQuery<Status>>) -> Reply {
     let caller = right.demand(Action::SessionRead)?;
     query.narrowed_by_status_only()?;
-    ok(&app.sessions.list(caller.organisation(), query.status, query.paging()).await?)
+    shown(&app.sessions.list(caller.organisation(), query.status, (query.paging(), query.at)).await?)
 }
 
-async fn get(State(app): State<App>, Right(right): Right, Path(id): Path<String>) -> Reply {
+async fn get(
+    State(app): State<App>,
+    Right(right): Right,
+    Path(id): Path<String>,
+    Query(query): Query<AtQuery>,
+) -> Reply {
     let caller = right.demand(Action::SessionRead)?;
-    ok(&app.sessions.get(caller.organisation(), session(&id)?).await?)
+    shown(&app.sessions.get(caller.organisation(), session(&id)?, query.at).await?)
 }
 
 async fn interrupt(
