@@ -320,6 +320,32 @@ fn the_configuration_is_shown_and_set_and_tasks_are_listed() {
     assert!(house.run(&["runtime", "get"]).out.contains("permission mode  default"));
     assert_eq!(house.ask(&["runtime", "set-permission-mode", "accept-edits"])["permission_mode"], "accept-edits");
     assert_eq!(house.run(&["runtime", "set-permission-mode", "anything"]).code, 2);
+    assert_eq!(house.ask(&["runtime", "set-debug-level", "redacted"])["debug_level"], "redacted");
+    assert_eq!(house.run(&["runtime", "set-debug-level", "loud"]).code, 2);
+    assert_eq!(house.run(&["runtime", "permission-rules", "list"]).out, "none\n");
+    let rules = |arguments: &[&str]| {
+        let list = house.ask(&[&["runtime", "permission-rules"], arguments].concat());
+        let each = |rule: &Value| format!("{} {} {}", rule["scope"], rule["tool"], rule["behavior"]).replace('"', "");
+        list["items"].as_array().unwrap().iter().map(each).collect::<Vec<_>>()
+    };
+    assert_eq!(rules(&["add", "bash", "deny"]), ["user bash deny"]);
+    assert_eq!(rules(&["add", "mcp__*", "ask", "--scope", "project"]), ["user bash deny", "project mcp__* ask"]);
+    assert_eq!(rules(&["add", "bash", "ask"]), ["user bash ask", "project mcp__* ask"], "one rule a tool");
+    let missing = house.run(&["runtime", "permission-rules", "remove", "mcp__*"]);
+    assert!(missing.code == 1 && missing.err.contains("no rule of this scope"), "{}", missing.err);
+    assert_eq!(rules(&["remove", "mcp__*", "--scope", "project"]), ["user bash ask"]);
+    assert_eq!(rules(&["list"]), ["user bash ask"]);
+    let told = house.run(&["runtime", "permission-rules", "list"]).out;
+    assert!(told.starts_with("SCOPE") && told.contains("bash"), "{told}");
+    let history = house.run(&["runtime", "revisions"]).out;
+    assert!(history.lines().count() == 7 && history.contains("accept-edits") && history.contains("admin"), "{history}");
+    let back = house.ask(&["runtime", "rollback", "1"]);
+    assert_eq!(
+        (&back["revision"], &back["permission_mode"], &back["user_rules"]),
+        (&7.into(), &"accept-edits".into(), &Value::Array(vec![]))
+    );
+    let never = house.run(&["runtime", "rollback", "70"]);
+    assert!(never.code == 1 && never.err.contains("the newest is 7"), "{}", never.err);
     assert_eq!(house.run(&["tasks", "list"]).out, "none\n");
     for verb in ["get", "output", "stop"] {
         let left = house.run(&["tasks", verb, "task_01ARZ3NDEKTSV4RRFFQ69G5FAV"]);

@@ -23,6 +23,8 @@ mod lists;
 mod past;
 #[path = "daemon/repair.rs"]
 mod repair;
+#[path = "daemon/runtime.rs"]
+mod runtime;
 #[path = "daemon/streams.rs"]
 mod streams;
 
@@ -75,7 +77,11 @@ impl House {
     }
 
     fn start(&self) -> Daemon {
-        let mut child = self.command().stderr(Stdio::null()).spawn().unwrap();
+        self.start_saying(Stdio::null())
+    }
+
+    fn start_saying(&self, log: Stdio) -> Daemon {
+        let mut child = self.command().stderr(log).spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             assert!(child.try_wait().unwrap().is_none(), "the daemon ended instead of serving");

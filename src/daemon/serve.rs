@@ -11,6 +11,7 @@ use ulid::Ulid;
 use super::agents::Agents;
 use super::door_path::DoorPath;
 use super::drain::Drain;
+use super::log_level::{self, SetLevel};
 use super::signals::{self, Signals};
 use super::token_files;
 use crate::config::settings::{Bind, ServeSettings};
@@ -80,7 +81,7 @@ struct House {
 }
 
 /// Serves until a signal. Everything is checked before anything is bound.
-pub async fn serve(settings: ServeSettings) -> Result<(), Refusal> {
+pub async fn serve(settings: ServeSettings, set_level: SetLevel) -> Result<(), Refusal> {
     signals::outlive()?;
     own_process::close_memory().map_err(|error| Refusal::new(Reason::InternalError, error.to_string()))?;
     descriptors::raise_limit();
@@ -90,7 +91,7 @@ pub async fn serve(settings: ServeSettings) -> Result<(), Refusal> {
     let (paths, parts) = (settings.clone(), (Arc::clone(&clock), Arc::clone(&entropy)));
     let house = tokio::task::spawn_blocking(move || take(&paths, parts, boot_id)).await;
     let house = house.map_err(|_| Refusal::from(Reason::InternalError))??;
-    run(settings, house).await
+    run(settings, house, set_level).await
 }
 
 fn take(
@@ -138,11 +139,12 @@ fn build(digest: Option<&str>) -> String {
     digest.map_or_else(|| format!("{version}+unknown"), |digest| format!("{version}+sha256.{digest}"))
 }
 
-async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
+async fn run(settings: ServeSettings, house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let signals = Signals::listen()?;
     let House { agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
+    log_level::follow(&tasks, published.clone(), set_level);
     let key = FingerprintKey::new(&root.fingerprint_key()?);
     let tokens = token_files::open(&settings, &key, entropy.as_ref())?;
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;

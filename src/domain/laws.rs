@@ -110,6 +110,16 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
             expected_revision: None,
         }),
         15 => Command::TrustClock,
+        16 => Command::SetDebugLevel(runtime::SetDebugLevel {
+            org,
+            level: if how % 2 == 0 { runtime::DebugLevel::Off } else { runtime::DebugLevel::Full },
+            expected_revision: None,
+        }),
+        20 => Command::RollBackRuntime(runtime::RollBack {
+            org,
+            to: runtime::Configuration { revision: u64::from(at % 8), ..runtime::Configuration::default() },
+            expected_revision: (how % 3 == 0).then_some(u64::from(at)),
+        }),
         _ => return None,
     })
 }

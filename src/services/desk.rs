@@ -104,7 +104,7 @@ impl Desk {
         Self { past: Some(past), ..self }
     }
 
-    /// Finds one object and shows it. Its words are read where waiting for the disk holds up nobody else.
+    /// Finds one object and shows it.
     pub(super) async fn show<F: Viewed>(
         &self,
         find: impl FnOnce(&Models) -> Result<F, Refusal> + Send + 'static,
@@ -112,10 +112,19 @@ impl Desk {
     where
         F::View: Send + 'static,
     {
+        self.recall(find, |facts, bodies| Ok(facts.view(bodies))).await
+    }
+
+    /// Finds places in the models and reads what stands there, where waiting for the disk holds up nobody else.
+    pub(super) async fn recall<F, T: Send + 'static>(
+        &self,
+        find: impl FnOnce(&Models) -> Result<F, Refusal> + Send + 'static,
+        words: impl FnOnce(F, &dyn Bodies) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
         let read = Arc::clone(&self.read);
         let work = move || {
             let facts = find(&read.models())?;
-            Ok(facts.view(&*read))
+            words(facts, &*read)
         };
         aside(&self.views, work).await?
     }

@@ -14,7 +14,7 @@ use super::published::{IndexState, Published};
 use super::snapshotter::Snapshotter;
 use super::tokens::Tokens;
 use crate::domain::reason::Refusal;
-use crate::domain::runtime::Configuration;
+use crate::domain::runtime::{Configuration, DebugLevel};
 use crate::platform::files::Folder;
 use crate::projections::status::RunCounts;
 
@@ -138,14 +138,14 @@ pub struct Runtime {
     pub permission_mode: crate::domain::permission::Mode,
     /// Revision of the configuration.
     pub revision: u64,
-    /// How much of each run is kept for debugging: always `off` in this version, which keeps nothing.
-    pub debug_level: &'static str,
+    /// How much the daemon says in its log.
+    pub debug_level: DebugLevel,
 }
 
 impl Runtime {
     fn of(configuration: &Configuration) -> Self {
-        let Configuration { permission_mode, revision, .. } = *configuration;
-        Self { permission_mode, revision, debug_level: "off" }
+        let Configuration { permission_mode, revision, debug_level, .. } = *configuration;
+        Self { permission_mode, revision, debug_level }
     }
 }
 

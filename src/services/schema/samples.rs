@@ -76,6 +76,12 @@ pub(super) const SAMPLES: &[Sample] = &[
         "runtime",
         r#"{"revision":2,"scope":"user","rules":[{"tool":"bash","behavior":"ask"}]}"#,
     ),
+    sample("runtime.debug_level_set", "runtime", r#"{"revision":3,"level":"redacted"}"#),
+    sample(
+        "runtime.rolled_back",
+        "runtime",
+        r#"{"revision":4,"to_revision":2,"user_rules":[{"tool":"bash","behavior":"ask"}],"debug_level":"off"}"#,
+    ),
     sample(
         "session.created",
         SESSION,
