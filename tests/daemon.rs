@@ -23,6 +23,8 @@ mod lists;
 mod past;
 #[path = "daemon/repair.rs"]
 mod repair;
+#[path = "daemon/replies.rs"]
+mod replies;
 #[path = "daemon/runtime.rs"]
 mod runtime;
 #[path = "daemon/streams.rs"]

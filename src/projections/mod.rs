@@ -9,6 +9,7 @@ pub mod feed;
 pub mod index;
 pub mod page;
 pub mod questions;
+pub mod replies;
 pub mod runs;
 pub mod runtime;
 pub mod sessions;

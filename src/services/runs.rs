@@ -12,6 +12,7 @@ use crate::domain::command::{Command, invalid};
 use crate::domain::ids::{RunId, SessionId};
 use crate::domain::reason::Refusal;
 use crate::domain::run::{self, InputItem, Status};
+use crate::projections::replies::ReplyTo;
 use crate::projections::runs::{Filter, RunView};
 use crate::projections::{Models, Page, Paging, sessions};
 
@@ -48,6 +49,10 @@ pub struct Start {
     /// The creator's own notes.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// Where its answer is to go instead of to the session's targets; empty for nowhere. Kept and shown, and not
+    /// delivered to in this version.
+    #[serde(default)]
+    pub reply_targets: Option<Vec<ReplyTo>>,
 }
 
 /// The use cases.
@@ -90,6 +95,7 @@ impl Runs {
             model: input.model,
             max_turns: input.max_turns,
             metadata: input.metadata,
+            reply_targets: input.reply_targets.map(|targets| targets.into_iter().map(Into::into).collect()),
         };
         self.submit(Command::QueueRun(ask), by, Lane::Ordinary).await
     }

@@ -11,6 +11,7 @@ use crate::domain::ids::SessionId;
 use crate::domain::permission::{Mode, Rule};
 use crate::domain::reason::Refusal;
 use crate::domain::session;
+use crate::projections::replies::ReplyTo;
 use crate::projections::sessions::{SessionView, Status};
 use crate::projections::{Models, Page, Paging};
 
@@ -36,6 +37,9 @@ pub struct Create {
     /// The creator's own notes.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// Where the answers of its runs are to go; kept and shown, and not delivered to in this version.
+    #[serde(default)]
+    pub reply_targets: Vec<ReplyTo>,
 }
 
 /// Words that may go with a stop.
@@ -69,6 +73,7 @@ impl Sessions {
             permission_mode: input.permission_mode,
             permission_rules: input.permission_rules,
             metadata: input.metadata,
+            reply_targets: input.reply_targets.into_iter().map(Into::into).collect(),
         };
         let command = Command::CreateSession(session::Create { org: by.org.clone(), body });
         self.submit(command, by, Lane::Ordinary).await

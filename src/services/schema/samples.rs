@@ -85,14 +85,14 @@ pub(super) const SAMPLES: &[Sample] = &[
     sample(
         "session.created",
         SESSION,
-        r#"{"title":"Höhe × Breite","permission_mode":"plan","permission_rules":[{"tool":"write_file","behavior":"deny"}],"metadata":{"ticket":"42"}}"#,
+        r#"{"title":"Höhe × Breite","permission_mode":"plan","permission_rules":[{"tool":"write_file","behavior":"deny"}],"metadata":{"ticket":"42"},"reply_targets":[{"kind":"slack","name":"ops","address":"C0123"}]}"#,
     ),
     sample("session.interrupted", SESSION, r#"{"note":"wrong folder"}"#),
     sample("session.ended", SESSION, r"{}"),
     sample(
         "run.queued",
         RUN,
-        r#"{"session_id":"session_01HF7YAT00000000000000SE55","input":[{"kind":"text","text":"Read \"a.txt\",\nplease."}],"max_turns":50}"#,
+        r#"{"session_id":"session_01HF7YAT00000000000000SE55","input":[{"kind":"text","text":"Read \"a.txt\",\nplease."}],"max_turns":50,"reply_targets":[{"kind":"http","name":"hook"}]}"#,
     ),
     sample(
         "run.started",
