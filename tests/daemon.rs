@@ -19,8 +19,14 @@ mod handover;
 mod interface;
 #[path = "daemon/lists.rs"]
 mod lists;
+#[path = "daemon/past.rs"]
+mod past;
 #[path = "daemon/repair.rs"]
 mod repair;
+#[path = "daemon/replies.rs"]
+mod replies;
+#[path = "daemon/runtime.rs"]
+mod runtime;
 #[path = "daemon/streams.rs"]
 mod streams;
 

@@ -3,6 +3,7 @@
 mod agents;
 mod door_path;
 mod drain;
+pub mod log_level;
 pub mod schema;
 pub mod serve;
 mod signals;

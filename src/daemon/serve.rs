@@ -11,6 +11,7 @@ use ulid::Ulid;
 use super::agents::Agents;
 use super::door_path::DoorPath;
 use super::drain::Drain;
+use super::log_level::{self, SetLevel};
 use super::signals::{self, Signals};
 use super::token_files;
 use crate::config::settings::{Bind, ServeSettings};
@@ -56,6 +57,7 @@ use crate::services::doctor;
 use crate::services::indexer;
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Found, Opened, Opening, open};
+use crate::services::past::Past;
 use crate::services::published::Published;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
@@ -82,7 +84,7 @@ struct House {
 }
 
 /// Serves until a signal. Everything is checked before anything is bound.
-pub async fn serve(settings: ServeSettings) -> Result<(), Refusal> {
+pub async fn serve(settings: ServeSettings, set_level: SetLevel) -> Result<(), Refusal> {
     signals::outlive()?;
     own_process::close_memory().map_err(|error| Refusal::new(Reason::InternalError, error.to_string()))?;
     descriptors::raise_limit();
@@ -90,7 +92,7 @@ pub async fn serve(settings: ServeSettings) -> Result<(), Refusal> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let boot_id = BootId::from_ulid(Ulid::from_parts(clock.wall_ms(), entropy.u128()));
     let house = tokio::task::spawn_blocking(move || take(settings, (clock, entropy), boot_id)).await;
-    run(house.map_err(|_| Refusal::from(Reason::InternalError))??).await
+    run(house.map_err(|_| Refusal::from(Reason::InternalError))??, set_level).await
 }
 
 fn take(
@@ -148,16 +150,18 @@ fn build(digest: Option<&str>) -> String {
     digest.map_or_else(|| format!("{version}+unknown"), |digest| format!("{version}+sha256.{digest}"))
 }
 
-async fn run(house: House) -> Result<(), Refusal> {
+async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let signals = Signals::listen()?;
     let House { settings, proxy_secret, agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
     let tasks = Tasks::new();
+    log_level::follow(&tasks, published.clone(), set_level);
     let key = FingerprintKey::new(&root.fingerprint_key()?);
     let tokens = token_files::open(&settings, &key, entropy.as_ref())?;
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
     let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
     let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot.clone());
+    let past = Past::new(published.clone(), root.folder.clone(), snapshots.clone());
     let (chunks, closed) = mpsc::channel(access_log::WAITING);
     let (sink, log) = open_access_log(&root, &clock, chunks)?;
     let status = Arc::new(StatusSource {
@@ -170,6 +174,7 @@ async fn run(house: House) -> Result<(), Refusal> {
         readiness: agents.readiness.clone(),
         snapshots: snapshots.clone(),
         build_digest,
+        past: past.clone(),
     });
     announce(&clerk, &found, boot_id, Reading::of(clock.as_ref())).await?;
     let mut registry = metrics::registry();
@@ -187,7 +192,7 @@ async fn run(house: House) -> Result<(), Refusal> {
         tasks: tasks.clone(),
     };
     let path = DoorPath { clerk: clerk.clone(), tasks: tasks.clone() };
-    let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), Arc::clone(&agents.route_ids));
+    let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), Arc::clone(&agents.route_ids)).with_past(past);
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id));

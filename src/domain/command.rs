@@ -74,6 +74,10 @@ pub enum Command {
     SetPermissionMode(runtime::SetMode),
     /// Sets the rules of one scope.
     SetPermissionRules(runtime::SetRules),
+    /// Sets how much the daemon says in its log.
+    SetDebugLevel(runtime::SetDebugLevel),
+    /// Goes back to an earlier revision of the runtime configuration.
+    RollBackRuntime(runtime::RollBack),
     /// An operator trusts the machine's clock again.
     TrustClock,
     /// A fact of the daemon, the journal or the control plane.
@@ -126,6 +130,8 @@ impl Command {
                 | Self::FinishTask(_)
                 | Self::SettleBoot
                 | Self::SetPermissionMode(_)
+                | Self::SetDebugLevel(_)
+                | Self::RollBackRuntime(_)
                 | Self::TrustClock
                 | Self::Note(_) => 0,
             }
@@ -209,7 +215,9 @@ impl Answer {
             return Self::Task(body.task_id);
         }
         if let Event::PermissionModeSet(runtime::PermissionModeSet { revision, .. })
-        | Event::PermissionRulesSet(runtime::PermissionRulesSet { revision, .. }) = &record.event
+        | Event::PermissionRulesSet(runtime::PermissionRulesSet { revision, .. })
+        | Event::DebugLevelSet(runtime::DebugLevelSet { revision, .. })
+        | Event::RuntimeRolledBack(runtime::RolledBack { revision, .. }) = &record.event
         {
             return Self::Revision(*revision);
         }
@@ -253,6 +261,8 @@ pub fn decide(world: &World, command: &Command, context: &mut Context<'_>) -> Re
         Command::SettleBoot => Ok(boot::settle(world, context)),
         Command::SetPermissionMode(ask) => runtime::set_mode(world, ask),
         Command::SetPermissionRules(ask) => runtime::set_rules(world, ask),
+        Command::SetDebugLevel(ask) => runtime::set_debug_level(world, ask),
+        Command::RollBackRuntime(ask) => runtime::roll_back(world, ask),
         Command::TrustClock => Ok(context::trust_clock(world, context)),
         Command::Note(draft) => context::note(world, draft),
     }

@@ -44,6 +44,12 @@ pub const TITLE_BYTES: usize = 500;
 pub const METADATA_ENTRIES: usize = 32;
 /// Longest key or value in `metadata`, bytes.
 pub const METADATA_VALUE_BYTES: usize = 1_000;
+/// Most reply targets of a session or a run.
+pub const REPLY_TARGETS: usize = 16;
+/// Longest address of a reply target, bytes.
+pub const REPLY_ADDRESS_BYTES: usize = 2_000;
+/// Longest name of a connector, bytes.
+pub const CONNECTOR_NAME_BYTES: usize = 64;
 /// Longest text of a run's input, bytes, all items together.
 pub const INPUT_BYTES: usize = 512 << 10;
 /// Most items in a run's input.

@@ -206,6 +206,7 @@ impl Published {
         drop(models);
         self.shared.feed.publish(items, self.shared.reader.head().next_seq);
         (self.shared.observe)(records.len(), took);
+        tracing::trace!(records = records.len(), took_us = took.as_micros(), "a batch is on disk and published");
     }
 
     /// Reads records from the journal that a filter admits, from `from` up to `to`, at most `most` and no more than

@@ -254,11 +254,11 @@ fn a_query_names_only_what_its_route_knows_and_the_refusal_names_the_parameter()
     let mut looked = 0;
     for (method, pattern) in routes(&daemon.description()) {
         looked += 1;
-        let path = format!("{}?at=1", filled(&pattern, own));
+        let path = format!("{}?colour=red", filled(&pattern, own));
         let body = if method == "GET" { "" } else { "{}" };
         let (status, problem) = daemon.call(&daemon.token, &method, &path, body);
         let found = (status, problem["code"].as_str(), problem["pointer"].as_str());
-        assert_eq!(found, (400, Some("request.malformed"), Some("/at")), "{method} {path}: {problem}");
+        assert_eq!(found, (400, Some("request.malformed"), Some("/colour")), "{method} {path}: {problem}");
     }
     assert!(looked >= 40, "only {looked} routes");
     for (path, name) in [

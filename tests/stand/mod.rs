@@ -61,7 +61,11 @@ impl House {
 
     /// Starts a daemon by a command and waits until it serves.
     pub fn launch(&self, command: &mut Command) -> Daemon {
-        let log = std::fs::File::create(self.path("log")).unwrap();
+        self.launch_saying(command, std::fs::File::create(self.path("log")).unwrap())
+    }
+
+    /// The same, with its standard error in this file.
+    pub fn launch_saying(&self, command: &mut Command, log: std::fs::File) -> Daemon {
         let child = self.serving(command).stderr(log).spawn().unwrap();
         let mut daemon = Daemon { child, address: String::new(), token: String::new() };
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -95,14 +99,20 @@ impl Daemon {
         )
     }
 
-    /// Sends a request on a connection of its own: status and body of the answer, none where there is no daemon.
-    pub fn send(&self, token: &str, method: &str, path: &str, headers: &str, body: &str) -> Option<(u16, String)> {
+    /// Sends a request on a connection of its own: the whole answer, none where there is no daemon.
+    pub fn answer(&self, token: &str, method: &str, path: &str, headers: &str, body: &str) -> Option<String> {
         let mut socket = TcpStream::connect(&self.address).ok()?;
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let head = self.head(token, method, path, headers, body.len());
         socket.write_all(format!("{head}{body}").as_bytes()).ok()?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    /// Status and body of the answer.
+    pub fn send(&self, token: &str, method: &str, path: &str, headers: &str, body: &str) -> Option<(u16, String)> {
+        let answer = self.answer(token, method, path, headers, body)?;
         let status = answer.split(' ').nth(1)?.parse().ok()?;
         let (_, body) = answer.split_once("\r\n\r\n")?;
         Some((status, body.to_owned()))

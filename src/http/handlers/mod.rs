@@ -19,6 +19,7 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::projections::Paging;
 use crate::projections::waits::Filter;
 use crate::services::desk::{parse_filter, parse_id};
+use crate::services::past::At;
 
 /// Every route of the interface but those that each daemon has by itself.
 pub fn routes() -> Vec<Route<App>> {
@@ -71,8 +72,13 @@ type Asks = &'static [(&'static str, &'static str)];
 
 /// What a list that has no other filter may be asked.
 const BY_STATUS: Asks = &[("limit", "integer"), ("cursor", "string"), ("status", "string")];
+/// What such a list may be asked that can also be shown as it was.
+const BY_STATUS_AT: Asks = &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("at", "string")];
 /// What a list of runs may be asked.
-const OF_RUNS: Asks = &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("session_id", "string")];
+const OF_RUNS: Asks =
+    &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("session_id", "string"), ("at", "string")];
+/// What may be asked of something that can also be shown as it was.
+const AT: Asks = &[("at", "string")];
 /// What a list over all sessions may be asked.
 const OF_ALL: Asks =
     &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("session_id", "string"), ("run_id", "string")];
@@ -86,6 +92,14 @@ struct ListQuery<Status> {
     status: Option<Status>,
     session_id: Option<String>,
     run_id: Option<String>,
+    at: Option<At>,
+}
+
+/// As of when something is asked; now, where nothing is said.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AtQuery {
+    at: Option<At>,
 }
 
 impl<Status: Copy> ListQuery<Status> {

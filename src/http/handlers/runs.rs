@@ -5,13 +5,13 @@ use std::time::Duration;
 use axum::extract::State;
 use hyper::StatusCode;
 
-use super::{BY_STATUS, ListQuery, OF_RUNS};
+use super::{AT, AtQuery, BY_STATUS_AT, ListQuery, OF_RUNS};
 use crate::domain::ids::{RunId, SessionId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::Status;
 use crate::http::app::App;
 use crate::http::extract::{Mutation, On, Query, Right};
-use crate::http::reply::{Reply, ok};
+use crate::http::reply::{Reply, shown};
 use crate::http::routes::Route;
 use crate::projections::Page;
 use crate::projections::runs::{Filter, RunView};
@@ -31,12 +31,12 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .takes::<Start>()
             .gives::<RunView>(200),
         Route::get("/v1/sessions/{session_id}/runs", Action::RunRead, "Lists a session's runs.", of_session)
-            .asks(BY_STATUS)
+            .asks(BY_STATUS_AT)
             .gives::<Page<RunView>>(200),
         Route::get("/v1/runs", Action::RunRead, "Lists runs, newest first.", list)
             .asks(OF_RUNS)
             .gives::<Page<RunView>>(200),
-        Route::get("/v1/runs/{run_id}", Action::RunRead, "Shows a run.", get).gives::<RunView>(200),
+        Route::get("/v1/runs/{run_id}", Action::RunRead, "Shows a run.", get).asks(AT).gives::<RunView>(200),
         Route::post("/v1/runs/{run_id}/cancel", Action::RunCancel, "Asks a run to stop.", cancel)
             .takes::<Stop>()
             .gives::<RunView>(200),
@@ -61,7 +61,7 @@ async fn input(State(app): State<App>, ask: Mutation<Start, SessionId>) -> Reply
 async fn of_session(State(app): State<App>, ask: On<SessionId>, Query(query): Query<ListQuery<Status>>) -> Reply {
     query.narrowed_by_status_only()?;
     let filter = Filter { session: Some(ask.on), status: query.status };
-    ok(&app.runs.list(ask.org(Action::RunRead)?, filter, query.paging()).await?)
+    shown(&app.runs.list(ask.org(Action::RunRead)?, filter, (query.paging(), query.at)).await?)
 }
 
 async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<ListQuery<Status>>) -> Reply {
@@ -71,11 +71,11 @@ async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<L
         return Err(Refusal::new(Reason::RequestMalformed, "This list has no such filter.").into());
     }
     let filter = Filter { session: narrowed.session, status: narrowed.status };
-    ok(&app.runs.list(org, filter, query.paging()).await?)
+    shown(&app.runs.list(org, filter, (query.paging(), query.at)).await?)
 }
 
-async fn get(State(app): State<App>, ask: On<RunId>) -> Reply {
-    ok(&app.runs.get(ask.org(Action::RunRead)?, ask.on).await?)
+async fn get(State(app): State<App>, ask: On<RunId>, Query(query): Query<AtQuery>) -> Reply {
+    shown(&app.runs.get_at(ask.org(Action::RunRead)?, ask.on, query.at).await?)
 }
 
 async fn cancel(State(app): State<App>, ask: Mutation<Stop, RunId>) -> Reply {

@@ -3,11 +3,11 @@
 use axum::extract::State;
 use hyper::StatusCode;
 
-use super::{BY_STATUS, ListQuery};
+use super::{AT, AtQuery, BY_STATUS_AT, ListQuery};
 use crate::domain::ids::SessionId;
 use crate::http::app::App;
 use crate::http::extract::{Mutation, On, Query, Right};
-use crate::http::reply::{Reply, ok};
+use crate::http::reply::{Reply, shown};
 use crate::http::routes::Route;
 use crate::projections::Page;
 use crate::projections::sessions::{SessionView, Status};
@@ -20,9 +20,11 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .takes::<Create>()
             .gives::<SessionView>(201),
         Route::get("/v1/sessions", Action::SessionRead, "Lists sessions, newest first.", list)
-            .asks(BY_STATUS)
+            .asks(BY_STATUS_AT)
             .gives::<Page<SessionView>>(200),
-        Route::get("/v1/sessions/{session_id}", Action::SessionRead, "Shows a session.", get).gives::<SessionView>(200),
+        Route::get("/v1/sessions/{session_id}", Action::SessionRead, "Shows a session.", get)
+            .asks(AT)
+            .gives::<SessionView>(200),
         Route::post("/v1/sessions/{session_id}/interrupt", Action::SessionInterrupt, "Stops its runs.", interrupt)
             .takes::<Stop>()
             .gives::<SessionView>(200),
@@ -41,11 +43,11 @@ async fn create(State(app): State<App>, ask: Mutation<Create>) -> Reply {
 async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<ListQuery<Status>>) -> Reply {
     let caller = right.demand(Action::SessionRead)?;
     query.narrowed_by_status_only()?;
-    ok(&app.sessions.list(caller.organisation(), query.status, query.paging()).await?)
+    shown(&app.sessions.list(caller.organisation(), query.status, (query.paging(), query.at)).await?)
 }
 
-async fn get(State(app): State<App>, ask: On<SessionId>) -> Reply {
-    ok(&app.sessions.get(ask.org(Action::SessionRead)?, ask.on).await?)
+async fn get(State(app): State<App>, ask: On<SessionId>, Query(query): Query<AtQuery>) -> Reply {
+    shown(&app.sessions.get(ask.org(Action::SessionRead)?, ask.on, query.at).await?)
 }
 
 async fn interrupt(State(app): State<App>, ask: Mutation<Stop, SessionId>) -> Reply {
