@@ -49,6 +49,7 @@ fn create(opened: &Opened, number: usize) -> Result<(), Refusal> {
         permission_mode: None,
         permission_rules: Vec::new(),
         metadata: BTreeMap::from([("pad".to_owned(), "x".repeat(700))]),
+        reply_targets: Vec::new(),
     };
     let command = Command::CreateSession(Create { org: DEFAULT_ORG.to_owned(), body });
     wait(opened.clerk.submit(command, Provenance::system("test"), Lane::Ordinary)).map(drop)
