@@ -108,6 +108,7 @@ pub fn plain(title: &str) -> session::Created {
         permission_mode: None,
         permission_rules: Vec::new(),
         metadata: std::collections::BTreeMap::new(),
+        reply_targets: Vec::new(),
     }
 }
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Verifies a Chancery state root or receipt without any of its code.
 
-Usage: verify_journal.py PATH [--key VERIFIER_KEY]
+Usage: verify_journal.py PATH [--key VERIFIER_KEY] [--state-root DIR]
+A receipt is checked with the key, or with the keys of the state root, walked from its first one (which must be the key given).
 Needs the package `cryptography`. Exit code: 0 valid, 1 invalid, 2 no such path, 3 unverifiable.
 Reads a state root that no daemon writes at the moment. Kinds, versions and bodies are compared with the schemas that lie
 beside this file in ../state-schema; without them a journal is unverifiable.
@@ -357,7 +358,7 @@ def check_next(path):
         raise Invalid("next holds other bytes than a header and newlines")
 
 
-def verify_receipt(path, key):
+def verify_receipt(path, key, root=None):
     receipt = json.load(open(path, encoding="utf-8"), object_pairs_hook=unique)
     if set(receipt) != {"format", "seq", "line", "tree_size", "hashes", "note"}:
         raise Unverifiable("the file is neither a state root nor a receipt")
@@ -380,24 +381,32 @@ def verify_receipt(path, key):
         index, last = index >> 1, last >> 1
     if last or h != note.root:
         raise Invalid("the hashes do not lead to the root that the note signs")
-    if key is None:
-        raise Unverifiable("--key is needed to say who signed")
-    if not note.signed_by(key):
+    keys = None if root is None else Keys(json.load(open(os.path.join(root, "state-root.json"), "rb"), object_pairs_hook=unique))
+    if keys and (key not in (None, keys.links[0][2]) or note.origin not in [origin for _, origin, _, _ in keys.links]):
+        keys = None
+    if key is None and keys is None:
+        raise Unverifiable("--key or --state-root is needed to say who signed")
+    if not (key and note.signed_by(key)) and not (keys and keys.accepts(note)):
         raise Invalid("the note is not signed by the key")
     return f"valid: line {receipt['seq']} is in the tree of {size} lines"
 
 
 def main(arguments):
-    key = None
+    key = root = None
     if "--key" in arguments:
         at = arguments.index("--key")
         key = strict_b64(arguments[at + 1].split("+", 2)[2])[1:]
+        del arguments[at:at + 2]
+    if "--state-root" in arguments:
+        at = arguments.index("--state-root")
+        root = arguments[at + 1]
         del arguments[at:at + 2]
     if len(arguments) != 1 or not os.path.exists(arguments[0]):
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        print((verify_root if os.path.isdir(arguments[0]) else verify_receipt)(arguments[0], key))
+        path = arguments[0]
+        print(verify_root(path, key) if os.path.isdir(path) else verify_receipt(path, key, root))
         return 0
     except Invalid as fault:
         print(f"invalid: {fault}")

@@ -33,12 +33,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["domain", "platform", "config", "journal", "services", "daemon"]),
 ];
 
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files(&path, ending, found);
+        } else if path.extension().is_some_and(|extension| extension == ending) {
             found.push(path);
         }
     }
@@ -47,7 +47,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 fn sources() -> BTreeMap<PathBuf, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
-    files(&root, &mut found);
+    files(&root, "rs", &mut found);
     assert!(found.len() > 80, "the sources must be found");
     found
         .into_iter()
@@ -141,4 +141,32 @@ fn nobody_asserts_nothing_with_a_bare_matches() {
             );
         }
     }
+}
+
+/// The text of every file below a folder with this ending.
+fn texts(folder: &str, ending: &str) -> String {
+    let mut found = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), ending, &mut found);
+    found.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
+#[test]
+fn the_page_of_threats_names_proofs_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/threats.md")).unwrap();
+    let (tests, scripts) = (texts("src", "rs") + &texts("tests", "rs"), texts("scripts/e2e/lib", "py"));
+    let mut proofs = 0;
+    for name in page.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() >= 4) {
+        let wanted = name.strip_suffix('…').map_or_else(|| format!("fn {name}()"), |begin| format!("fn {begin}"));
+        assert!(tests.contains(&wanted), "there is no test {name}");
+        proofs += 1;
+    }
+    for (script, rest) in page.split(".sh: ").zip(page.split(".sh: ").skip(1)) {
+        let script = script.rsplit([' ', '`', '(']).next().unwrap();
+        let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        assert!(root.join(format!("scripts/e2e/{script}.sh")).exists(), "there is no {script}.sh");
+        assert!(scripts.contains(&format!("def {name}(house)")), "{script}.sh has no proof {name}");
+        proofs += 1;
+    }
+    assert!(proofs > 60, "{proofs}");
 }

@@ -320,10 +320,64 @@ fn the_configuration_is_shown_and_set_and_tasks_are_listed() {
     assert!(house.run(&["runtime", "get"]).out.contains("permission mode  default"));
     assert_eq!(house.ask(&["runtime", "set-permission-mode", "accept-edits"])["permission_mode"], "accept-edits");
     assert_eq!(house.run(&["runtime", "set-permission-mode", "anything"]).code, 2);
+    assert_eq!(house.ask(&["runtime", "set-debug-level", "redacted"])["debug_level"], "redacted");
+    assert_eq!(house.run(&["runtime", "set-debug-level", "loud"]).code, 2);
+    assert_eq!(house.run(&["runtime", "permission-rules", "list"]).out, "none\n");
+    let rules = |arguments: &[&str]| {
+        let list = house.ask(&[&["runtime", "permission-rules"], arguments].concat());
+        let each = |rule: &Value| format!("{} {} {}", rule["scope"], rule["tool"], rule["behavior"]).replace('"', "");
+        list["items"].as_array().unwrap().iter().map(each).collect::<Vec<_>>()
+    };
+    assert_eq!(rules(&["add", "bash", "deny"]), ["user bash deny"]);
+    assert_eq!(rules(&["add", "mcp__*", "ask", "--scope", "project"]), ["user bash deny", "project mcp__* ask"]);
+    assert_eq!(rules(&["add", "bash", "ask"]), ["user bash ask", "project mcp__* ask"], "one rule a tool");
+    let missing = house.run(&["runtime", "permission-rules", "remove", "mcp__*"]);
+    assert!(missing.code == 1 && missing.err.contains("no rule of this scope"), "{}", missing.err);
+    assert_eq!(rules(&["remove", "mcp__*", "--scope", "project"]), ["user bash ask"]);
+    assert_eq!(rules(&["list"]), ["user bash ask"]);
+    let told = house.run(&["runtime", "permission-rules", "list"]).out;
+    assert!(told.starts_with("SCOPE") && told.contains("bash"), "{told}");
+    let history = house.run(&["runtime", "revisions"]).out;
+    assert!(history.lines().count() == 7 && history.contains("accept-edits") && history.contains("admin"), "{history}");
+    let back = house.ask(&["runtime", "rollback", "1"]);
+    assert_eq!(
+        (&back["revision"], &back["permission_mode"], &back["user_rules"]),
+        (&7.into(), &"accept-edits".into(), &Value::Array(vec![]))
+    );
+    let never = house.run(&["runtime", "rollback", "70"]);
+    assert!(never.code == 1 && never.err.contains("the newest is 7"), "{}", never.err);
     assert_eq!(house.run(&["tasks", "list"]).out, "none\n");
     for verb in ["get", "output", "stop"] {
         let left = house.run(&["tasks", verb, "task_01ARZ3NDEKTSV4RRFFQ69G5FAV"]);
         assert!(left.code == 1 && left.err.contains("task.not_found"), "{verb}: {}", left.err);
+    }
+}
+
+#[test]
+fn what_was_is_shown_with_at_and_the_record_is_named() {
+    let house = House::new();
+    let session = house.session("brief");
+    let then = house.ask(&["journal", "head"])["seq"].to_string();
+    assert_eq!(house.ask(&["sessions", "end", &session])["status"], "ended");
+    assert_eq!(house.ask(&["runtime", "set-permission-mode", "plan"])["permission_mode"], "plan");
+    let other = house.session("later");
+    let of = |arguments: &[&str]| {
+        let left = house.run(&[arguments, &["--output", "json", "--at", &then]].concat());
+        assert_eq!((left.code, left.err.as_str()), (0, format!("As of record {then}.\n").as_str()), "{arguments:?}");
+        left.json()
+    };
+    assert_eq!(of(&["sessions", "get", &session])["status"], "idle");
+    assert_eq!(house.ask(&["sessions", "get", &session])["status"], "ended", "the control: now it is not so");
+    assert_eq!(of(&["sessions", "list", "--limit", "5"])["items"].as_array().unwrap().len(), 1);
+    assert_eq!(of(&["runs", "list"])["items"].as_array().unwrap().len(), 0);
+    assert_eq!(of(&["runtime", "get"])["permission_mode"], "default");
+    assert_eq!(of(&["status"])["runtime"]["revision"], 0);
+    let absent = house.run(&["sessions", "get", &other, "--at", &then]);
+    assert!(absent.code == 1 && absent.err.contains("session.not_found"), "{}", absent.err);
+    let moment = "2001-09-10T00:00:00.5+01:00";
+    for (at, code) in [("99999", "cursor.ahead"), ("soon", "request.malformed"), (moment, "request.invalid")] {
+        let left = house.run(&["status", "--at", at]);
+        assert!(left.code == 1 && left.err.contains(code), "{at}: {}", left.err);
     }
 }
 

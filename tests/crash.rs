@@ -15,6 +15,8 @@
 
 #[path = "crash/handover.rs"]
 mod handover;
+#[path = "crash/house.rs"]
+mod house;
 #[path = "crash/repair.rs"]
 mod repair;
 
@@ -35,6 +37,7 @@ use chancery::platform::clock::FakeClock;
 use chancery::platform::disk::Disk;
 use chancery::platform::entropy::FakeEntropy;
 use chancery::platform::sim_disk::{Fault, SimDisk};
+use rustix::io::Errno;
 
 const OPTIONS: Options = Options { segment_bytes: 6_000, ahead_bytes: 4_096, reserve_bytes: 4_096, background: false };
 
@@ -215,16 +218,24 @@ fn after_a_failed_sync_or_write_nothing_more_is_acknowledged_and_nothing_acknowl
 
 #[test]
 fn a_full_disk_refuses_before_anything_is_decided_and_writing_goes_on_when_there_is_room() {
-    for capacity in (15_000..60_000).step_by(977) {
+    let faults = (15_000..60_000).step_by(977).flat_map(|capacity| {
+        let others = [Errno::DQUOT, Errno::FBIG, Errno::ROFS].map(|errno| Fault::Capped(capacity, errno));
+        std::iter::once((capacity, Fault::Full(capacity))).chain(others.map(|fault| (capacity, fault)))
+    });
+    for (capacity, fault) in faults {
         let disk = SimDisk::new(capacity as u64);
         let (mut journal, _) = start(&disk).unwrap();
-        disk.set_fault(Fault::Full(capacity));
+        disk.set_fault(fault);
         let acknowledged = workload(&mut journal, 60);
         if acknowledged == 60 {
             continue;
         }
         let refused = write(&mut journal, acknowledged + 1, 1 + (acknowledged + 1) % 4);
-        assert!(matches!(refused, Err(WriteError::Full(_))), "{capacity}: {refused:?}");
+        let as_told = match fault {
+            Fault::Capped(_, Errno::ROFS) => matches!(refused, Err(WriteError::ReadOnly(_))),
+            _ => matches!(refused, Err(WriteError::Full(_))),
+        };
+        assert!(as_told, "{fault:?}: {refused:?}");
         disk.set_fault(Fault::None);
         write(&mut journal, acknowledged + 1, 1 + (acknowledged + 1) % 4).unwrap();
         let (_, found) = start(&disk.after_power_cut()).unwrap();
@@ -274,6 +285,37 @@ fn every_changed_byte_of_the_acknowledged_past_is_refused_or_repaired_in_the_ope
             }
         }
     }
+}
+
+#[test]
+fn what_a_lying_device_dropped_of_the_acknowledged_end_refuses_the_start_and_no_verifier_passes_it() {
+    let (disk, _) = drained();
+    let last = disk.list(layout::FOLDER).unwrap().into_iter().rfind(|entry| entry.name.ends_with(".jsonl")).unwrap();
+    let path = format!("{}/{}", layout::FOLDER, last.name);
+    let content = disk.content(&path).unwrap();
+    let data_end = content.iter().rposition(|byte| *byte != b'\n').unwrap() + 1;
+    let (mut lost, mut refused) = (0, 0);
+    for start_of in (0..data_end).step_by(512) {
+        let one = start_of..(start_of + 512).min(content.len());
+        for (range, filler) in
+            [(one.clone(), b'\n'), (one, 0), (start_of..content.len(), b'\n'), (start_of..content.len(), 0)]
+        {
+            let changed = disk.copy();
+            changed.tamper(&path, |bytes| bytes[range.clone()].fill(filler));
+            lost += 1;
+            let error = start(&changed).err().unwrap_or_else(|| panic!("{range:?} of {path} is lost, and it starts"));
+            refused += usize::from(matches!(error, OpenError::Corrupt { .. } | OpenError::Rollback { .. }));
+            for held in [false, true] {
+                let verdict = look(&changed, held, &mut |_| {}).verdict;
+                assert!(matches!(verdict, Verdict::Invalid { .. }), "{range:?}, held {held}: {verdict:?}");
+            }
+        }
+        let short = disk.copy();
+        short.tamper(&path, |bytes| bytes.truncate(start_of));
+        lost += 1;
+        refused += usize::from(matches!(start(&short), Err(OpenError::Corrupt { .. } | OpenError::Rollback { .. })));
+    }
+    assert!(refused == lost && lost >= 10, "{refused} of {lost}");
 }
 
 #[test]

@@ -19,74 +19,34 @@ mod handover;
 mod interface;
 #[path = "daemon/lists.rs"]
 mod lists;
+#[path = "daemon/past.rs"]
+mod past;
 #[path = "daemon/repair.rs"]
 mod repair;
+#[path = "daemon/replies.rs"]
+mod replies;
+#[path = "daemon/runtime.rs"]
+mod runtime;
 #[path = "daemon/streams.rs"]
 mod streams;
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+mod stand;
+
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_chancery");
-
-struct Daemon {
-    child: Child,
-    address: String,
-    token: String,
-}
-
-struct House {
-    folder: tempfile::TempDir,
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use stand::{BINARY, Daemon, House};
 
 impl House {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("work")).unwrap();
-        Self { folder }
-    }
-
-    fn state(&self) -> PathBuf {
-        self.folder.path().join("state")
-    }
-
     fn command(&self) -> Command {
         let mut command = Command::new(BINARY);
-        command.args(["serve", "--bind", "127.0.0.1:0", "--state-root"]).arg(self.state());
-        command.arg("--workspace-root").arg(self.folder.path().join("work"));
-        let routes = self.folder.path().join("routes.toml");
-        if routes.exists() {
-            command.arg("--routes-file").arg(routes);
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        self.serving(&mut command).stderr(Stdio::piped());
         command
     }
 
     fn start(&self) -> Daemon {
-        let mut child = self.command().stderr(Stdio::null()).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            assert!(child.try_wait().unwrap().is_none(), "the daemon ended instead of serving");
-            assert!(Instant::now() < deadline, "the daemon does not serve");
-            let file = std::fs::read_to_string(self.state().join("daemon.json")).unwrap_or_default();
-            let said: serde_json::Value = serde_json::from_str(&file).unwrap_or_default();
-            if said["pid"] == child.id() {
-                let token = std::fs::read_to_string(self.state().join("tokens/admin.token")).unwrap();
-                let address = said["address"].as_str().unwrap().to_owned();
-                return Daemon { child, address, token: token.trim().to_owned() };
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.launch(&mut Command::new(BINARY))
     }
 
     fn verify(&self, root: &Path) -> (i32, String) {
@@ -97,23 +57,7 @@ impl House {
 
 impl Daemon {
     fn request(&self, token: &str, method: &str, path: &str, headers: &str, body: &str) -> Option<(u16, String)> {
-        let mut socket = TcpStream::connect(&self.address).ok()?;
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let content = if body.is_empty() {
-            String::new()
-        } else {
-            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
-        };
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n{content}{headers}\r\n",
-            self.address
-        );
-        socket.write_all(format!("{head}{body}").as_bytes()).ok()?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).ok()?;
-        let status = answer.split(' ').nth(1)?.parse().ok()?;
-        let (_, body) = answer.split_once("\r\n\r\n")?;
-        Some((status, body.to_owned()))
+        self.send(token, method, path, headers, body)
     }
 
     fn post(&self, path: &str, body: &str) -> Option<(u16, serde_json::Value)> {

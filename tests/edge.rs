@@ -122,7 +122,8 @@ async fn hosts_methods_and_addresses_have_one_spelling() {
     let door = Door::open().await;
     let get = |target: &str, host: &str| raw("GET", target, host, &format!("Authorization: Bearer {ADMIN}\r\n"), "");
     for host in ["evil.example", "localhost", "localhost:1", "127.0.0.1.nip.example"] {
-        assert_eq!(door.one(&get("/healthz", host)).await.code(), "request.host_unknown", "{host}");
+        let answer = door.one(&get("/healthz", host)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (421, "request.host_unknown"), "{host}");
     }
     assert_eq!(door.one(&get("/healthz", &door.host)).await.status, 200);
     assert_eq!(door.one(&get("/healthz", &door.host.replace("127.0.0.1", "LOCALHOST"))).await.status, 200);
@@ -183,7 +184,17 @@ async fn expectations_upgrades_and_bodies_of_reads_are_answered_safely() {
     let over = raw("GET", "/v1/notes", &door.host, &format!("X-HTTP-Method-Override: POST\r\n{auth}"), "");
     assert_eq!((door.one(&over).await.status, door.notes()), (200, 0));
     let twice = raw("GET", "/v1/notes", &door.host, &format!("{auth}{auth}"), "");
-    assert_eq!(door.one(&twice).await.code(), "request.malformed");
+    let twice = door.one(&twice).await;
+    assert_eq!((twice.status, twice.code().as_str()), (400, "request.malformed"));
+    // What a client says about its own address or path decides nothing.
+    let reader = format!(
+        "Authorization: Bearer {READONLY}\r\nX-Original-URL: /v1/secrets\r\nX-Rewrite-URL: /v1/secrets\r\n\
+         X-Forwarded-Host: evil.example\r\nX-Accel-Redirect: /v1/secrets\r\n"
+    );
+    let plain = door.one(&raw("GET", "/v1/notes", &door.host, &reader, "")).await;
+    assert_eq!((plain.status, plain.header("x-accel-redirect"), plain.header("location")), (200, None, None));
+    let open = reader.replace("/v1/secrets", "/healthz");
+    assert_eq!(door.one(&raw("GET", "/v1/secrets", &door.host, &open, "")).await.status, 403);
 }
 
 #[tokio::test]
@@ -324,6 +335,13 @@ async fn bodies_must_be_plain_strict_json() {
             &body[..body.len().min(30)]
         );
     }
+    // As many keys as fit, and the million that does not.
+    let keys = |most: usize| (0..most).map(|number| format!("\"{number:x}\":0")).collect::<Vec<_>>().join(",");
+    let many = door.one(&with(json, &format!("{{{}}}", keys(110_000)))).await;
+    assert_eq!((many.status, many.code().as_str()), (400, "request.malformed"));
+    let repeated = door.one(&with(json, &format!("{{{},\"ffff\":0}}", keys(100_000)))).await;
+    assert_eq!((repeated.status, repeated.code().as_str()), (400, "request.bad_json"));
+    refused(&door, &with(json, &format!("{{{}}}", keys(1_000_000))), 413, "request.too_large").await;
     let shape = door.one(&with(json, "{\"text\":7}")).await;
     assert_eq!((shape.code().as_str(), shape.json()["pointer"].as_str()), ("request.malformed", Some("/text")));
     let unknown = door.one(&with(json, "{\"txet\":\"a\"}")).await;
@@ -499,6 +517,8 @@ async fn a_panic_is_a_500_with_the_requests_id_and_the_door_stays_open() {
     assert_eq!((answer.status, answer.code().as_str()), (500, "internal.error"));
     assert_eq!(answer.json()["request_id"].as_str(), answer.header("x-request-id"));
     assert_eq!(answer.json()["surely_no_effect"], false);
+    let said = answer.json().to_string();
+    assert!(!said.contains("on purpose") && !said.contains(".rs"), "{said}");
     assert_eq!(door.one(&raw("GET", "/healthz", &door.host, "", "")).await.status, 200);
 }
 
@@ -541,7 +561,16 @@ async fn wrong_cursors_are_refused_or_told_in_the_stream() {
         let answer = door.one(&get(&format!("/v1/stream?after={cursor}"), "")).await;
         assert_eq!((answer.status, answer.code().as_str()), (400, "cursor.malformed"), "{cursor}");
     }
-    assert_eq!(door.one(&get("/v1/stream", "Last-Event-ID: 1e3\r\n")).await.code(), "cursor.malformed");
+    for (headers, status, code) in [
+        ("Last-Event-ID: 1e3\r\n".to_owned(), 400, "cursor.malformed"),
+        ("Last-Event-ID: 1\r\nLast-Event-ID: 2\r\n".to_owned(), 400, "cursor.malformed"),
+        ("Last-Event-ID: 1\0\r\n".to_owned(), 400, "request.malformed"),
+        (format!("Last-Event-ID: {}\r\n", "9".repeat(1 << 20)), 431, "request.headers_too_large"),
+        (format!("Last-Event-ID: {}\r\n", u64::MAX), 409, "cursor.ahead"),
+    ] {
+        let answer = door.one(&get("/v1/stream", &headers)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{:?}", &headers[..headers.len().min(60)]);
+    }
     assert_eq!(door.one(&get("/v1/stream?after=99", "")).await.code(), "cursor.ahead");
     let told = door.one(&get("/v1/stream?after=x&cursor_errors=in_stream", "")).await;
     assert_eq!(told.status, 200);
@@ -563,12 +592,17 @@ async fn a_stream_ends_soon_after_its_token_is_replaced() {
     admin.send(&raw("GET", "/v1/stream?after=5", &door.host, &format!("Authorization: Bearer {ADMIN}\r\n"), "")).await;
     reader.until(": open\n\n").await;
     admin.until(": open\n\n").await;
-    door.replace_readonly_token("another-readers-own-string-0123456789");
+    door.replace_token(|files| &files.readonly, "another-readers-own-string-0123456789");
     let start = Instant::now();
     reader.until(": the token is no longer in force\n\n").await;
     assert!(start.elapsed() < Duration::from_secs(5));
     assert!(!String::from_utf8_lossy(&admin.rest(Duration::from_secs(1)).await).contains("no longer"));
     assert!(admin.is_open().await);
+    let mut calling = door.connect().await;
+    calling.send(&raw("GET", "/v1/slow", &door.host, &format!("Authorization: Bearer {ADMIN}\r\n"), "")).await;
+    door.replace_token(|files| &files.admin, "another-admins-own-string-0123456789");
+    admin.until(": the token is no longer in force\n\n").await;
+    assert_eq!(calling.answer().await.status, 200, "a call that is under way ends as it began");
     let old = raw("GET", "/v1/notes", &door.host, &format!("Authorization: Bearer {READONLY}\r\n"), "");
     assert_eq!(door.one(&old).await.code(), "auth.invalid");
 }
@@ -679,4 +713,53 @@ async fn a_refusal_that_comes_before_the_body_announces_the_end_and_hears_the_cl
         let answer = client.answer().await;
         assert_eq!((answer.status, answer.header("connection")), (201, None), "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn the_bodies_of_all_clients_together_are_bounded_and_what_they_took_is_given_back() {
+    let door = Door::with(|limits| limits.all_bodies_bytes = 10_000).await;
+    let whole = |size: usize| format!("{{\"text\":\"{}\"}}", "x".repeat(size - 11));
+    let small = post("/v1/notes", ADMIN, "", &whole(200));
+    // Each has sent half of its body, and waits.
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        let mut client = door.connect().await;
+        let bytes = post("/v1/notes", ADMIN, "", &whole(1_980)).replace_host(&door.host);
+        let (sent, rest) = bytes.split_at(bytes.len() - 990);
+        client.send(sent).await;
+        slow.push((client, rest.to_vec()));
+    }
+    let start = Instant::now();
+    let refusal = loop {
+        let answer = door.one(&small).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "there is room beyond the limit");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((refusal.status, refusal.code().as_str()), (503, "request.overloaded"), "{refusal:?}");
+    assert_eq!((refusal.header("retry-after"), refusal.header("connection")), (Some("1"), Some("close")));
+    assert_eq!(refusal.json()["surely_no_effect"], true);
+    // Reads and refusals need no body, so nothing is in their way.
+    let read = raw("GET", "/v1/notes", &door.host, &format!("Authorization: Bearer {ADMIN}\r\n"), "");
+    assert_eq!(door.one(&read).await.status, 200);
+    let before = door.notes();
+    let (mut last, rest) = slow.pop().unwrap();
+    last.send(&rest).await;
+    assert_eq!(last.answer().await.status, 503, "whose body is half there is refused as well");
+    let (mut kept, rest) = slow.pop().unwrap();
+    drop(slow);
+    kept.send(&rest).await;
+    assert_eq!(kept.answer().await.status, 201);
+    let large = post("/v1/notes", ADMIN, "", &whole(9_900));
+    let start = Instant::now();
+    while door.one(&large).await.status != 201 {
+        assert!(start.elapsed() < Duration::from_secs(5), "those who hung up still take their room");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for _ in 0..100 {
+        assert_eq!(door.one(&small).await.status, 201, "what was answered takes no room");
+    }
+    assert_eq!(door.notes(), before + 102);
 }

@@ -8,84 +8,28 @@
     reason = "a test may fail loudly and looks at the machine directly"
 )]
 
+mod stand;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use stand::{BINARY, Daemon, House};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_chancery");
 const NOBODY: u32 = 65_534;
 
-struct House {
-    folder: tempfile::TempDir,
-}
-
-/// A daemon that ends with the test, also where that fails.
-struct Daemon {
-    child: Child,
-    address: String,
-    token: String,
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl House {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("work")).unwrap();
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     /// Starts a daemon through a shell that sets limits first.
     fn start(&self, limits: &str) -> Daemon {
         self.launch(Command::new("sh").arg("-c").arg(format!("{limits} exec \"$0\" \"$@\"")).arg(BINARY))
     }
 
-    fn launch(&self, command: &mut Command) -> Daemon {
-        command.args(["serve", "--bind", "127.0.0.1:0", "--state-root"]).arg(self.path("state"));
-        command.arg("--workspace-root").arg(self.path("work"));
-        if self.path("routes.toml").exists() {
-            command.arg("--routes-file").arg(self.path("routes.toml"));
-        }
-        let log = std::fs::File::create(self.path("log")).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let mut daemon = Daemon { child, address: String::new(), token: String::new() };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            assert!(daemon.child.try_wait().unwrap().is_none(), "no daemon: {}", self.log());
-            assert!(Instant::now() < deadline, "the daemon does not serve: {}", self.log());
-            let file = std::fs::read_to_string(self.path("state/daemon.json")).unwrap_or_default();
-            let said: serde_json::Value = serde_json::from_str(&file).unwrap_or_default();
-            if said["pid"] == daemon.child.id() {
-                let token = std::fs::read_to_string(self.path("state/tokens/admin.token")).unwrap();
-                said["address"].as_str().unwrap().clone_into(&mut daemon.address);
-                token.trim().clone_into(&mut daemon.token);
-                return daemon;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
-
     fn verify(&self) -> Option<i32> {
-        Command::new(BINARY).arg("verify").arg(self.path("state")).output().unwrap().status.code()
+        Command::new(BINARY).arg("verify").arg(self.state()).output().unwrap().status.code()
     }
 
     /// Routes to a script that runs one command.
@@ -102,25 +46,8 @@ impl House {
 
 impl Daemon {
     fn request(&self, method: &str, path: &str, body: &str) -> Option<(u16, serde_json::Value)> {
-        let mut socket = TcpStream::connect(&self.address).ok()?;
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        socket.write_all(&self.head(method, path, body.len())).ok()?;
-        socket.write_all(body.as_bytes()).ok()?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).ok()?;
-        let status = answer.split(' ').nth(1)?.parse().ok()?;
-        Some((status, serde_json::from_str(answer.split_once("\r\n\r\n")?.1).unwrap_or_default()))
-    }
-
-    fn head(&self, method: &str, path: &str, length: usize) -> Vec<u8> {
-        let content = if length == 0 {
-            String::new()
-        } else {
-            format!("Content-Type: application/json\r\nContent-Length: {length}\r\n")
-        };
-        let Self { address, token, .. } = self;
-        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n{content}\r\n")
-            .into_bytes()
+        let (status, body) = self.send(&self.token, method, path, "", body)?;
+        Some((status, serde_json::from_str(&body).unwrap_or_default()))
     }
 
     fn create(&self) -> Option<(u16, serde_json::Value)> {
@@ -130,7 +57,7 @@ impl Daemon {
     /// A request whose body never ends.
     fn stuck(&self) -> TcpStream {
         let mut socket = TcpStream::connect(&self.address).unwrap();
-        socket.write_all(&self.head("POST", "/v1/sessions", 100)).unwrap();
+        socket.write_all(self.head(&self.token, "POST", "/v1/sessions", "", 100).as_bytes()).unwrap();
         socket.write_all(b"{").unwrap();
         std::thread::sleep(Duration::from_millis(200));
         socket
@@ -149,10 +76,6 @@ impl Daemon {
             assert!(began.elapsed().as_secs_f64() < seconds, "it has not ended after {seconds} s");
             std::thread::sleep(Duration::from_millis(10));
         }
-    }
-
-    fn proc(&self, name: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).unwrap()
     }
 
     /// Has a command run by an agent, and gives the run as it ended.
@@ -308,4 +231,154 @@ fn a_limit_of_file_sizes_refuses_like_a_full_disk_and_reads_go_on() {
     assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon was killed: {}", house.log());
     assert_eq!(refused, Some((507, serde_json::json!("storage.full"))));
     assert_eq!(daemon.request("GET", "/v1/sessions", "").unwrap().0, 200);
+}
+
+#[test]
+fn a_start_says_when_its_file_system_does_not_keep_what_is_written() {
+    let shared = std::path::Path::new("/dev/shm");
+    if !rustix::fs::statfs(shared).is_ok_and(|facts| facts.f_type == 0x0102_1994) {
+        eprintln!("skipped: there is no tmpfs at /dev/shm");
+        return;
+    }
+    let house = House { folder: tempfile::tempdir_in(shared).unwrap() };
+    std::fs::create_dir(house.path("work")).unwrap();
+    let daemon = house.start("");
+    assert_eq!(daemon.create().unwrap().0, 201, "it is a warning, no refusal");
+    let log = house.log();
+    let warning = log.lines().find(|line| line.contains("file system of the state root")).unwrap_or_default();
+    assert!(
+        warning.contains("WARN") && warning.contains("tmpfs") && warning.contains("put the state root on a disk"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_token_file_that_is_loose_or_holds_no_token_refuses_the_start_without_telling_the_value() {
+    let house = House::new();
+    drop(house.start(""));
+    let read = |name: &str| std::fs::read_to_string(house.state().join("tokens").join(name)).unwrap();
+    let (good, readonly, path) =
+        (read("admin.token"), read("readonly.token"), house.state().join("tokens/admin.token"));
+    let (token, segment) = (good.trim(), house.state().join("journal/00000000000000000000.jsonl"));
+    let journal = std::fs::read(&segment).unwrap();
+    for (contents, mode, code, words) in [
+        (good.clone(), 0o644, "state_root.insecure_permissions", "chmod 600"),
+        (format!("\u{feff}{good}"), 0o600, "config.invalid", "line 1: begins with a byte-order mark"),
+        (format!("{token}\r\n"), 0o600, "config.invalid", "line 1: ends with a carriage return"),
+        (format!("{token}\0\n"), 0o600, "config.invalid", "line 1: holds a character"),
+        (format!("{token}\n# the old one\n"), 0o600, "config.invalid", "line 2: comments"),
+        (format!("{token}\n{token}\n"), 0o600, "config.invalid", "line 2: the file must hold one token"),
+        (token[..40].to_owned(), 0o600, "config.invalid", "line 1: begins with chy_"),
+        (token[4..24].to_owned(), 0o600, "config.invalid", "line 1: shorter than 22"),
+        (String::new(), 0o600, "config.invalid", "line 1: the file holds no token"),
+        (readonly, 0o600, "auth.tokens_ambiguous", "the same token"),
+    ] {
+        std::fs::write(&path, &contents).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let out = house.serving(&mut Command::new(BINARY)).output().unwrap();
+        let told = String::from_utf8(out.stderr).unwrap();
+        assert!(!out.status.success() && told.contains(code) && told.contains(words), "{contents:?}: {told}");
+        assert!(!told.contains(&token[4..24]), "{told}");
+    }
+    std::fs::write(&path, &good).unwrap();
+    // Nor does any other refusal that the settings alone explain.
+    for flags in [["--routes-file", "/nowhere"], ["--trusted-proxy-secret-file", "/nowhere"]] {
+        let out = house.serving(&mut Command::new(BINARY)).args(flags).output().unwrap();
+        assert!(!out.status.success(), "{flags:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+    assert!(std::fs::read(&segment).unwrap() == journal, "a refused start leaves the journal as it was");
+    assert_eq!(house.start("").create().unwrap().0, 201, "the control: the file as it was");
+    assert!(std::fs::read(&segment).unwrap() != journal);
+}
+
+#[test]
+fn no_token_stands_in_arguments_environment_or_logs_wherever_a_client_puts_it() {
+    let house = House::new();
+    let daemon = house.launch(Command::new(BINARY).env("CHANCERY_LOG", "trace"));
+    let token = daemon.token.clone();
+    let readonly = std::fs::read_to_string(house.state().join("tokens/readonly.token")).unwrap();
+    for (path, status) in [
+        (format!("/v1/sessions?token={token}"), 400),
+        (format!("/v1/sessions?cursor={token}"), 400),
+        (format!("/v1/sessions/{token}"), 404),
+        (format!("/{token}"), 404),
+    ] {
+        assert_eq!(daemon.send(&token, "GET", &path, "", "").unwrap().0, status, "{path}");
+    }
+    for (shown, headers) in [
+        (format!("{token} {token}"), String::new()),
+        (token[..54].to_owned(), format!("Cookie: token={token}\r\nX-Token: {token}\r\nUser-Agent: {token}\r\n")),
+        (readonly.trim().to_owned(), format!("Authorization: Bearer {token}\r\n")),
+    ] {
+        let status = daemon.send(&shown, "GET", "/v1/sessions", &headers, "").unwrap().0;
+        assert!([400, 401].contains(&status), "{status}");
+    }
+    assert_eq!(daemon.create().unwrap().0, 201);
+    let (arguments, environment) = (daemon.proc("cmdline"), daemon.proc("environ"));
+    drop(daemon);
+    let log = house.log();
+    let audit = std::fs::read_to_string(house.state().join("control-plane-auth/audit.jsonl")).unwrap();
+    assert!(log.contains("\"TRACE\"") || log.contains("\"DEBUG\""), "the log is at its loudest: {log}");
+    for text in [arguments, environment, log, audit] {
+        assert!(!text.contains(&token[4..50]) && !text.contains(&readonly[4..50]), "{text}");
+    }
+}
+
+#[test]
+fn bodies_take_no_more_memory_than_there_is_for_them_however_many_and_however_cut() {
+    let house = House::new();
+    let daemon = house.start("");
+    let open = |headers: &str, length: usize| {
+        let mut socket = TcpStream::connect(&daemon.address).unwrap();
+        let head = daemon.head(&daemon.token, "POST", "/v1/sessions", headers, length);
+        socket.write_all(head.as_bytes()).unwrap();
+        socket
+    };
+    // Single bytes: kept apart, each would take many times its size.
+    let before = daemon.mebibytes("VmRSS:");
+    let bytes = "1\r\n \r\n".repeat(900_000);
+    let mut dripping: Vec<TcpStream> = (0..2)
+        .map(|_| {
+            let mut socket = open("Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n", 0);
+            socket.write_all(bytes.as_bytes()).unwrap();
+            socket
+        })
+        .collect();
+    for socket in &mut dripping {
+        socket.write_all(b"2\r\n{}\r\n0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+    let grown = daemon.mebibytes("VmHWM:") - before;
+    assert!(grown < 48, "2 bodies of 900,000 bytes in as many pieces take {grown} MiB");
+    // The largest bodies, each short of its last byte.
+    let before = daemon.mebibytes("VmRSS:");
+    let body = vec![b' '; (1 << 20) - 1];
+    let mut waiting = Vec::new();
+    loop {
+        let mut socket = open("", 1 << 20);
+        // Who is refused is heard out for a while only.
+        let _ = socket.write_all(&body);
+        waiting.push(socket);
+        if waiting.len() < 100 {
+            continue;
+        }
+        assert!(waiting.len() < 250, "250 MiB of bodies are taken");
+        std::thread::sleep(Duration::from_millis(20));
+        let (status, answer) = daemon.request("POST", "/v1/sessions", &format!("{{}}{}", " ".repeat(200))).unwrap();
+        if status != 201 {
+            assert_eq!((status, answer["code"].as_str()), (503, Some("request.overloaded")), "{answer}");
+            break;
+        }
+    }
+    assert_eq!(daemon.request("GET", "/v1/sessions", "").unwrap().0, 200, "reads go on");
+    let grown = daemon.mebibytes("VmHWM:") - before;
+    assert!(grown < 170, "while {} bodies of 1 MiB wait, {grown} MiB are taken", waiting.len());
+    drop(waiting);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while daemon.request("POST", "/v1/sessions", &format!("{{}}{}", " ".repeat(1_000_000))).unwrap().0 != 201 {
+        assert!(Instant::now() < deadline, "what hung up still takes its room");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -15,9 +15,14 @@ use std::process::Command;
 
 use chancery::domain::event::Event;
 use chancery::domain::reason::Reason;
+use chancery::journal::cold::Damage;
+use chancery::journal::error::OpenError;
+use chancery::journal::layout;
 use chancery::journal::line::{check_record, render_record};
 use chancery::journal::note::{Note, parse_verifier_key};
 use chancery::journal::proof::{Consistency, ProofFault};
+use chancery::journal::recovery;
+use chancery::journal::repair::Plan;
 use chancery::journal::verify::{Report, Verdict, verify};
 use chancery::platform::files::Folder;
 use serde_json::Value;
@@ -115,6 +120,31 @@ fn every_kind_has_a_sample_that_is_read_and_written_again_to_the_same_bytes() {
 }
 
 #[test]
+fn the_files_of_a_damaged_state_root_have_samples_that_are_read_and_written_again_to_the_same_bytes() {
+    let sample = |name: &str| std::fs::read(root().join(format!("state-schema/samples/{name}.json"))).unwrap();
+    let schema = |name: &str| json(&root().join(format!("state-schema/formats/{name}.json")));
+    let (damage, plan) = (sample("damage"), sample("repair"));
+    assert_eq!(Damage::parse(&damage).unwrap().unwrap().render(), damage);
+    assert_eq!(Plan::parse(&plan).unwrap().render(), plan);
+    for (name, bytes) in [("damage", &damage), ("repair", &plan)] {
+        let (text, schema) = (String::from_utf8(bytes.clone()).unwrap(), schema(name));
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let found: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (keys(&found), schema["additionalProperties"].as_bool()),
+            (keys(&schema["properties"]), Some(false))
+        );
+        let newer = text.replacen("\"format\": 1", "\"format\": 2", 1);
+        let newer = newer.as_bytes();
+        let refused = if name == "damage" { Damage::parse(newer).err() } else { Plan::parse(newer).err() };
+        assert!(matches!(refused, Some(OpenError::TooNew(_))), "{name}: {refused:?}");
+        let other = text.replacen("\"format\"", "\"colour\": 1, \"format\"", 1);
+        let other = other.as_bytes();
+        assert!(Plan::parse(other).is_err() && Damage::parse(other).unwrap().is_none(), "{name}");
+    }
+}
+
+#[test]
 fn the_verifier_says_of_every_journal_what_is_expected() {
     let mut seen = 0;
     for vector in folders(&root().join("state-schema/vectors/journal")) {
@@ -132,6 +162,60 @@ fn the_verifier_says_of_every_journal_what_is_expected() {
         seen += 1;
     }
     assert!(seen > 50, "{seen} vectors were found");
+}
+
+/// Broken journals that a start takes all the same. It checks every byte against the newest signature, and leaves to
+/// `verify` and the background check what only whoever signs can have put there: spellings, contexts and older signatures.
+/// A bad slot of `acked` beside a good one is rewritten and recorded; an unsealed tail is quarantined and recorded; `next`
+/// is never read.
+const STARTS: [&str; 19] = [
+    "acked-filling-other-bytes",
+    "acked-other-history",
+    "acked-slot-broken",
+    "acked-slot-foreign",
+    "ctx-in-another-segment",
+    "ctx-not-in-force",
+    "first-record-no-context",
+    "next-other-bytes",
+    "record-keys-swapped",
+    "record-not-compact",
+    "record-null",
+    "record-over-limit",
+    "record-text-escaped",
+    "seal-of-a-foreign-key",
+    "seal-of-another-epoch",
+    "seal-of-the-next-key",
+    "seal-signature-wrong",
+    "seal-signed-twice",
+    "unsealed-tail",
+];
+
+#[test]
+fn a_start_refuses_every_broken_journal_but_those_that_it_mends_in_the_open() {
+    let mut started = Vec::new();
+    for vector in folders(&root().join("state-schema/vectors/journal")) {
+        let expected = json(&vector.join("expected.json"));
+        let home = tempfile::tempdir().unwrap();
+        lay_out(&vector, &expected, home.path());
+        std::fs::write(home.path().join(layout::SIGNING_KEY), [2; 32]).unwrap();
+        let name = vector.file_name().unwrap().to_str().unwrap().to_owned();
+        match (recovery::read(&Folder::open(home.path()).unwrap(), None, &mut |_| {}), expected["exit"].as_u64()) {
+            (Ok(_), Some(0)) => {}
+            (Ok(_), _) => started.push(name),
+            (Err(error), exit) => {
+                assert_ne!(exit, Some(0), "{name}: {error}");
+                let fits = match &error {
+                    OpenError::TooNew(_) => name.ends_with("newer") || name.ends_with("unknown"),
+                    OpenError::Absent(_) => name == "state-root-missing",
+                    OpenError::Corrupt { file, .. } | OpenError::Rollback { file, .. } => !file.is_empty(),
+                    OpenError::Keys(_) => name.starts_with("state-root") || name.starts_with("handover"),
+                    OpenError::Loose { .. } | OpenError::Io { .. } => false,
+                };
+                assert!(fits, "{name}: {error:?}");
+            }
+        }
+    }
+    assert_eq!(started, STARTS);
 }
 
 #[test]

@@ -60,6 +60,7 @@ async fn one_run(house: &Opened, session_id: SessionId) {
         model: None,
         max_turns: None,
         metadata: std::collections::BTreeMap::new(),
+        reply_targets: None,
     };
     let Answer::Run(run_id) = act(house, Command::QueueRun(ask)).await.answer else { panic!("no run") };
     let start = run::Start {

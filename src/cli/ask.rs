@@ -30,6 +30,23 @@ impl Paging {
     }
 }
 
+/// As of when.
+#[derive(Debug, Clone, Default, Args)]
+pub struct At {
+    /// As it was then: a sequence number, Unix milliseconds, or a time such as 2026-11-27T04:00:00Z
+    #[arg(long, value_name = "SEQ|TIME")]
+    at: Option<String>,
+}
+
+impl At {
+    /// The path with the query that asks for this moment.
+    pub fn of(&self, path: String) -> String {
+        let Some(at) = &self.at else { return path };
+        let joint = if path.contains('?') { '&' } else { '?' };
+        format!("{path}{joint}at={}", super::wire::segment(at))
+    }
+}
+
 /// Finds the daemon, asks, prints, and gives the exit code.
 pub fn with(args: &ClientArgs, ask: impl FnOnce(&Client) -> Result<(Shape, Value), Trouble>) -> ExitCode {
     let client = match args.client() {

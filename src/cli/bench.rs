@@ -198,6 +198,7 @@ fn body() -> session::Created {
         permission_mode: None,
         permission_rules: Vec::new(),
         metadata: std::collections::BTreeMap::new(),
+        reply_targets: Vec::new(),
     }
 }
 

@@ -64,7 +64,7 @@ impl Trouble {
     /// Prints it and gives the exit code.
     pub fn tell(&self, format: Format) -> ExitCode {
         if format == Format::Json {
-            output::data(&self.document().to_string());
+            output::document(&self.document().to_string());
         }
         match self {
             Self::Usage(why) => {
@@ -127,6 +127,17 @@ impl Trouble {
     }
 }
 
+/// An answer that was read.
+#[derive(Debug)]
+pub struct Heard {
+    /// Its body.
+    pub bytes: Vec<u8>,
+    /// The journal's head that it names.
+    pub head: Option<String>,
+    /// The record as of which it is, where it is not of the present.
+    pub as_of: Option<String>,
+}
+
 /// An address and the token shown there.
 #[derive(Debug, Clone)]
 pub struct Door {
@@ -158,23 +169,23 @@ impl Door {
         self.address.send(&ask, wait)
     }
 
-    /// Sends a request and reads the answer: its bytes and the head that it names.
-    pub fn exchange(&self, ask: Ask<'_>) -> Result<(Vec<u8>, Option<String>), Trouble> {
+    /// Sends a request and reads the answer.
+    pub fn exchange(&self, ask: Ask<'_>) -> Result<Heard, Trouble> {
         let lost = |error: std::io::Error| Trouble::Unreachable(format!("{}: {error}", self.address));
         let answer = self.send(ask, ANSWER).map_err(lost)?;
-        let (status, head) = (answer.status, answer.header("chancery-head").map(str::to_owned));
+        let named = |name: &str| answer.header(name).map(str::to_owned);
+        let (status, head, as_of) = (answer.status, named("chancery-head"), named("chancery-as-of"));
         let mut bytes = Vec::new();
         answer.body.take(ANSWER_BYTES).read_to_end(&mut bytes).map_err(lost)?;
         if (200..300).contains(&status) {
-            return Ok((bytes, head));
+            return Ok(Heard { bytes, head, as_of });
         }
         Err(problem(status, &bytes))
     }
 
     /// Reads something that is JSON.
     pub fn get(&self, path: &str) -> Result<Value, Trouble> {
-        let (bytes, _) = self.exchange(Ask { method: "GET", path, ..Ask::default() })?;
-        parse(&bytes)
+        parse(&self.exchange(Ask { method: "GET", path, ..Ask::default() })?.bytes)
     }
 }
 
@@ -202,6 +213,11 @@ impl ClientArgs {
     /// The state root that is meant.
     pub fn root(&self) -> Option<PathBuf> {
         self.state_root.clone().or_else(|| Folders::from_environment().default_state_root())
+    }
+
+    /// The state root that was named, by the flag or the variable.
+    pub fn named_root(&self) -> Option<&Path> {
+        self.state_root.as_deref()
     }
 
     /// Whether the daemon is named by its address rather than by its state root.
@@ -324,13 +340,17 @@ impl Client {
 
     /// Reads something.
     pub fn get(&self, path: &str) -> Result<Value, Trouble> {
-        self.door.get(path)
+        let heard = self.door.exchange(Ask { method: "GET", path, ..Ask::default() })?;
+        if let Some(seq) = heard.as_of {
+            output::talk(&format!("As of record {}.", output::escape(&seq)));
+        }
+        parse(&heard.bytes)
     }
 
     /// Reads something as text.
     pub fn text(&self, path: &str) -> Result<String, Trouble> {
-        let (bytes, _) = self.door.exchange(Ask { method: "GET", path, ..Ask::default() })?;
-        String::from_utf8(bytes).map_err(|_| Trouble::Refused("the answer is not text".to_owned()))
+        let heard = self.door.exchange(Ask { method: "GET", path, ..Ask::default() })?;
+        String::from_utf8(heard.bytes).map_err(|_| Trouble::Refused("the answer is not text".to_owned()))
     }
 
     /// Changes something.
@@ -345,7 +365,7 @@ impl Client {
 
     fn change(&self, method: &str, path: &str, body: &Value) -> Result<Value, Trouble> {
         let ask = Ask { method, path, body: Some(body.to_string()), ..Ask::default() };
-        let (bytes, head) = self.door.exchange(ask)?;
+        let Heard { bytes, head, .. } = self.door.exchange(ask)?;
         if let (Some(keeper), Some(head)) = (&self.keeper, head)
             && !keeper.saw(&self.door, &head)
         {

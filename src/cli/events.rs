@@ -69,7 +69,7 @@ fn follow(args: &ClientArgs, client: Client, path: &str, after: u64) -> Result<(
             Sight::Event { id: None, .. } | Sight::Line(_) | Sight::Moved(_) => {}
             Sight::Event { id: Some(_), data, .. } => {
                 let shown = match args.output {
-                    Format::Json => output::data(&data),
+                    Format::Json => output::document(&data),
                     Format::Human => output::data(&record(&serde_json::from_str(&data).unwrap_or_default())),
                 };
                 if !shown {

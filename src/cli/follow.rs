@@ -103,7 +103,7 @@ impl Follower {
     fn show(&mut self, event: &str, text: &str, value: &Value) -> bool {
         let body = &value["data"];
         let printed = match self.format {
-            Some(Format::Json) => output::data(text),
+            Some(Format::Json) => output::document(text),
             Some(Format::Human) => self.words(event, value, body),
             None => true,
         };

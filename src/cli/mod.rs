@@ -13,6 +13,7 @@ mod quickstart;
 mod remote;
 mod repair;
 mod runs;
+mod runtime;
 mod schema;
 mod sessions;
 mod show;
@@ -24,12 +25,16 @@ mod waits;
 mod wire;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::settings::{Folders, ServeArgs};
 use crate::domain::reason::{Reason, Refusal};
+use crate::domain::runtime::DebugLevel;
 use crate::platform::log_pipe::LogPipe;
 
 /// How long what still runs in threads may hold up the end of the daemon.
@@ -54,7 +59,7 @@ enum Verb {
     /// Serves a state root on a loopback address
     Serve(Box<ServeArgs>),
     /// How the daemon stands
-    Status,
+    Status(ask::At),
     /// Examines a state root and its daemon
     Doctor(doctor::DoctorArgs),
     /// Verifies a state root or a receipt, offline
@@ -84,7 +89,7 @@ enum Verb {
     Tasks(tasks::Tasks),
     /// The configuration of the running daemon
     #[command(subcommand)]
-    Runtime(tasks::Runtime),
+    Runtime(runtime::Runtime),
     /// The journal
     #[command(subcommand)]
     Journal(remote::Journal),
@@ -115,7 +120,7 @@ pub fn main() -> ExitCode {
     match cli.verb {
         Verb::Quickstart => quickstart::run(&line),
         Verb::Serve(args) => serve(&args),
-        Verb::Status => remote::status(client),
+        Verb::Status(at) => remote::status(client, &at),
         Verb::Doctor(args) => doctor::run(client, &args),
         Verb::Verify(args) => verify::run(client, &args),
         Verb::Receipt { what } => remote::receipt(client, &what),
@@ -125,7 +130,7 @@ pub fn main() -> ExitCode {
         Verb::Approvals(verb) => waits::approvals(client, &verb),
         Verb::Questions(verb) => waits::questions(client, &verb),
         Verb::Tasks(verb) => tasks::tasks(client, &verb),
-        Verb::Runtime(verb) => tasks::runtime(client, &verb),
+        Verb::Runtime(verb) => runtime::runtime(client, &verb),
         Verb::Journal(verb) => remote::journal(client, &verb),
         Verb::Index(verb) => index::run(client, &verb),
         Verb::Schema(verb) => schema::run(&verb),
@@ -155,6 +160,21 @@ fn log_words() -> String {
     std::env::var("CHANCERY_LOG").ok().filter(|words| !words.is_empty()).unwrap_or_else(|| "info".to_owned())
 }
 
+/// What is logged at a level.
+fn filter(level: DebugLevel) -> EnvFilter {
+    let filter = EnvFilter::try_new(log_words()).unwrap_or_else(|_| "info".into());
+    let own = match level {
+        DebugLevel::Off => return filter,
+        DebugLevel::Redacted => LevelFilter::DEBUG,
+        DebugLevel::Full => LevelFilter::TRACE,
+    };
+    // Libraries say no more than before: what they would say may hold anything.
+    match format!("{}={own}", env!("CARGO_CRATE_NAME")).parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }
+}
+
 fn serve(args: &ServeArgs) -> ExitCode {
     let settings = match args.settings(&Folders::from_environment()) {
         Ok(settings) => settings,
@@ -171,10 +191,14 @@ fn serve(args: &ServeArgs) -> ExitCode {
         Ok(built) => built,
         Err(error) => return output::refusal(&Refusal::new(Reason::InternalError, error.to_string())),
     };
-    let filter = tracing_subscriber::EnvFilter::try_new(log_words()).unwrap_or_else(|_| "info".into());
     let writer = log.clone();
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(move || writer.clone()).init();
-    let served = runtime.block_on(crate::daemon::serve::serve(settings));
+    let subscriber = tracing_subscriber::fmt().json().with_env_filter(filter(DebugLevel::Off));
+    let subscriber = subscriber.with_writer(move || writer.clone()).with_filter_reloading();
+    let handle = subscriber.reload_handle();
+    subscriber.init();
+    // It fails only where the subscriber is gone, and then nobody is told anything.
+    let set_level = Arc::new(move |level| drop(handle.reload(filter(level))));
+    let served = runtime.block_on(crate::daemon::serve::serve(settings, set_level));
     runtime.shutdown_timeout(RUNTIME_ENDS);
     let code = served.map_or_else(
         |refusal| {

@@ -1,7 +1,7 @@
 //! The one place that prints: data to standard output, talk to standard error. A closed pipe is no error. Colour only
 //! repeats what the words say, and is left out where nobody sees it.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use owo_colors::OwoColorize as _;
 use serde_json::Value;
@@ -37,7 +37,12 @@ pub fn talk(text: &str) {
 
 /// Prints an answer as it came.
 pub fn json(value: &Value) -> bool {
-    data(&serde_json::to_string_pretty(value).unwrap_or_default())
+    document(&serde_json::to_string_pretty(value).unwrap_or_default())
+}
+
+/// Prints JSON: byte for byte where a script reads it, and on a terminal such that nothing in it moves the cursor.
+pub fn document(text: &str) -> bool {
+    if std::io::stdout().is_terminal() { data(&escape_json(text)) } else { data(text) }
 }
 
 /// A word in the colour of success, of caution, of failure, or as it is.
@@ -72,6 +77,13 @@ pub fn escape(text: &str) -> String {
     text.chars().flat_map(|c| if is_unsafe(c) { c.escape_unicode().collect() } else { vec![c] }).collect()
 }
 
+/// The same for JSON, which means what it meant: what could do harm stands inside strings only, and is of one unit.
+pub fn escape_json(text: &str) -> String {
+    let unsafe_here = |c: char| is_unsafe(c) && c != '\n';
+    let shown = |c: char| if unsafe_here(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
 /// The same for text of several lines: line ends and tabs stay.
 pub fn escape_lines(text: &str) -> String {
     let kept = |c: char| c == '\n' || c == '\t';
@@ -87,5 +99,16 @@ mod tests {
         assert_eq!(escape("a\u{1b}[2J\nb\u{202e}c\u{200b}"), "a\\u{1b}[2J\\u{a}b\\u{202e}c\\u{200b}");
         assert_eq!(escape_lines("a\n\tb\r\u{9b}1m"), "a\n\tb\\u{d}\\u{9b}1m");
         assert_eq!(escape("Zoë 日本 🙂"), "Zoë 日本 🙂");
+    }
+
+    #[test]
+    fn json_on_a_terminal_moves_nothing_and_means_the_same() {
+        let value = serde_json::json!({ "title\u{202e}": "a\u{1b}[2J\u{9b}31m\u{2028}\u{feff}\n日本 🙂\u{7f}" });
+        for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+            let shown = escape_json(&text);
+            assert!(!shown.contains(|c| is_unsafe(c) && c != '\n'), "{shown:?}");
+            assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value);
+        }
+        assert_eq!(escape_json("{\"a\":\"日本 🙂\"}"), "{\"a\":\"日本 🙂\"}");
     }
 }

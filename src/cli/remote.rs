@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::ask::with;
+use super::ask::{At, with};
 use super::client::{Client, ClientArgs, Trouble};
 use super::output::{self, Format};
 use super::repair::{self, RepairArgs};
@@ -37,8 +37,8 @@ pub struct Records {
 }
 
 /// Runs `status`.
-pub fn status(args: &ClientArgs) -> ExitCode {
-    with(args, |client| client.get("/v1/status").map(|status| (show::STATUS, status)))
+pub fn status(args: &ClientArgs, at: &At) -> ExitCode {
+    with(args, |client| client.get(&at.of("/v1/status".to_owned())).map(|status| (show::STATUS, status)))
 }
 
 /// Runs `journal`.
@@ -62,7 +62,7 @@ fn records(args: &ClientArgs, which: &Records) -> ExitCode {
     };
     for line in lines.lines() {
         let shown = match args.output {
-            Format::Json => output::data(line),
+            Format::Json => output::document(line),
             Format::Human => output::data(&events::record(&serde_json::from_str(line).unwrap_or_default())),
         };
         if !shown {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::ask::{Paging, reason, with};
+use super::ask::{At, Paging, reason, with};
 use super::client::{Client, ClientArgs, Trouble};
 use super::wire::segment;
 use super::{events, follow, show};
@@ -35,11 +35,18 @@ pub enum Runs {
         id: String,
     },
     /// Lists runs, newest first
-    List(Paging),
+    List {
+        #[command(flatten)]
+        paging: Paging,
+        #[command(flatten)]
+        at: At,
+    },
     /// Shows a run
     Get {
         /// The run
         id: String,
+        #[command(flatten)]
+        at: At,
     },
     /// Shows a run's records
     Events {
@@ -87,9 +94,12 @@ pub fn run(args: &ClientArgs, verb: &Runs) -> ExitCode {
             }
         }
         Runs::Start { .. } => with(args, |client| start(client, verb).map(|run| (show::RUN, run))),
-        Runs::List(paging) => with(args, |client| client.get(&paging.of("/v1/runs")).map(|list| (show::RUNS, list))),
-        Runs::Get { id } => {
-            with(args, |client| client.get(&format!("/v1/runs/{}", segment(id))).map(|run| (show::RUN, run)))
+        Runs::List { paging, at } => {
+            with(args, |client| client.get(&at.of(paging.of("/v1/runs"))).map(|list| (show::RUNS, list)))
+        }
+        Runs::Get { id, at } => {
+            let path = at.of(format!("/v1/runs/{}", segment(id)));
+            with(args, |client| client.get(&path).map(|run| (show::RUN, run)))
         }
         Runs::Cancel { id, reason: why } => with(args, |client| {
             let path = format!("/v1/runs/{}/cancel", segment(id));

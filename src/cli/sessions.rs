@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::ask::{Paging, print, reason, with};
+use super::ask::{At, Paging, print, reason, with};
 use super::client::ClientArgs;
 use super::wire::segment;
 use super::{events, follow, show};
@@ -26,11 +26,18 @@ pub enum Sessions {
         model: Option<String>,
     },
     /// Lists sessions, newest first
-    List(Paging),
+    List {
+        #[command(flatten)]
+        paging: Paging,
+        #[command(flatten)]
+        at: At,
+    },
     /// Shows a session
     Get {
         /// The session
         id: String,
+        #[command(flatten)]
+        at: At,
     },
     /// Shows a session's records
     Events {
@@ -78,8 +85,13 @@ pub fn run(args: &ClientArgs, verb: &Sessions) -> ExitCode {
             let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value.as_ref()?))));
             client.post("/v1/sessions", &Value::Object(given.collect())).map(|made| (show::SESSION, made))
         }
-        Sessions::List(paging) => client.get(&paging.of("/v1/sessions")).map(|list| (show::SESSIONS, list)),
-        Sessions::Get { id } | Sessions::Events { id, .. } | Sessions::Input { id, .. } => {
+        Sessions::List { paging, at } => {
+            client.get(&at.of(paging.of("/v1/sessions"))).map(|list| (show::SESSIONS, list))
+        }
+        Sessions::Get { id, at } => {
+            client.get(&at.of(format!("/v1/sessions/{}", segment(id)))).map(|session| (show::SESSION, session))
+        }
+        Sessions::Events { id, .. } | Sessions::Input { id, .. } => {
             client.get(&format!("/v1/sessions/{}", segment(id))).map(|session| (show::SESSION, session))
         }
         Sessions::Interrupt { id, reason: why } => {

@@ -4,7 +4,7 @@
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
-use super::output::{escape, escape_lines, tint};
+use super::output::{escape, escape_json, escape_lines, tint};
 use crate::platform::clock::{Clock as _, SystemClock};
 
 /// Longest text in a cell, characters; ids are never cut.
@@ -172,8 +172,24 @@ pub const RUNTIME: Shape = Shape::Card(&[
     ("permission mode", "permission_mode", Word),
     ("revision", "revision", Word),
     ("changed", "changed_at_ms", Time),
+    ("debug level", "debug_level", Word),
     ("user rules", "user_rules", Word),
     ("project rules", "project_rules", Word),
+]);
+/// Permission rules.
+pub const RULES: Shape =
+    Shape::Table(&[("SCOPE", "scope", Word), ("TOOL", "tool", Word), ("BEHAVIOR", "behavior", Word)]);
+/// Revisions of the runtime configuration.
+pub const REVISIONS: Shape = Shape::Table(&[
+    ("REVISION", "revision", Word),
+    ("RECORD", "seq", Word),
+    ("WHEN", "at_ms", Time),
+    ("WHO", "actor.id", Word),
+    ("WENT BACK TO", "rolled_back_to", Word),
+    ("MODE", "permission_mode", Word),
+    ("DEBUG LEVEL", "debug_level", Word),
+    ("USER RULES", "user_rules", Text),
+    ("PROJECT RULES", "project_rules", Text),
 ]);
 /// The journal's head.
 pub const HEAD: Shape = Shape::Card(&[
@@ -213,7 +229,7 @@ pub fn render(shape: Shape, value: &Value) -> String {
     match shape {
         Shape::Table(parts) => table(parts, value),
         Shape::Card(parts) => card(parts, value),
-        Shape::Document => serde_json::to_string_pretty(value).unwrap_or_default(),
+        Shape::Document => escape_json(&serde_json::to_string_pretty(value).unwrap_or_default()),
     }
 }
 

@@ -1,9 +1,8 @@
-//! `chancery tasks …` and `chancery runtime …`
+//! `chancery tasks …`
 
 use std::process::ExitCode;
 
-use clap::{Subcommand, ValueEnum};
-use serde_json::json;
+use clap::Subcommand;
 
 use super::ask::{Paging, reason, with};
 use super::client::ClientArgs;
@@ -35,42 +34,6 @@ pub enum Tasks {
     },
 }
 
-/// Permission modes as they are spelt on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ModeWord {
-    /// Reads run; the rest asks.
-    Default,
-    /// Edits of files run as well.
-    AcceptEdits,
-    /// Everything runs that no rule denies.
-    BypassPermissions,
-    /// Nothing that changes anything runs.
-    Plan,
-    /// What would ask is denied.
-    DontAsk,
-}
-
-impl ModeWord {
-    fn word(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-}
-
-/// Something about the configuration of the running daemon.
-#[derive(Debug, Subcommand)]
-pub enum Runtime {
-    /// Shows it
-    Get,
-    /// Sets the mode of sessions that set none
-    SetPermissionMode {
-        /// The mode
-        #[arg(value_enum)]
-        mode: ModeWord,
-    },
-    /// Says that the wall clock is right again, after it jumped
-    TrustClock,
-}
-
 /// Runs `tasks`.
 pub fn tasks(args: &ClientArgs, verb: &Tasks) -> ExitCode {
     if let Tasks::Output { id } = verb {
@@ -100,7 +63,7 @@ fn task_output(args: &ClientArgs, id: &str) -> ExitCode {
             }
             let read = match args.output {
                 output::Format::Human => output::words(&output::escape_lines(text)),
-                output::Format::Json => output::data(&page.to_string()),
+                output::Format::Json => output::document(&page.to_string()),
             };
             let next = page["next_offset"].as_u64().unwrap_or(0);
             if !read || next <= offset || text.is_empty() {
@@ -113,19 +76,4 @@ fn task_output(args: &ClientArgs, id: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(trouble) => trouble.tell(args.output),
     }
-}
-
-/// Runs `runtime`.
-pub fn runtime(args: &ClientArgs, verb: &Runtime) -> ExitCode {
-    let answer = with(args, |client| match verb {
-        Runtime::Get => client.get("/v1/runtime").map(|view| (show::RUNTIME, view)),
-        Runtime::SetPermissionMode { mode } => {
-            client.put("/v1/runtime/permission-mode", &json!({ "mode": mode.word() })).map(|view| (show::RUNTIME, view))
-        }
-        Runtime::TrustClock => client.post("/v1/runtime/trust-clock", &json!({})).map(|view| (show::RUNTIME, view)),
-    });
-    if matches!(verb, Runtime::SetPermissionMode { mode: ModeWord::BypassPermissions }) {
-        output::talk("From now on calls run unasked wherever no rule denies them.");
-    }
-    answer
 }

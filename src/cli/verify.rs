@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 
 use super::output::{self, Format};
 use super::{client::ClientArgs, heads};
+use crate::journal::keys::{KeyRing, WalkedKey};
 use crate::journal::note::{Note, parse_verifier_key};
-use crate::journal::proof::Receipt;
+use crate::journal::proof::{ProofFault, Receipt};
+use crate::journal::recovery::read_root;
 use crate::journal::verify::{Report, Verdict};
 use crate::journal::walk::{self, Step};
 use crate::journal::{layout, segments};
@@ -27,7 +29,8 @@ const INVALID: u8 = 1;
 const NO_SUCH_PATH: u8 = 2;
 const UNVERIFIABLE: u8 = 3;
 
-/// Verifies a state root, running or not, or a receipt. Exit code: 0 valid, 1 invalid, 2 no such path, 3 unverifiable.
+/// Verifies a state root, running or not, or a receipt. A receipt is checked with `--key`, or with the key that
+/// `--state-root` names for its place. Exit code: 0 valid, 1 invalid, 2 no such path, 3 unverifiable.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// A state root, a receipt, or `-` for a receipt on standard input; the default state root where absent
@@ -80,27 +83,48 @@ pub fn run(client: &ClientArgs, args: &VerifyArgs) -> ExitCode {
         output::talk("no path is given and there is no default state root");
         return ExitCode::from(NO_SUCH_PATH);
     };
-    if path == Path::new("-") {
-        return from_stdin(key.as_ref()).print(client.output);
-    }
     if path.is_dir() {
         return state_root(&path, key.as_ref(), client.output);
+    }
+    let keys = match client.named_root().map(ring_of) {
+        None => Keys { key, ring: None },
+        Some(Ok(ring)) => Keys { key, ring: Some(ring) },
+        // The key that was given needs no state root.
+        Some(Err(_)) if key.is_some() => Keys { key, ring: None },
+        Some(Err(why)) => return Said::unverifiable(&why).print(client.output),
+    };
+    if path == Path::new("-") {
+        return from_stdin(&keys).print(client.output);
     }
     if !path.exists() {
         output::talk(&format!("{} does not exist", path.display()));
         return ExitCode::from(NO_SUCH_PATH);
     }
     match bounded_read(&path, RECEIPT_BYTES) {
-        Ok(text) => receipt(&text, key.as_ref()).print(client.output),
+        Ok(text) => receipt(&text, &keys).print(client.output),
         Err(error) => Said::unverifiable(&error.to_string()).print(client.output),
     }
 }
 
-fn from_stdin(key: Option<&VerifyingKey>) -> Said {
+/// Whose word counts for a receipt.
+struct Keys {
+    /// The key that was given.
+    key: Option<VerifyingKey>,
+    /// The keys of the state root that was named, walked from its pin.
+    ring: Option<KeyRing>,
+}
+
+/// The keys of a state root.
+fn ring_of(root: &Path) -> Result<KeyRing, String> {
+    let folder = Folder::open(root).map_err(|error| format!("{}: {error}", root.display()))?;
+    read_root(&folder).map(|(_, ring)| ring).map_err(|error| format!("{}: {error}", root.display()))
+}
+
+fn from_stdin(keys: &Keys) -> Said {
     let mut text = Vec::new();
     match std::io::stdin().lock().take(RECEIPT_BYTES as u64 + 1).read_to_end(&mut text) {
         Ok(_) if text.len() > RECEIPT_BYTES => Said::unverifiable("standard input holds more than a receipt"),
-        Ok(_) => receipt(&text, key),
+        Ok(_) => receipt(&text, keys),
         Err(error) => Said::unverifiable(&error.to_string()),
     }
 }
@@ -170,7 +194,21 @@ fn judged(report: &Report) -> Said {
     if !report.key.is_empty() {
         said.lines.push(format!("pinned key: {}", report.key));
     }
+    said.lines.extend(walk_told(&report.keys));
     said
+}
+
+/// The walk over epochs and keys, in lines.
+fn walk_told(keys: &[WalkedKey]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut epoch = None;
+    for WalkedKey { epoch: of, from_seq, key_id, verifier_key, seals } in keys {
+        if epoch.replace(of) != Some(of) {
+            lines.push(format!("{of}, from sequence number {from_seq}"));
+        }
+        lines.push(format!("  key {key_id} from {from_seq}, {seals} seals: {verifier_key}"));
+    }
+    lines
 }
 
 enum Differs {
@@ -217,23 +255,32 @@ fn seal_of(folder: &Folder, size: u64) -> std::io::Result<Option<Note>> {
     Ok(None)
 }
 
-fn receipt(text: &[u8], key: Option<&VerifyingKey>) -> Said {
+fn receipt(text: &[u8], keys: &Keys) -> Said {
     let Ok(receipt) = serde_json::from_slice::<Receipt>(text) else {
         return Said::unverifiable("the file is neither a state root nor a receipt");
     };
-    let checked = match key {
-        Some(key) => receipt.verify(key),
-        None => receipt.verify_unsigned(),
+    let note = match receipt.verify_unsigned() {
+        Ok(note) => note,
+        Err(fault) => return Said::invalid(&fault.to_string()),
     };
-    match checked {
-        Err(fault) => Said::invalid(&fault.to_string()),
-        Ok(_) if key.is_none() => {
-            Said::unverifiable("the hashes lead to the note's root, but --key is needed to say who signed it")
-        }
-        Ok(note) => {
+    // A state root speaks for its own journal only, and only where its pin is the key that is trusted.
+    let ring = keys.ring.as_ref().filter(|ring| {
+        let trusted = ring.pin().is_some_and(|(_, pin)| keys.key.is_none_or(|key| key == pin));
+        trusted && ring.knows(&note.origin)
+    });
+    let signed = keys.key.is_some_and(|key| note.signed_by(&key)) || ring.is_some_and(|ring| ring.accepts(&note));
+    match (signed, keys.key.is_some() || ring.is_some()) {
+        (true, _) => {
             let (seq, size, origin) = (receipt.seq, note.size, note.origin.to_string());
             let line = format!("valid: line {seq} is in the tree of {size} lines of {origin}");
             Said::new(0, line, json!({ "verdict": "valid", "seq": seq, "tree_size": size, "origin": origin }))
         }
+        (false, true) => Said::invalid(&ProofFault::Signature.to_string()),
+        (false, false) if keys.ring.is_some() => {
+            Said::unverifiable("the hashes lead to the note's root, but it is the note of another journal")
+        }
+        (false, false) => Said::unverifiable(
+            "the hashes lead to the note's root, but --key or --state-root is needed to say who signed it",
+        ),
     }
 }

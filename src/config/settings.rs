@@ -2,7 +2,7 @@
 //! at once; a secret is never the value of a flag.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -159,6 +159,20 @@ pub struct ServeSettings {
     pub tool_sandbox: bool,
     /// Whether confined commands may use the network.
     pub tool_network: bool,
+}
+
+impl ServeSettings {
+    /// The same with the state root's resolved path, wherever something below it is named.
+    #[must_use]
+    pub fn at_state_root(mut self, resolved: &Path) -> Self {
+        for file in [&mut self.admin_token_file, &mut self.readonly_token_file] {
+            if let Ok(below) = file.strip_prefix(&self.state_root) {
+                *file = resolved.join(below);
+            }
+        }
+        resolved.clone_into(&mut self.state_root);
+        self
+    }
 }
 
 /// One thing wrong with the settings.
@@ -351,7 +365,6 @@ fn parse_host_port(text: &str) -> Result<HostPort, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use clap::Parser as _;
 

@@ -4,6 +4,7 @@ mod agents;
 mod beginning;
 mod door_path;
 mod drain;
+pub mod log_level;
 pub mod schema;
 pub mod serve;
 mod signals;

@@ -12,6 +12,7 @@ use super::agents::Agents;
 use super::beginning::{Beginning, DAEMON_FILE};
 use super::door_path::DoorPath;
 use super::drain::Drain;
+use super::log_level::{self, SetLevel};
 use super::signals::{self, Signals};
 use super::token_files;
 use super::workers::{Workers, follow_tokens};
@@ -45,8 +46,10 @@ use crate::services::access_log;
 use crate::services::clerk::ClerkThread;
 use crate::services::daemon_file::DaemonFile;
 use crate::services::desk::Desk;
+use crate::services::doctor;
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Opened, Opening, open};
+use crate::services::past::Past;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
 use crate::services::status::{ControlPlane, StatusSource};
@@ -57,6 +60,8 @@ const SECRET_BYTES: usize = 4_096;
 
 /// A state root that is taken and open, before the door.
 struct House {
+    settings: ServeSettings,
+    proxy_secret: Option<ProxySecret>,
     agents: Agents,
     root: StateRoot,
     opened: Opened,
@@ -68,29 +73,38 @@ struct House {
 }
 
 /// Serves until a signal. Everything is checked before anything is bound.
-pub async fn serve(settings: ServeSettings) -> Result<(), Refusal> {
+pub async fn serve(settings: ServeSettings, set_level: SetLevel) -> Result<(), Refusal> {
     signals::outlive()?;
     own_process::close_memory().map_err(|error| Refusal::new(Reason::InternalError, error.to_string()))?;
     descriptors::raise_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let boot_id = BootId::from_ulid(Ulid::from_parts(clock.wall_ms(), entropy.u128()));
-    let (paths, parts) = (settings.clone(), (Arc::clone(&clock), Arc::clone(&entropy)));
-    let house = tokio::task::spawn_blocking(move || take(&paths, parts, boot_id)).await;
-    let house = house.map_err(|_| Refusal::from(Reason::InternalError))??;
-    run(settings, house).await
+    let house = tokio::task::spawn_blocking(move || take(settings, (clock, entropy), boot_id)).await;
+    run(house.map_err(|_| Refusal::from(Reason::InternalError))??, set_level).await
 }
 
 fn take(
-    settings: &ServeSettings,
+    settings: ServeSettings,
     (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
     boot_id: BootId,
 ) -> Result<House, Refusal> {
     // Read beside the taking of the state root: the first record of this start names the binary.
     let hashing = std::thread::spawn(executable::digest);
     let root = state_root::take(&settings.state_root, &settings.workspace_root, boot_id)?;
+    // Resolved once: where a link to it leads later is nobody's business.
+    let settings = settings.at_state_root(root.folder.path());
+    if let Some(doubts) = doctor::doubts_about_file_system(&root.folder) {
+        let advice = doubts.advice.unwrap_or_default();
+        tracing::warn!(advice, "file system of the state root: {}", doubts.detail);
+    }
     // A file of an earlier daemon names an address that is not ours.
     let _ = root.folder.remove(DAEMON_FILE);
+    // What the operator named and what lies there refuses the start before the journal is written.
+    token_files::check(&settings)?;
+    let proxy_secret = proxy_secret(settings.trusted_proxy_secret_file.as_deref())?;
+    audit::look(&access_log_file(&root)).map_err(|error| unlogged(&error))?;
+    let agents = Agents::prepare(&settings, &clock, &entropy)?;
     let build_digest = digest_of(hashing);
     let batches = BatchNumbers::default();
     let counted = batches.clone();
@@ -105,8 +119,7 @@ fn take(
         observe: Arc::new(move |records, took| counted.observe(records, took)),
     })?;
     root.make_folders()?;
-    let agents = Agents::prepare(settings, &clock, &entropy)?;
-    Ok(House { agents, root, opened, clock, entropy, boot_id, batches, build_digest })
+    Ok(House { settings, proxy_secret, agents, root, opened, clock, entropy, boot_id, batches, build_digest })
 }
 
 fn digest_of(hashing: JoinHandle<std::io::Result<String>>) -> Option<String> {
@@ -127,18 +140,20 @@ fn build(digest: Option<&str>) -> String {
 }
 
 #[expect(clippy::too_many_lines, reason = "the order of a start, in one place")]
-async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
+async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let signals = Signals::listen()?;
-    let House { agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
+    let House { settings, proxy_secret, agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
     let Opened { clerk, thread, published, found } = opened;
     let (tasks, begun) = (Tasks::new(), Milestone::default());
+    log_level::follow(&tasks, published.clone(), set_level);
     let key = FingerprintKey::new(&root.fingerprint_key()?);
     let tokens = token_files::open(&settings, &key, entropy.as_ref())?;
     let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
     let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
     let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot.clone());
+    let past = Past::new(published.clone(), root.folder.clone(), snapshots.clone());
     let (chunks, closed) = mpsc::channel(access_log::WAITING);
-    let (sink, log) = open_access_log(&settings, &clock, chunks)?;
+    let (sink, log) = open_access_log(&root, &clock, chunks)?;
     let status = Arc::new(StatusSource {
         clerk: clerk.clone(),
         begun: begun.clone(),
@@ -150,6 +165,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         readiness: agents.readiness.clone(),
         snapshots: snapshots.clone(),
         build_digest,
+        past: past.clone(),
     });
     let file = daemon_file(&bound, boot_id, tokens.as_deref());
     let mut beginning = Beginning::new(clerk.clone(), Arc::clone(&clock), found, root.folder.clone(), file);
@@ -159,7 +175,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         limits: limits(&root),
         authentication: authentication(tokens.as_ref(), &bound),
         hosts: hosts(&bound, &settings.http_hosts),
-        proxy_secret: proxy_secret(settings.trusted_proxy_secret_file.as_deref())?,
+        proxy_secret,
         cors_origins: settings.cors_origins.clone(),
         fingerprint: key,
         metrics: EdgeMetrics::register(&mut registry),
@@ -169,7 +185,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         tasks: tasks.clone(),
     };
     let path = DoorPath { clerk: clerk.clone(), begun: begun.clone(), tasks: tasks.clone() };
-    let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), Arc::clone(&agents.route_ids));
+    let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), Arc::clone(&agents.route_ids)).with_past(past);
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id), begun.clone());
@@ -182,7 +198,7 @@ async fn run(settings: ServeSettings, house: House) -> Result<(), Refusal> {
         published,
         folder: root.folder.clone(),
         snapshots: snapshots.clone(),
-        access_log: (access_log_file(&settings), closed),
+        access_log: (access_log_file(&root), closed),
         changes: tokens.as_ref().map(|tokens| follow_tokens(tokens, &tasks)),
     };
     beginning.write_file()?;
@@ -236,17 +252,20 @@ fn limits(root: &StateRoot) -> Limits {
     Limits::default().within(descriptors::raise_limit(), segments)
 }
 
-fn access_log_file(settings: &ServeSettings) -> PathBuf {
-    settings.state_root.join(access_log::FOLDER).join(access_log::FILE)
+fn access_log_file(root: &StateRoot) -> PathBuf {
+    root.folder.anchored(access_log::FOLDER).join(access_log::FILE)
 }
 
 fn open_access_log(
-    settings: &ServeSettings,
+    root: &StateRoot,
     clock: &Arc<dyn Clock>,
     chunks: mpsc::Sender<ClosedChunk>,
 ) -> Result<(AuditSink, JoinHandle<()>), Refusal> {
-    audit::start(&access_log_file(settings), Arc::clone(clock), Some(chunks))
-        .map_err(|error| Refusal::new(Reason::StorageAuditUnavailable, error.to_string()))
+    audit::start(&access_log_file(root), Arc::clone(clock), Some(chunks)).map_err(|error| unlogged(&error))
+}
+
+fn unlogged(error: &std::io::Error) -> Refusal {
+    Refusal::new(Reason::StorageAuditUnavailable, error.to_string())
 }
 
 fn posture(bound: &Bind, bearer: bool) -> ControlPlane {

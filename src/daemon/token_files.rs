@@ -7,14 +7,10 @@ use crate::config::settings::{AuthMode, Bind, ServeSettings};
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::entropy::Entropy;
 use crate::platform::keyed::FingerprintKey;
-use crate::services::tokens::{TokenFileFault, TokenFiles, Tokens, create_missing};
+use crate::services::tokens::{self, TokenFileFault, TokenFiles, Tokens, create_missing};
 
-/// The tokens in force; none where nobody is asked for one.
-pub(super) fn open(
-    settings: &ServeSettings,
-    key: &FingerprintKey,
-    entropy: &dyn Entropy,
-) -> Result<Option<Arc<Tokens>>, Refusal> {
+/// Where the tokens are read from; nowhere where nobody is asked for one.
+fn files(settings: &ServeSettings) -> Result<Option<TokenFiles>, Refusal> {
     if settings.auth_mode == AuthMode::None {
         return Ok(None);
     }
@@ -26,6 +22,21 @@ pub(super) fn open(
     let files =
         TokenFiles { admin: whole(&settings.admin_token_file)?, readonly: whole(&settings.readonly_token_file)? };
     check_places(settings.auth_mode, &state_root, &files)?;
+    Ok(Some(files))
+}
+
+/// Looks at the files that there are, before the journal is opened: a start that refuses leaves it as it was.
+pub(super) fn check(settings: &ServeSettings) -> Result<(), Refusal> {
+    files(settings)?.map_or(Ok(()), |files| tokens::check(&files).map_err(|fault| refusal(&fault)))
+}
+
+/// The tokens in force; none where nobody is asked for one.
+pub(super) fn open(
+    settings: &ServeSettings,
+    key: &FingerprintKey,
+    entropy: &dyn Entropy,
+) -> Result<Option<Arc<Tokens>>, Refusal> {
+    let Some(files) = files(settings)? else { return Ok(None) };
     create_missing(&files, entropy).map_err(|fault| refusal(&fault))?;
     let via = if matches!(settings.bind, Bind::Unix(_)) { "unix" } else { "http" };
     Tokens::open(files, key.clone(), via).map(Some).map_err(|fault| refusal(&fault))

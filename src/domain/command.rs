@@ -6,6 +6,7 @@ use ulid::Ulid;
 use super::actor::Actor;
 use super::event::Event;
 use super::ids::{ApprovalId, BootId, IdSource, QuestionId, RunId, SessionId, TaskId};
+use super::personal::Personal;
 use super::reason::{Reason, Refusal};
 use super::record::{Draft, Record};
 use super::stream::Stream;
@@ -73,10 +74,68 @@ pub enum Command {
     SetPermissionMode(runtime::SetMode),
     /// Sets the rules of one scope.
     SetPermissionRules(runtime::SetRules),
+    /// Sets how much the daemon says in its log.
+    SetDebugLevel(runtime::SetDebugLevel),
+    /// Goes back to an earlier revision of the runtime configuration.
+    RollBackRuntime(runtime::RollBack),
     /// An operator trusts the machine's clock again.
     TrustClock,
     /// A fact of the daemon, the journal or the control plane.
     Note(Draft),
+}
+
+/// What a command takes beside its words, bytes, roughly.
+const FRAME_BYTES: usize = 512;
+
+impl Command {
+    /// Roughly what it takes in memory while it waits, bytes: callers' words, of which many may wait, are counted.
+    pub fn weight_bytes(&self) -> usize {
+        let notes = |notes: &std::collections::BTreeMap<String, String>| {
+            notes.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
+        };
+        let clear = |text: &Personal| text.clear().map_or(0, str::len);
+        FRAME_BYTES
+            + match self {
+                Self::CreateSession(ask) => notes(&ask.body.metadata) + ask.body.permission_rules.len() * FRAME_BYTES,
+                Self::QueueRun(ask) => {
+                    let words = |item: &run::InputItem| match item {
+                        run::InputItem::Text { text } => clear(text),
+                    };
+                    notes(&ask.metadata) + ask.input.iter().map(words).sum::<usize>()
+                }
+                Self::AnswerQuestion(ask) => ask.freeform.as_ref().map_or(0, clear),
+                Self::SetPermissionRules(ask) => ask.rules.len() * FRAME_BYTES,
+                Self::InterruptSession(_)
+                | Self::EndSession(_)
+                | Self::StartRun(_)
+                | Self::CancelRun(_)
+                | Self::StopRun(_)
+                | Self::CompleteRun(_)
+                | Self::FailRun(_)
+                | Self::RecordTurnRequested(_)
+                | Self::RecordTurnAnswered(_)
+                | Self::RecordTurnFailed(_)
+                | Self::RecordPermission(_)
+                | Self::RequestApproval(_)
+                | Self::DecideApproval(_)
+                | Self::ExpireApprovals
+                | Self::AskQuestion(_)
+                | Self::DeclineQuestion(_)
+                | Self::ExpireQuestions
+                | Self::DispatchCall(_)
+                | Self::FinishCall(_)
+                | Self::RefuseCall(_)
+                | Self::StartTask(_)
+                | Self::RequestTaskStop(_)
+                | Self::FinishTask(_)
+                | Self::SettleBoot
+                | Self::SetPermissionMode(_)
+                | Self::SetDebugLevel(_)
+                | Self::RollBackRuntime(_)
+                | Self::TrustClock
+                | Self::Note(_) => 0,
+            }
+    }
 }
 
 /// What a decision may use besides the world; nothing is ambient.
@@ -156,7 +215,9 @@ impl Answer {
             return Self::Task(body.task_id);
         }
         if let Event::PermissionModeSet(runtime::PermissionModeSet { revision, .. })
-        | Event::PermissionRulesSet(runtime::PermissionRulesSet { revision, .. }) = &record.event
+        | Event::PermissionRulesSet(runtime::PermissionRulesSet { revision, .. })
+        | Event::DebugLevelSet(runtime::DebugLevelSet { revision, .. })
+        | Event::RuntimeRolledBack(runtime::RolledBack { revision, .. }) = &record.event
         {
             return Self::Revision(*revision);
         }
@@ -200,6 +261,8 @@ pub fn decide(world: &World, command: &Command, context: &mut Context<'_>) -> Re
         Command::SettleBoot => Ok(boot::settle(world, context)),
         Command::SetPermissionMode(ask) => runtime::set_mode(world, ask),
         Command::SetPermissionRules(ask) => runtime::set_rules(world, ask),
+        Command::SetDebugLevel(ask) => runtime::set_debug_level(world, ask),
+        Command::RollBackRuntime(ask) => runtime::roll_back(world, ask),
         Command::TrustClock => Ok(context::trust_clock(world, context)),
         Command::Note(draft) => context::note(world, draft),
     }

@@ -126,6 +126,8 @@ events! {
     TokenChanged(runtime::TokenChanged) = "control_plane.token_changed" v 1 on (Stream::ControlPlane);
     PermissionModeSet(runtime::PermissionModeSet) = "runtime.permission_mode_set" v 1 on (Stream::Runtime);
     PermissionRulesSet(runtime::PermissionRulesSet) = "runtime.permission_rules_set" v 1 on (Stream::Runtime);
+    DebugLevelSet(runtime::DebugLevelSet) = "runtime.debug_level_set" v 1 on (Stream::Runtime);
+    RuntimeRolledBack(runtime::RolledBack) = "runtime.rolled_back" v 1 on (Stream::Runtime);
     SessionCreated(session::Created) = "session.created" v 1 on (Stream::Session(_));
     SessionInterrupted(session::Interrupted) = "session.interrupted" v 1 on (Stream::Session(_));
     SessionEnded(session::Ended) = "session.ended" v 1 on (Stream::Session(_));

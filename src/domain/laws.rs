@@ -66,8 +66,8 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
     let note = (how % 3 == 0).then(|| "words".to_owned());
     Some(match kind {
         0 | 1 => {
-            let mut body = plain_session();
-            body.permission_mode = (how % 2 == 0).then_some(Mode::AcceptEdits);
+            let permission_mode = (how % 2 == 0).then_some(Mode::AcceptEdits);
+            let body = session::Created { permission_mode, ..plain_session() };
             Command::CreateSession(session::Create { org, body })
         }
         2 => Command::InterruptSession(session::Interrupt { org, session_id: any_session(house, at), note }),
@@ -80,13 +80,14 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
             model: None,
             max_turns: (how % 2 == 0).then_some(u32::from(how % 5)),
             metadata: std::collections::BTreeMap::new(),
+            reply_targets: None,
         }),
         7 => Command::CancelRun(run::Cancel { org, run_id: any_run(house, at), note }),
         8 | 9 => Command::DecideApproval(approval::Decide {
             org,
             approval_id: any_approval(house, at),
             decision: if how % 2 == 0 { Decision::Allow } else { Decision::Deny },
-            call_hash: if how % 7 == 0 { "other".into() } else { "call".into() },
+            call_hash: if how % 7 == 0 { "other" } else { "call" }.into(),
             card_hash: "card".into(),
             note,
         }),
@@ -110,6 +111,15 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
             expected_revision: None,
         }),
         15 => Command::TrustClock,
+        16 => {
+            let level = if how % 2 == 0 { runtime::DebugLevel::Off } else { runtime::DebugLevel::Full };
+            Command::SetDebugLevel(runtime::SetDebugLevel { org, level, expected_revision: None })
+        }
+        20 => Command::RollBackRuntime(runtime::RollBack {
+            org,
+            to: runtime::Configuration { revision: u64::from(at % 8), ..runtime::Configuration::default() },
+            expected_revision: (how % 3 == 0).then_some(u64::from(at)),
+        }),
         _ => return None,
     })
 }

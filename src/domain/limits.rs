@@ -10,6 +10,8 @@ pub const BATCH_BYTES: usize = 1 << 20;
 pub const DECISION_BYTES: usize = 4 << 20;
 /// A segment closes when it reaches this.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Largest file that is read as a segment: far more than one with its last batch and the space written ahead.
+pub const SEGMENT_FILE_BYTES: u64 = 256 << 20;
 /// Written-ahead space in front of the data, and the size of `journal/next`.
 pub const WRITTEN_AHEAD_BYTES: u64 = 8 << 20;
 /// A personal part larger than this becomes a blob.
@@ -24,6 +26,8 @@ pub const IDEMPOTENCY_RECEIPTS: usize = 100_000;
 pub const IDEMPOTENCY_KEY_BYTES: usize = 200;
 /// Most commands that wait in one lane of the clerk.
 pub const QUEUED_COMMANDS: usize = 8_192;
+/// Bytes of commands that wait in one lane of the clerk; one more is taken while they are below.
+pub const QUEUED_BYTES: usize = 64 << 20;
 /// Records after which a snapshot is taken.
 pub const SNAPSHOT_RECORDS: u64 = 100_000;
 /// Bytes of the newest lines that the feed keeps in memory.
@@ -40,6 +44,12 @@ pub const TITLE_BYTES: usize = 500;
 pub const METADATA_ENTRIES: usize = 32;
 /// Longest key or value in `metadata`, bytes.
 pub const METADATA_VALUE_BYTES: usize = 1_000;
+/// Most reply targets of a session or a run.
+pub const REPLY_TARGETS: usize = 16;
+/// Longest address of a reply target, bytes.
+pub const REPLY_ADDRESS_BYTES: usize = 2_000;
+/// Longest name of a connector, bytes.
+pub const CONNECTOR_NAME_BYTES: usize = 64;
 /// Longest text of a run's input, bytes, all items together.
 pub const INPUT_BYTES: usize = 512 << 10;
 /// Most items in a run's input.

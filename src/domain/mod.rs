@@ -20,6 +20,7 @@ pub mod question;
 pub mod reason;
 pub mod receipts;
 pub mod record;
+pub mod reply;
 pub mod run;
 pub mod runtime;
 pub mod session;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::command::{Answer, Decided, invalid};
+use super::event::Event;
 use super::permission::{Mode, Rule, RuleScope, check_rules};
 use super::reason::{Reason, Refusal};
 use super::record::Draft;
@@ -52,6 +53,53 @@ pub struct PermissionRulesSet {
     pub rules: Vec<Rule>,
 }
 
+/// How much the daemon says in its log.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum DebugLevel {
+    /// What it was started to say.
+    #[default]
+    Off,
+    /// Each request and what workers come across besides; ids and codes, never words.
+    Redacted,
+    /// Each batch of records as well; no words either.
+    Full,
+}
+
+/// `runtime.debug_level_set`: how much the daemon says in its log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DebugLevelSet {
+    /// Revision of the runtime configuration that this makes.
+    pub revision: u64,
+    /// The level.
+    pub level: DebugLevel,
+}
+
+/// `runtime.rolled_back`: everything is again as it was at an earlier revision. What had not changed since is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RolledBack {
+    /// Revision of the runtime configuration that this makes.
+    pub revision: u64,
+    /// The earlier revision.
+    pub to_revision: u64,
+    /// The mode, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permission_mode: Option<Mode>,
+    /// All rules of scope `user`, where they are others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_rules: Option<Vec<Rule>>,
+    /// All rules of scope `project`, where they are others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_rules: Option<Vec<Rule>>,
+    /// The level, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug_level: Option<DebugLevel>,
+}
+
 /// The runtime configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,11 +112,19 @@ pub struct Configuration {
     pub user_rules: Vec<Rule>,
     /// Rules of scope `project`.
     pub project_rules: Vec<Rule>,
+    /// How much the daemon says in its log.
+    pub debug_level: DebugLevel,
 }
 
 impl Default for Configuration {
     fn default() -> Self {
-        Self { revision: 0, permission_mode: Mode::Default, user_rules: Vec::new(), project_rules: Vec::new() }
+        Self {
+            revision: 0,
+            permission_mode: Mode::Default,
+            user_rules: Vec::new(),
+            project_rules: Vec::new(),
+            debug_level: DebugLevel::Off,
+        }
     }
 }
 
@@ -92,6 +148,28 @@ pub struct SetRules {
     pub scope: RuleScope,
     /// All rules of that scope, in order.
     pub rules: Vec<Rule>,
+    /// The revision that the caller saw, where it must not have changed since.
+    pub expected_revision: Option<u64>,
+}
+
+/// Asks for another level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetDebugLevel {
+    /// The caller's organisation.
+    pub org: String,
+    /// The level.
+    pub level: DebugLevel,
+    /// The revision that the caller saw, where it must not have changed since.
+    pub expected_revision: Option<u64>,
+}
+
+/// Asks for everything as it was at an earlier revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollBack {
+    /// The caller's organisation.
+    pub org: String,
+    /// The configuration of that revision.
+    pub to: Configuration,
     /// The revision that the caller saw, where it must not have changed since.
     pub expected_revision: Option<u64>,
 }
@@ -142,14 +220,40 @@ pub(super) fn set_rules(world: &World, ask: &SetRules) -> Result<Decided, Refusa
     Ok(Decided::one(Draft::new(&ask.org, Stream::Runtime, event.into()), Answer::Revision(revision)))
 }
 
-impl World {
-    pub(super) fn fold_permission_mode_set(&mut self, body: &PermissionModeSet) {
-        self.runtime.apply_mode(body);
+pub(super) fn set_debug_level(world: &World, ask: &SetDebugLevel) -> Result<Decided, Refusal> {
+    world.runtime.check_revision(ask.expected_revision)?;
+    if world.runtime.debug_level == ask.level {
+        return Ok(Decided::nothing(Answer::Revision(world.runtime.revision)));
     }
+    let revision = world.runtime.revision.saturating_add(1);
+    let event = DebugLevelSet { revision, level: ask.level };
+    Ok(Decided::one(Draft::new(&ask.org, Stream::Runtime, event.into()), Answer::Revision(revision)))
+}
 
-    pub(super) fn fold_permission_rules_set(&mut self, body: &PermissionRulesSet) {
-        self.runtime.apply_rules(body);
+pub(super) fn roll_back(world: &World, ask: &RollBack) -> Result<Decided, Refusal> {
+    let (now, to) = (&world.runtime, &ask.to);
+    now.check_revision(ask.expected_revision)?;
+    if to.revision > now.revision {
+        return Err(no_revision(to.revision, now.revision));
     }
+    let event = RolledBack {
+        revision: now.revision.saturating_add(1),
+        to_revision: to.revision,
+        permission_mode: Some(to.permission_mode).filter(|mode| *mode != now.permission_mode),
+        user_rules: Some(to.user_rules.clone()).filter(|rules| *rules != now.user_rules),
+        project_rules: Some(to.project_rules.clone()).filter(|rules| *rules != now.project_rules),
+        debug_level: Some(to.debug_level).filter(|level| *level != now.debug_level),
+    };
+    if (Configuration { revision: now.revision, ..to.clone() }) == *now {
+        return Ok(Decided::nothing(Answer::Revision(now.revision)));
+    }
+    let answer = Answer::Revision(event.revision);
+    Ok(Decided::one(Draft::new(&ask.org, Stream::Runtime, event.into()), answer))
+}
+
+/// There is no such revision.
+pub fn no_revision(wanted: u64, newest: u64) -> Refusal {
+    invalid("/revision", format!("There is no revision {wanted}; the newest is {newest}."))
 }
 
 impl Configuration {
@@ -163,20 +267,44 @@ impl Configuration {
         data_encoding::HEXLOWER.encode(&Sha256::digest(policy.to_string().as_bytes()))
     }
 
-    /// Folds `runtime.permission_mode_set`.
-    pub fn apply_mode(&mut self, body: &PermissionModeSet) {
-        self.revision = body.revision;
-        self.permission_mode = body.mode;
+    /// Folds an event of the runtime; others change nothing.
+    pub fn apply(&mut self, event: &Event) {
+        let Some(RolledBack { revision, permission_mode, user_rules, project_rules, debug_level, .. }) = change(event)
+        else {
+            return;
+        };
+        self.revision = revision;
+        self.permission_mode = permission_mode.unwrap_or(self.permission_mode);
+        self.user_rules = user_rules.unwrap_or_else(|| std::mem::take(&mut self.user_rules));
+        self.project_rules = project_rules.unwrap_or_else(|| std::mem::take(&mut self.project_rules));
+        self.debug_level = debug_level.unwrap_or(self.debug_level);
     }
+}
 
-    /// Folds `runtime.permission_rules_set`.
-    pub fn apply_rules(&mut self, body: &PermissionRulesSet) {
-        self.revision = body.revision;
-        match body.scope {
-            RuleScope::User => self.user_rules.clone_from(&body.rules),
-            RuleScope::Project => self.project_rules.clone_from(&body.rules),
-            // Such a record is never decided; a session's rules stand in its own first record.
-            RuleScope::Session => {}
+/// What an event makes of the configuration, told as a change of each part; none for events of other nouns. The
+/// revision that a change goes back to is the one that it makes, unless it goes back.
+pub fn change(event: &Event) -> Option<RolledBack> {
+    let none = |revision| RolledBack {
+        revision,
+        to_revision: revision,
+        permission_mode: None,
+        user_rules: None,
+        project_rules: None,
+        debug_level: None,
+    };
+    match event {
+        Event::PermissionModeSet(body) => Some(RolledBack { permission_mode: Some(body.mode), ..none(body.revision) }),
+        Event::PermissionRulesSet(body) => {
+            let rules = Some(body.rules.clone());
+            Some(match body.scope {
+                RuleScope::User => RolledBack { user_rules: rules, ..none(body.revision) },
+                RuleScope::Project => RolledBack { project_rules: rules, ..none(body.revision) },
+                // Such a record is never decided; a session's rules stand in its own first record.
+                RuleScope::Session => none(body.revision),
+            })
         }
+        Event::DebugLevelSet(body) => Some(RolledBack { debug_level: Some(body.level), ..none(body.revision) }),
+        Event::RuntimeRolledBack(body) => Some(body.clone()),
+        _ => None,
     }
 }

@@ -12,6 +12,7 @@ use super::permission::{Mode, Rule, check_rules};
 use super::personal::Personal;
 use super::reason::{Reason, Refusal};
 use super::record::{Draft, Record};
+use super::reply::{ReplyTarget, check_targets};
 use super::run::{self, Stop};
 use super::stream::Stream;
 use super::world::World;
@@ -38,6 +39,9 @@ pub struct Created {
     /// The creator's own notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+    /// Where the answers of its runs go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reply_targets: Vec<ReplyTarget>,
 }
 
 /// `session.interrupted`: everything in it that ran, waited or was queued is asked to stop.
@@ -139,6 +143,7 @@ pub(super) fn create(_: &World, ask: &Create, context: &mut Context<'_>) -> Resu
     check_name("/model", ask.body.model.as_deref())?;
     check_metadata(&ask.body.metadata)?;
     check_rules("/permission_rules", &ask.body.permission_rules)?;
+    check_targets(&ask.body.reply_targets)?;
     let id = SessionId::from_ulid(context.ulid());
     Ok(Decided::one(Draft::new(&ask.org, Stream::Session(id), ask.body.clone().into()), Answer::Session(id)))
 }

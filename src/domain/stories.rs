@@ -191,6 +191,7 @@ fn an_ended_session_takes_nothing_and_is_told_from_an_absent_one() {
             model: None,
             max_turns: None,
             metadata: std::collections::BTreeMap::new(),
+            reply_targets: None,
         })
     };
     assert_eq!(code(house.act(queue(DEFAULT_ORG))), "session.ended");
@@ -263,6 +264,7 @@ fn input_that_breaks_a_rule_is_named_by_its_place() {
             model: None,
             max_turns,
             metadata: std::collections::BTreeMap::new(),
+            reply_targets: None,
         })
     };
     let text = |text: &str| run::InputItem::Text { text: text.into() };

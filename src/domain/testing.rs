@@ -40,6 +40,7 @@ pub(crate) fn plain_session() -> session::Created {
         permission_mode: None,
         permission_rules: Vec::new(),
         metadata: std::collections::BTreeMap::new(),
+        reply_targets: Vec::new(),
     }
 }
 
@@ -138,6 +139,7 @@ impl House {
             model: None,
             max_turns: None,
             metadata: std::collections::BTreeMap::new(),
+            reply_targets: None,
         };
         match self.act(Command::QueueRun(ask)) {
             Ok(Answer::Run(id)) => id,

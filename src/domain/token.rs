@@ -216,7 +216,14 @@ mod tests {
     #[test]
     fn a_token_file_holds_one_token_and_at_most_one_newline() {
         let text = fresh().expose().to_owned();
-        let parse = |bytes: &[u8]| Token::parse_file(bytes).map(|token| token.expose().to_owned());
+        let parse = |bytes: &[u8]| {
+            let parsed = Token::parse_file(bytes).map(|token| token.expose().to_owned());
+            if let Err(fault) = &parsed {
+                let said = fault.to_string();
+                assert!(!said.contains(&text[4..]) && (said.contains("line ") || said.contains("larger")), "{said}");
+            }
+            parsed
+        };
         assert_eq!(parse(text.as_bytes()), Ok(text.clone()));
         assert_eq!(parse(format!("{text}\n").as_bytes()), Ok(text.clone()));
         assert_eq!(parse(format!("{text}\n\n").as_bytes()), Err(TokenFault::ExtraLine { line: 2 }));
@@ -225,6 +232,9 @@ mod tests {
         assert_eq!(parse(format!("# mine\n{text}\n").as_bytes()), Err(TokenFault::Comment { line: 1 }));
         assert_eq!(parse(format!("{text}\0\n").as_bytes()), Err(TokenFault::Character));
         assert_eq!(parse(format!(" {text}\n").as_bytes()), Err(TokenFault::Character));
+        assert_eq!(parse(format!("{text}\n# mine\n").as_bytes()), Err(TokenFault::Comment { line: 2 }));
+        assert_eq!(parse(format!("{text}\n{text}\n").as_bytes()), Err(TokenFault::ExtraLine { line: 2 }));
+        assert_eq!(parse(format!("\n{text}\n").as_bytes()), Err(TokenFault::ExtraLine { line: 2 }));
         assert_eq!(parse(b"\xff\n"), Err(TokenFault::NotUtf8 { line: 1 }));
         assert_eq!(parse(b""), Err(TokenFault::Empty));
         assert_eq!(parse(b"\n"), Err(TokenFault::Empty));

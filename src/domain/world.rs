@@ -99,8 +99,10 @@ impl World {
             | Event::SessionInterrupted(_) => {}
             Event::TimeUntrusted(body) => self.fold_time_untrusted(body),
             Event::TimeTrusted(_) => self.fold_time_trusted(),
-            Event::PermissionModeSet(body) => self.fold_permission_mode_set(body),
-            Event::PermissionRulesSet(body) => self.fold_permission_rules_set(body),
+            Event::PermissionModeSet(_)
+            | Event::PermissionRulesSet(_)
+            | Event::DebugLevelSet(_)
+            | Event::RuntimeRolledBack(_) => self.runtime.apply(&record.event),
             Event::SessionCreated(body) => self.fold_session_created(record, body),
             Event::SessionEnded(_) => self.fold_session_ended(record),
             Event::RunQueued(body) => self.fold_run_queued(record, body),

@@ -1,13 +1,20 @@
-//! What handlers share: the use cases and the read side.
+//! What handlers share: the use cases, the read side, and how a mutation is carried out.
 
+use std::future::Future;
 use std::sync::Arc;
+
+use hyper::StatusCode;
+use hyper::header::{HeaderName, HeaderValue};
+use serde::Serialize;
 
 use crate::domain::reason::Refusal;
 use crate::domain::record::{Provenance, RequestFacts};
 use crate::http::edge::Gate;
+use crate::http::extract::Mutation;
+use crate::http::reply::{Reply, detached, json};
 use crate::services::approvals::Approvals;
-use crate::services::authority::{Action, Authorized};
-use crate::services::desk::{By, Desk};
+use crate::services::authority::{Action, Authorized, Role};
+use crate::services::desk::{By, Desk, Done};
 use crate::services::journal_keys::JournalKeys;
 use crate::services::published::Published;
 use crate::services::questions::Questions;
@@ -17,6 +24,9 @@ use crate::services::runtime::Runtime;
 use crate::services::sessions::Sessions;
 use crate::services::status::StatusSource;
 use crate::services::tasks::{Outputs, Tasks};
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const HEAD: HeaderName = HeaderName::from_static("chancery-head");
 
 /// The state of all handlers. Cheap to clone.
 #[derive(Clone)]
@@ -74,6 +84,55 @@ impl App {
             request: Some(request),
         };
         Ok(By { org, provenance })
+    }
+
+    /// Carries a mutation out, to its end and whatever becomes of the connection, and answers with what it left.
+    pub async fn carry_out<T, P, V, F>(
+        &self,
+        action: Action,
+        status: StatusCode,
+        ask: Mutation<T, P>,
+        work: impl FnOnce(By, P, T) -> F,
+    ) -> Reply
+    where
+        V: Serialize + Send + 'static,
+        F: Future<Output = Result<Done<V>, Refusal>> + Send + 'static,
+    {
+        let right = ask.right.clone();
+        self.done(status, &Self::perform(action, ask, work).await?, &right)
+    }
+
+    /// The same without the answer.
+    pub async fn perform<T, P, V, F>(
+        action: Action,
+        ask: Mutation<T, P>,
+        work: impl FnOnce(By, P, T) -> F,
+    ) -> Result<Done<V>, Refusal>
+    where
+        V: Send + 'static,
+        F: Future<Output = Result<Done<V>, Refusal>> + Send + 'static,
+    {
+        let Mutation { right, request, on, body, passage } = ask;
+        let work = work(Self::by(&right, action, request)?, on, body);
+        let tasks = passage.gate().tasks.clone();
+        // The request's share of memory is given back when the work is done, not when the client hangs up.
+        let held = async move { (work.await, passage).0 };
+        detached(&tasks, held).await
+    }
+
+    /// The answer to a mutation, with the headers that mutations have.
+    pub fn done<T: Serialize>(&self, status: StatusCode, done: &Done<T>, right: &Authorized) -> Reply {
+        let mut reply = json(status, &done.view)?;
+        if done.replayed {
+            reply.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        if right.caller().role() != Role::ReadOnly {
+            let note = data_encoding::BASE64.encode(self.published.head().note.render().as_bytes());
+            if let Ok(value) = HeaderValue::from_str(&note) {
+                reply.headers_mut().insert(HEAD, value);
+            }
+        }
+        Ok(reply)
     }
 }
 

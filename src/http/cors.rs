@@ -72,6 +72,6 @@ pub fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.append(VARY, HeaderValue::from_static("Origin"));
     headers.insert(
         ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("x-request-id, chancery-head, idempotency-replayed, retry-after"),
+        HeaderValue::from_static("x-request-id, chancery-head, chancery-as-of, idempotency-replayed, retry-after"),
     );
 }

@@ -20,7 +20,7 @@ use tower::Service as _;
 use super::audit::{AuditSink, Entry, Line};
 use super::auth::{self, Authentication, ProxySecret};
 use super::canonical::{self, Hosts};
-use super::connection::{AnswerBody, HeadFault, InFlight, RequestBody, SCREEN_HEADER, too_large};
+use super::connection::{AnswerBody, BodyBudget, HeadFault, InFlight, RequestBody, SCREEN_HEADER, too_large};
 use super::cors::{self, Origin};
 use super::limits::Limits;
 use super::metrics::{EdgeMetrics, RouteTable};
@@ -77,6 +77,7 @@ pub struct Gate {
     pub(super) failures: Failures,
     pub(super) openapi: Bytes,
     entropy: Arc<dyn Entropy>,
+    bodies: BodyBudget,
     hosts: Hosts,
     proxy_secret: Option<ProxySecret>,
     cors_origins: Vec<String>,
@@ -123,6 +124,7 @@ impl Edge {
             openapi: super::openapi::document(&facts),
             failures: failures(limits.auth_failures),
             origin_failures: failures(limits.origin_refusals),
+            bodies: BodyBudget::new(limits.all_bodies_bytes),
             limits,
             authentication: parts.authentication,
             fingerprint: parts.fingerprint,
@@ -170,7 +172,7 @@ impl Edge {
         let method = parts.method.clone();
         let screened = parts.headers.contains_key(SCREEN_HEADER);
         let origin = cors::origin(&parts, &self.gate.cors_origins);
-        let body = RequestBody::new(body, self.gate.limits, Arc::clone(&connection.in_flight));
+        let body = RequestBody::new(body, passage.clone(), Arc::clone(&connection.in_flight));
         let mut response = match self.pass(&passage, parts, body, &origin).await {
             Ok(response) => render(response, &passage),
             Err(refusal) => refused(&refusal, &passage),
@@ -197,6 +199,7 @@ impl Edge {
             request_id,
             peer: connection.peer,
             source,
+            held: self.gate.bodies.share(),
             gate: self.gate.clone(),
             route: OnceLock::new(),
             caller: OnceLock::new(),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use bytes::Bytes;
 use hyper::Uri;
 use hyper::http::request::Parts;
@@ -15,7 +15,7 @@ use super::problem::Problem;
 use super::{idempotency, json};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::RequestFacts;
-use crate::services::authority::Authorized;
+use crate::services::authority::{Action, Authorized};
 
 /// The right to do the route's action.
 #[derive(Debug, Clone)]
@@ -28,6 +28,48 @@ impl<S: Send + Sync> FromRequestParts<S> for Right {
         let right = parts.extensions.get::<Authorized>().cloned();
         // Only an open route has none; then the table and the handler disagree.
         right.map(Right).ok_or_else(|| Reason::AuthorizationActionUnknown.into())
+    }
+}
+
+/// What the path of a route names: one thing, or nothing.
+pub trait Place: Sized + Send {
+    /// Reads the name. What is no id of the wanted noun gets the answer of what is absent.
+    fn read(name: &str) -> Result<Self, Refusal>;
+}
+
+impl Place for () {
+    fn read(_: &str) -> Result<Self, Refusal> {
+        Ok(())
+    }
+}
+
+async fn place<P: Place>(parts: &mut Parts) -> Result<P, Problem> {
+    let name = Path::<String>::from_request_parts(parts, &()).await.map(|Path(name)| name).unwrap_or_default();
+    Ok(P::read(&name)?)
+}
+
+/// The right to do the route's action to what its path names.
+#[derive(Debug)]
+pub struct On<P> {
+    /// The right.
+    pub right: Authorized,
+    /// What the path names.
+    pub on: P,
+}
+
+impl<P> On<P> {
+    /// The organisation of the caller, whose right must be for this action.
+    pub fn org(&self, action: Action) -> Result<&str, Refusal> {
+        Ok(self.right.demand(action)?.organisation())
+    }
+}
+
+impl<P: Place, S: Send + Sync> FromRequestParts<S> for On<P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Right(right) = Right::from_request_parts(parts, state).await?;
+        Ok(Self { right, on: place(parts).await? })
     }
 }
 
@@ -48,15 +90,15 @@ fn passage(parts: &Parts) -> Result<Arc<Passage>, Problem> {
 }
 
 /// Takes a request apart, up to the raw bytes of its body.
-async fn open<S: Send + Sync>(
+async fn open<P: Place, S: Send + Sync>(
     request: Request,
     state: &S,
-) -> Result<(Authorized, Arc<Passage>, Parts, Bytes), Problem> {
+) -> Result<(On<P>, Arc<Passage>, Parts, Bytes), Problem> {
     let (mut parts, body) = request.into_parts();
-    let Right(right) = Right::from_request_parts(&mut parts, state).await?;
+    let on = On::from_request_parts(&mut parts, state).await?;
     let passage = passage(&parts)?;
     let raw = whole(body).await?;
-    Ok((right, passage, parts, raw))
+    Ok((on, passage, parts, raw))
 }
 
 fn facts_of(right: &Authorized, passage: &Passage, parts: &Parts, raw: &[u8]) -> Result<RequestFacts, Problem> {
@@ -65,25 +107,28 @@ fn facts_of(right: &Authorized, passage: &Passage, parts: &Parts, raw: &[u8]) ->
     Ok(idempotency::facts(passage, right.caller(), place, key, raw))
 }
 
-/// A mutation with a JSON body: the right, the facts that its first record keeps, and the body.
-#[derive(Debug)]
-pub struct Mutation<T> {
+/// A mutation with a JSON body: the right, what it is done to, the facts that its first record keeps, and the body.
+pub struct Mutation<T, P = ()> {
     /// The right to do it.
     pub right: Authorized,
+    /// What the path names.
+    pub on: P,
     /// Request id, idempotency key, scope and body MAC.
     pub request: RequestFacts,
     /// The body.
     pub body: T,
+    /// The request on its way.
+    pub passage: Arc<Passage>,
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Mutation<T> {
+impl<T: DeserializeOwned, P: Place, S: Send + Sync> FromRequest<S> for Mutation<T, P> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let (right, passage, parts, raw) = open(request, state).await?;
+        let (On { right, on }, passage, parts, raw) = open(request, state).await?;
         let request = facts_of(&right, &passage, &parts, &raw)?;
         let body = json::read(&raw, passage.gate().limits.json_depth)?;
-        Ok(Self { right, request, body })
+        Ok(Self { right, on, request, body, passage })
     }
 }
 
@@ -104,7 +149,7 @@ impl<S: Send + Sync> FromRequest<S> for Order {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let (right, passage, parts, raw) = open(request, state).await?;
+        let (On { right, on: () }, passage, parts, raw) = open(request, state).await?;
         let request = facts_of(&right, &passage, &parts, &raw)?;
         if !raw.is_empty() {
             let Nothing {} = json::read(&raw, passage.gate().limits.json_depth)?;

@@ -37,6 +37,8 @@ pub struct Limits {
     pub chunk_line_bytes: usize,
     /// Largest body, bytes.
     pub body_bytes: u64,
+    /// Most bytes of bodies in memory at a time, all requests that are not answered yet together.
+    pub all_bodies_bytes: u64,
     /// Deepest nesting of a JSON body.
     pub json_depth: usize,
     /// Pause after the machine refused to accept a connection, milliseconds.
@@ -77,6 +79,7 @@ impl Default for Limits {
             head_lines: 64,
             chunk_line_bytes: 4 << 10,
             body_bytes: crate::domain::limits::REQUEST_BODY_BYTES as u64,
+            all_bodies_bytes: 64 << 20,
             json_depth: 64,
             accept_pause_ms: 100,
             heartbeat_ms: 12_000,

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
+use super::connection::BodyShare;
 use super::edge::Gate;
 use super::limits::REQUEST_ID_BYTES;
 use crate::domain::ids::RequestId;
@@ -42,6 +43,8 @@ pub struct Passage {
     pub peer: Source,
     /// Who is counted: the peer, or whom a trusted proxy speaks for.
     pub source: Source,
+    /// What its body takes of the memory for bodies.
+    pub(super) held: BodyShare,
     pub(super) gate: Arc<Gate>,
     pub(super) route: OnceLock<usize>,
     pub(super) caller: OnceLock<Caller>,

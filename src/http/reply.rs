@@ -5,12 +5,16 @@ use std::future::Future;
 use axum::body::Body;
 use axum::response::Response;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use super::problem::Problem;
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::tasks::Tasks;
+use crate::services::past::Shown;
+
+/// As of which record an answer is.
+const AS_OF: HeaderName = HeaderName::from_static("chancery-as-of");
 
 /// What handlers return.
 pub type Reply = Result<Response, Problem>;
@@ -27,6 +31,15 @@ pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Reply {
 /// 200 with a JSON body.
 pub fn ok<T: Serialize>(value: &T) -> Reply {
     json(StatusCode::OK, value)
+}
+
+/// 200 with a JSON body, and the name of the record as of which it is where it is not the present.
+pub fn shown<T: Serialize>(shown: &Shown<T>) -> Reply {
+    let mut reply = ok(&shown.view)?;
+    if let Some(seq) = shown.as_of {
+        reply.headers_mut().insert(AS_OF, HeaderValue::from(seq));
+    }
+    Ok(reply)
 }
 
 /// 201 with a JSON body.

@@ -5,7 +5,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::error::OpenError;
-use super::keys::{KeyRing, StateRoot};
+use super::keys::{self, KeyRing, StateRoot};
 use super::layout;
 use super::line::{self, Header};
 use super::recovery::read_root;
@@ -53,6 +53,21 @@ pub struct Damage {
     pub found_at_ms: u64,
     /// The ranges, in order.
     pub ranges: Vec<Range>,
+}
+
+impl Damage {
+    /// Reads the file. One of a newer program is refused; `None` where it does not parse.
+    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, OpenError> {
+        if keys::format_of(bytes).is_some_and(|format| format > DAMAGE_FORMAT) {
+            return Err(OpenError::TooNew(format!("{} is of a newer format", layout::DAMAGE)));
+        }
+        Ok(serde_json::from_slice(bytes).ok())
+    }
+
+    /// The file's content.
+    pub fn render(&self) -> Vec<u8> {
+        keys::pretty(self)
+    }
 }
 
 /// What the checking of one segment says.
@@ -134,9 +149,7 @@ fn header(disk: &dyn Disk, file: &SegmentFile) -> io::Result<Option<Header>> {
 /// Writes `damage.json` so that it survives.
 pub fn write_damage(disk: &dyn Disk, found_at_ms: u64, ranges: &[Range]) -> io::Result<()> {
     let damage = Damage { format: DAMAGE_FORMAT, found_at_ms, ranges: ranges.to_vec() };
-    let mut content = serde_json::to_vec_pretty(&damage)?;
-    content.push(b'\n');
-    replace_atomically(disk, "", layout::DAMAGE, &content)
+    replace_atomically(disk, "", layout::DAMAGE, &damage.render())
 }
 
 /// Reads `damage.json` before a start and checks what it names. Refuses while any of it is bad, and removes the file
@@ -146,7 +159,7 @@ pub fn check_damage(disk: &dyn Disk) -> Result<(), OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(OpenError::io(layout::DAMAGE))?,
     };
-    let named = serde_json::from_slice::<Damage>(&bytes).ok().map(|damage| damage.ranges);
+    let named = Damage::parse(&bytes)?.map(|damage| damage.ranges);
     let (root, ring) = read_root(disk)?;
     let files = segments::list(disk)?;
     let is_named = |path: &str| named.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.file == path));

@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-use super::note::{Note, Origin};
+use super::note::{Note, Origin, key_id_hex, verifier_key};
 use crate::domain::ids::{EpochId, RootId};
 
 /// Version of the state root as a whole.
@@ -69,26 +69,33 @@ pub struct KeyRing {
     links: Vec<Link>,
 }
 
+/// A key that a verifier came to, from the pin on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WalkedKey {
+    /// The epoch it signs in.
+    pub epoch: EpochId,
+    /// Sequence number of the first seal that it must sign.
+    pub from_seq: u64,
+    /// Its C2SP key id, hex.
+    pub key_id: String,
+    /// It as a C2SP verifier key.
+    pub verifier_key: String,
+    /// Seals of the journal that were found under its signature.
+    pub seals: u64,
+}
+
 impl StateRoot {
     /// Reads the file.
     pub fn parse(bytes: &[u8]) -> Result<Self, KeysError> {
-        #[derive(Deserialize)]
-        struct Probe {
-            format: u32,
-        }
-        if let Ok(probe) = serde_json::from_slice::<Probe>(bytes)
-            && probe.format > STATE_ROOT_FORMAT
-        {
-            return Err(KeysError::TooNew(probe.format));
+        if let Some(format) = format_of(bytes).filter(|format| *format > STATE_ROOT_FORMAT) {
+            return Err(KeysError::TooNew(format));
         }
         serde_json::from_slice(bytes).map_err(|error| KeysError::Shape(error.to_string()))
     }
 
     /// The file's content.
     pub fn render(&self) -> Vec<u8> {
-        let mut out = serde_json::to_vec_pretty(self).unwrap_or_default();
-        out.push(b'\n');
-        out
+        pretty(self)
     }
 
     /// Walks the keys from the pin.
@@ -110,6 +117,22 @@ impl StateRoot {
         }
         if links.is_empty() { Err(KeysError::Chain(0)) } else { Ok(KeyRing { links }) }
     }
+}
+
+/// The number by which a file of the state root names its format, whatever else it holds.
+pub(super) fn format_of(bytes: &[u8]) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Probe {
+        format: u32,
+    }
+    serde_json::from_slice::<Probe>(bytes).ok().map(|probe| probe.format)
+}
+
+/// The content of a file of the state root: JSON for people, with a newline.
+pub(super) fn pretty(file: &impl Serialize) -> Vec<u8> {
+    let mut out = serde_json::to_vec_pretty(file).unwrap_or_default();
+    out.push(b'\n');
+    out
 }
 
 /// Whether `note` introduces an entry behind `before`; says whether it is a handover, signed by both keys.
@@ -145,6 +168,21 @@ impl KeyRing {
         }
     }
 
+    /// The keys in order, as a report on a walk names them; no seal has been counted yet.
+    pub fn walked(&self) -> Vec<WalkedKey> {
+        let walked = |link: &Link| {
+            let name = link.origin.to_string();
+            WalkedKey {
+                epoch: link.origin.epoch,
+                from_seq: link.from_seq,
+                key_id: key_id_hex(&name, &link.key),
+                verifier_key: verifier_key(&name, &link.key),
+                seals: 0,
+            }
+        };
+        self.links.iter().map(walked).collect()
+    }
+
     /// Origin and key in force for the seal with this sequence number.
     pub fn in_force(&self, seq: u64) -> Option<(Origin, VerifyingKey)> {
         self.links.iter().rev().find(|link| link.from_seq <= seq).map(|link| (link.origin, link.key))
@@ -158,6 +196,11 @@ impl KeyRing {
     /// Origin and key of the pin.
     pub fn pin(&self) -> Option<(Origin, VerifyingKey)> {
         self.links.first().map(|link| (link.origin, link.key))
+    }
+
+    /// Whether this is the name of the journal in one of its epochs.
+    pub fn knows(&self, origin: &Origin) -> bool {
+        self.links.iter().any(|link| link.origin == *origin)
     }
 
     /// Whether this key is one of the ring's.

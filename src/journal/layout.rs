@@ -18,6 +18,8 @@ pub const AUTH: &str = "auth";
 pub const FINGERPRINT_KEY: &str = "auth/fingerprint.key";
 /// Ranges that a background check found rotten.
 pub const DAMAGE: &str = "damage.json";
+/// What a repair is doing.
+pub const REPAIR: &str = "repair.json";
 /// The kernel lock of the state root.
 pub const LOCK: &str = "LOCK";
 

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::acked::{self, Acked};
 use super::create::read_key;
 use super::error::OpenError;
-use super::keys::{KeyEntry, encode_key};
+use super::keys::{KeyEntry, encode_key, format_of, pretty};
 use super::layout;
 use super::line::Header;
 use super::merkle::Frontier;
@@ -29,15 +29,16 @@ use crate::domain::journal as events;
 use crate::platform::disk::{Disk, Open, join, read_bounded, replace_atomically};
 
 /// What a repair does, while it is not done.
-const PLAN: &str = "repair.json";
+const PLAN: &str = layout::REPAIR;
 const PLAN_FORMAT: u32 = 1;
 /// Largest file that is moved or read whole, bytes.
 pub(super) const FILE_BYTES: u64 = 1 << 30;
 
-/// What a repair will do, or is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `repair.json`: what a repair will do, or is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
+    /// Version of this file.
     format: u32,
     /// The epoch that begins.
     epoch: EpochId,
@@ -54,6 +55,19 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Reads the file.
+    pub fn parse(bytes: &[u8]) -> Result<Self, OpenError> {
+        if format_of(bytes).is_some_and(|format| format > PLAN_FORMAT) {
+            return Err(OpenError::TooNew(format!("{PLAN} is of a newer format")));
+        }
+        serde_json::from_slice(bytes).map_err(|error| OpenError::file(PLAN, error.to_string()))
+    }
+
+    /// The file's content.
+    pub fn render(&self) -> Vec<u8> {
+        pretty(self)
+    }
+
     /// How many sequence numbers are lost.
     pub fn lost(&self) -> u64 {
         (self.repaired.lost_to_seq + 1).saturating_sub(self.repaired.lost_from_seq)
@@ -74,11 +88,7 @@ pub fn begun(disk: &dyn Disk) -> Result<Option<Plan>, OpenError> {
     match read_bounded(disk, PLAN, 16 << 20) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(OpenError::io(PLAN)(error)),
-        Ok(bytes) => {
-            let plan: Plan =
-                serde_json::from_slice(&bytes).map_err(|error| OpenError::file(PLAN, error.to_string()))?;
-            if plan.format == PLAN_FORMAT { Ok(Some(plan)) } else { Err(OpenError::TooNew(format!("{PLAN} is newer"))) }
-        }
+        Ok(bytes) => Plan::parse(&bytes).map(Some),
     }
 }
 
@@ -111,8 +121,7 @@ pub fn plan(disk: &dyn Disk, epoch: EpochId) -> Result<Plan, OpenError> {
 
 /// Does what a plan says, up to the empty new segment; the next opening records it and ends the repair.
 pub fn execute(disk: &dyn Disk, plan: &Plan) -> Result<(), OpenError> {
-    let content = serde_json::to_vec_pretty(plan).unwrap_or_default();
-    replace_atomically(disk, "", PLAN, &content).map_err(OpenError::io(PLAN))?;
+    replace_atomically(disk, "", PLAN, &plan.render()).map_err(OpenError::io(PLAN))?;
     disk.create_dir(layout::QUARANTINE).map_err(OpenError::io(layout::QUARANTINE))?;
     for file in &plan.repaired.files {
         quarantine(disk, file).map_err(OpenError::io(file.file.clone()))?;

@@ -30,6 +30,10 @@ pub fn list(disk: &dyn Disk) -> Result<Vec<SegmentFile>, OpenError> {
             Some(_) if !entry.plain || entry.bytes == 0 => {
                 return Err(OpenError::file(&path, "a segment is a plain file that is not empty"));
             }
+            Some(_) if entry.bytes > limits::SEGMENT_FILE_BYTES => {
+                let why = format!("a segment has at most {} bytes, not {}", limits::SEGMENT_FILE_BYTES, entry.bytes);
+                return Err(OpenError::file(&path, why));
+            }
             Some(first_seq) => files.push(SegmentFile { first_seq, path, bytes: entry.bytes }),
             None if path == super::acked::PATH || path == layout::NEXT || path == layout::QUARANTINE => {}
             None => return Err(OpenError::file(&path, "nothing but the journal's files may stand here")),

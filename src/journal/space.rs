@@ -10,14 +10,14 @@ use crate::platform::disk::DiskFile;
 /// Newlines written at a time.
 const STEP_BYTES: u64 = 1 << 20;
 
+/// Whether an error says that nothing was changed, and may pass: no room, or a file system that takes no writes now.
+fn leaves_all(error: &io::Error) -> bool {
+    is_full(error) || error.kind() == io::ErrorKind::ReadOnlyFilesystem
+}
+
 /// Whether an error says that there is no room.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
-}
-
-/// Whether an error says that nothing may be written here: then nothing was.
-fn is_read_only(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
 /// The written space of the active segment.
@@ -60,7 +60,7 @@ impl Space {
             let step = (target - written).min(STEP_BYTES);
             let newlines = vec![b'\n'; usize::try_from(step).unwrap_or(0)];
             self.file.write_at(written, &newlines).inspect_err(|error| {
-                if !is_full(error) && !is_read_only(error) {
+                if !leaves_all(error) {
                     self.fail("write", error);
                 }
             })?;

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::acked::{self, SLOT_BYTES};
 use super::error::OpenError;
-use super::keys::KeyRing;
+use super::keys::{KeyRing, WalkedKey};
 use super::layout;
 use super::line;
 use super::note::{Note, verifier_key};
@@ -59,6 +59,8 @@ pub struct Report {
     pub segments: usize,
     /// The pinned key, as a C2SP verifier key.
     pub key: String,
+    /// The keys that were walked, from the pin on, over handovers and epochs.
+    pub keys: Vec<WalkedKey>,
     /// The newest note.
     pub note: String,
     /// Files in the quarantine.
@@ -115,6 +117,7 @@ pub fn look(disk: &dyn Disk, held: bool, visit: &mut dyn FnMut(&Record)) -> Repo
         seals: 0,
         segments: 0,
         key: String::new(),
+        keys: Vec::new(),
         note: String::new(),
         quarantined: 0,
         in_flight_bytes: 0,
@@ -129,6 +132,7 @@ pub fn look(disk: &dyn Disk, held: bool, visit: &mut dyn FnMut(&Record)) -> Repo
     if let Some((origin, key)) = ring.pin() {
         report.key = verifier_key(&origin.to_string(), &key);
     }
+    report.keys = ring.walked();
     report.quarantined = disk.list(layout::QUARANTINE).map_or(0, |entries| entries.len());
     let (slots, met, quarantined) = (Vec::new(), Vec::new(), BTreeMap::new());
     let mut verifier = Verifier { disk, ring, held, report, slots, met, quarantined, visit };
@@ -247,6 +251,9 @@ impl Verifier<'_> {
             }
             records.iter().for_each(&mut *self.visit);
             self.report.seals += 1;
+            if let Some(key) = self.report.keys.iter_mut().rfind(|key| key.from_seq <= batch.note.size) {
+                key.seals += 1;
+            }
             if self.slots.iter().any(|slot| slot.size == batch.note.size) {
                 self.met.push(batch.note.clone());
             }

@@ -80,7 +80,7 @@ pub fn read_bounded(disk: &dyn Disk, path: &str, limit: u64) -> io::Result<Vec<u
 }
 
 /// How the names of files end that are not yet what they will be.
-const TEMPORARY: &str = ".tmp";
+pub(super) const TEMPORARY: &str = ".tmp";
 
 /// Writes a file so that after a power cut there is either what was there before or all of the new content: temporary
 /// name, sync, rename, sync of the folder. Whoever writes the same file at the same time has another temporary name; the

@@ -2,7 +2,7 @@
 //! plain, private and closed on exec.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +38,12 @@ impl Folder {
     /// The resolved path, for messages and for programs that must be given one.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A path below the folder for programs that must be given one, which leads there even after the folder has been
+    /// renamed and a link stands in its place; valid in this process while the folder is open.
+    pub fn anchored(&self, path: &str) -> PathBuf {
+        Path::new("/proc/self/fd").join(self.root.as_raw_fd().to_string()).join(path)
     }
 
     fn at(&self, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
@@ -241,6 +247,10 @@ mod tests {
         let second = Folder::open(&keep.path().join("other-name")).unwrap();
         let held = folder.try_lock("LOCK").unwrap();
         assert!(held.is_some() && second.try_lock("LOCK").unwrap().is_none() && second.is_locked("LOCK").unwrap());
+        // Another root whose LOCK is the same file is the same lock.
+        let third = Folder::create(&keep.path().join("third")).unwrap();
+        std::fs::hard_link(keep.path().join("root/LOCK"), keep.path().join("third/LOCK")).unwrap();
+        assert!(third.try_lock("LOCK").unwrap().is_none());
         drop(held);
         assert!(!second.is_locked("LOCK").unwrap() && second.try_lock("LOCK").unwrap().is_some());
     }

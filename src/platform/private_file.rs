@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
+use super::disk::TEMPORARY;
+
 /// Why a private file was not read or made.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateFileFault {
@@ -75,7 +77,8 @@ pub fn create(path: &Path, contents: &[u8]) -> Result<bool, PrivateFileFault> {
         return Ok(false);
     }
     let mut beside = path.to_owned().into_os_string();
-    beside.push(format!(".new-{}", std::process::id()));
+    // A name by which a start knows what another one that was killed has left.
+    beside.push(format!(".{}{TEMPORARY}", std::process::id()));
     let beside = PathBuf::from(beside);
     // A leftover of a crashed start under the same process id would be in the way.
     let _ = rustix::fs::unlinkat(CWD, &beside, rustix::fs::AtFlags::empty());

@@ -7,7 +7,7 @@
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use sha2::Digest as _;
 
 /// A file of the log that will not change any more.
@@ -79,8 +79,8 @@ impl RotatedLog {
         if let Some(parent) = path.parent() {
             super::private_file::make_directory(parent).map_err(io::Error::other)?;
         }
-        let (file, bytes) = match open_append(path) {
-            Err(error) if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::StorageFull) => (None, 0),
+        let (file, bytes) = match open_bounded(path, limit_bytes) {
+            Err(error) if waits(&error) => (None, 0),
             opened => opened.map(|(file, bytes)| (Some(file), bytes))?,
         };
         Ok(Self { path: path.to_owned(), file, bytes, limit_bytes, keep })
@@ -97,6 +97,17 @@ impl RotatedLog {
         let (file, bytes) = open_append(&self.path)?;
         (self.file, self.bytes) = (Some(file), bytes);
         Ok(())
+    }
+
+    /// Refuses what lies at this path and is no such log. Writes nothing.
+    pub fn look(path: &Path, limit_bytes: u64) -> io::Result<()> {
+        match rustix::fs::statat(CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+            Err(rustix::io::Errno::NOENT) => Ok(()),
+            _ => match open_bounded(path, limit_bytes) {
+                Err(error) if !waits(&error) => Err(error),
+                _ => Ok(()),
+            },
+        }
     }
 
     /// Appends one line; the newline is added. Returns the chunk that this closed, if it did.
@@ -141,9 +152,30 @@ impl RotatedLog {
     }
 }
 
+/// Whether an error says that the file system takes no writes for the moment.
+fn waits(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::StorageFull)
+}
+
+/// Opens a log that is no longer than one can be.
+fn open_bounded(path: &Path, limit_bytes: u64) -> io::Result<(std::fs::File, u64)> {
+    let (file, bytes) = open_append(path)?;
+    if bytes > limit_bytes.saturating_mul(2) {
+        let why = format!("{} has {bytes} bytes, more than this log ever has", path.display());
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok((file, bytes))
+}
+
 fn open_append(path: &Path) -> io::Result<(std::fs::File, u64)> {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let descriptor = rustix::fs::openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)?;
+    // NONBLOCK: opening a pipe without a reader must not hang.
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let descriptor = rustix::fs::openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("{}: {error}", path.display())))?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&descriptor)?.st_mode) != FileType::RegularFile {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not a plain file", path.display())));
+    }
     let file = std::fs::File::from(descriptor);
     let bytes = file.metadata()?.len();
     Ok((file, bytes))
@@ -179,6 +211,22 @@ mod tests {
         std::fs::rename(&path, folder.path().join("log.1")).unwrap();
         assert_eq!(log.append(b"first of the next").unwrap(), None);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "first of the next\n");
+    }
+
+    #[test]
+    fn a_pipe_a_device_a_link_and_a_huge_file_are_no_log_and_nobody_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pipe, link, huge] = ["pipe", "link", "huge"].map(|name| folder.path().join(name));
+        rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), &link).unwrap();
+        std::fs::File::create(&huge).unwrap().set_len(4 << 30).unwrap();
+        for path in [&pipe, &link, &huge, Path::new("/dev/null")] {
+            for error in [RotatedLog::look(path, 1_000).err(), RotatedLog::open(path, 1_000, 2).err()] {
+                let error = error.unwrap_or_else(|| panic!("{}", path.display())).to_string();
+                assert!(error.contains(path.to_str().unwrap()), "{error}");
+            }
+        }
+        assert!(!folder.path().join("elsewhere").exists());
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub enum Fault {
     None,
     /// Power is lost in the operation with this number; a write may be half done.
     PowerCut(u64),
-    /// The sync with this number (counted among syncs) fails, and the pages it should have written are lost.
+    /// The sync with this number (counted among syncs, those of folders too) fails. The pages that it should have written
+    /// are lost; names stay unsynced.
     SyncError(u64),
     /// The write with this number (counted among writes) fails with EIO after half of its bytes.
     WriteError(u64),
@@ -28,6 +29,8 @@ pub enum Fault {
     Full(usize),
     /// The file system is mounted read-only.
     ReadOnly,
+    /// The same, refused for another reason than a full disk: a quota, a limit of sizes, a disk that has become read-only.
+    Capped(usize, rustix::io::Errno),
 }
 
 #[derive(Debug, Clone, Default)]

@@ -9,6 +9,7 @@ pub mod feed;
 pub mod index;
 pub mod page;
 pub mod questions;
+pub mod replies;
 pub mod runs;
 pub mod runtime;
 pub mod sessions;
@@ -103,8 +104,10 @@ impl Models {
             Event::TimeUntrusted(body) => self.clock.untrusted(record, body),
             Event::TimeTrusted(_) => self.clock.trusted(),
             Event::AccessLogClosed(body) => self.access_log.closed(body),
-            Event::PermissionModeSet(body) => self.runtime.mode_set(record, body),
-            Event::PermissionRulesSet(body) => self.runtime.rules_set(record, body),
+            Event::PermissionModeSet(_)
+            | Event::PermissionRulesSet(_)
+            | Event::DebugLevelSet(_)
+            | Event::RuntimeRolledBack(_) => self.runtime.changed(record),
             Event::SessionCreated(_) => self.sessions.created(record, org),
             Event::SessionEnded(_) => self.sessions.ended(record),
             Event::RunQueued(body) => {

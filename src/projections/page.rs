@@ -74,6 +74,7 @@ viewed! {
     approvals as ApprovalView;
     questions as QuestionView;
     tasks as TaskView;
+    runtime as RevisionView;
 }
 
 impl<T> Page<T> {

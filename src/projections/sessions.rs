@@ -7,6 +7,7 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use super::page::{Page, Paging};
+use super::replies::ReplyTo;
 use super::runs::Runs;
 use super::{Bodies, Models};
 use crate::domain::event::Event;
@@ -218,6 +219,8 @@ pub struct SessionView {
     pub permission_rules: Vec<Rule>,
     /// The creator's own notes.
     pub metadata: BTreeMap<String, String>,
+    /// Where the answers of its runs go.
+    pub reply_targets: Vec<ReplyTo>,
     /// When it was created, Unix milliseconds.
     pub created_at_ms: u64,
     /// Time of the last record of it or its runs.
@@ -256,6 +259,7 @@ impl Facts {
             permission_mode: None,
             permission_rules: Vec::new(),
             metadata: BTreeMap::new(),
+            reply_targets: Vec::new(),
             created_at_ms: self.created_at_ms,
             changed_at_ms: self.changed_at_ms,
             ended_at_ms: None,
@@ -271,6 +275,7 @@ impl Facts {
             view.permission_mode = body.permission_mode;
             view.permission_rules = body.permission_rules;
             view.metadata = body.metadata;
+            view.reply_targets = body.reply_targets.iter().map(|target| ReplyTo::of(target, bodies)).collect();
         }
         if let Some(record) = self.ended_seq.and_then(|seq| bodies.record(seq)) {
             view.ended_at_ms = Some(record.at_ms);

@@ -37,10 +37,35 @@ pub(super) struct Job {
 /// What the clerk is asked beside commands.
 pub(super) type Errand = Box<dyn FnOnce(&mut Scribe) + Send>;
 
+/// Commands that wait in one lane.
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    bytes: usize,
+}
+
+impl Queue {
+    fn is_full(&self) -> bool {
+        self.jobs.len() >= limits::QUEUED_COMMANDS || self.bytes >= limits::QUEUED_BYTES
+    }
+
+    fn push(&mut self, job: Job) {
+        self.bytes += job.command.weight_bytes();
+        self.jobs.push_back(job);
+    }
+
+    /// Takes the first ones out, at most so many.
+    fn take(&mut self, most: usize) -> Vec<Job> {
+        let jobs: Vec<Job> = self.jobs.drain(..most.min(self.jobs.len())).collect();
+        self.bytes -= jobs.iter().map(|job| job.command.weight_bytes()).sum::<usize>();
+        jobs
+    }
+}
+
 #[derive(Default)]
 struct Queues {
-    reserved: VecDeque<Job>,
-    ordinary: VecDeque<Job>,
+    reserved: Queue,
+    ordinary: Queue,
     errands: VecDeque<Errand>,
     /// The clerk sleeps, and is to be woken when so many commands wait.
     wake_at: Option<usize>,
@@ -60,8 +85,7 @@ impl Drop for Watch {
         self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(gone);
         let mut queues = self.0.lock();
         queues.gone = true;
-        let jobs: Vec<Job> = queues.reserved.drain(..).collect();
-        let jobs = jobs.into_iter().chain(std::mem::take(&mut queues.ordinary));
+        let jobs = queues.reserved.take(usize::MAX).into_iter().chain(queues.ordinary.take(usize::MAX));
         let errands = std::mem::take(&mut queues.errands);
         drop(queues);
         jobs.for_each(|job| drop(job.reply.send(Err(gone()))));
@@ -148,10 +172,10 @@ impl Clerk {
             Lane::Reserved => &mut queues.reserved,
             Lane::Ordinary => &mut queues.ordinary,
         };
-        if queue.len() >= limits::QUEUED_COMMANDS {
+        if queue.is_full() {
             return Err(Refusal::from(Reason::RequestOverloaded).retry_after_ms(1_000));
         }
-        queue.push_back(job);
+        queue.push(job);
         let wake = queues.wake_at.is_some_and(|at| queues.waiting() >= at);
         if wake {
             queues.wake_at = None;
@@ -193,7 +217,7 @@ impl Clerk {
     pub fn queue(&self) -> (usize, u64) {
         let queues = self.desk.lock();
         let oldest =
-            [&queues.reserved, &queues.ordinary].iter().filter_map(|q| q.front()).map(|j| j.queued_boot_ms).min();
+            [&queues.reserved, &queues.ordinary].iter().filter_map(|q| q.jobs.front()).map(|j| j.queued_boot_ms).min();
         let now = self.desk.published.clock().boot_ms();
         (queues.waiting(), oldest.map_or(0, |at| now.saturating_sub(at)))
     }
@@ -318,17 +342,14 @@ impl Desk {
 
 impl Queues {
     fn waiting(&self) -> usize {
-        self.reserved.len() + self.ordinary.len()
+        self.reserved.jobs.len() + self.ordinary.jobs.len()
     }
 
     /// The next batch's commands: reserved first, but at most three quarters while others wait.
     fn take(&mut self) -> Vec<Job> {
         let most = limits::BATCH_RECORDS;
-        let reserved = if self.ordinary.is_empty() { most } else { most / 4 * 3 };
-        let reserved = reserved.min(self.reserved.len());
-        let mut jobs: Vec<Job> = self.reserved.drain(..reserved).collect();
-        let ordinary = (most - jobs.len()).min(self.ordinary.len());
-        jobs.extend(self.ordinary.drain(..ordinary));
+        let mut jobs = self.reserved.take(if self.ordinary.jobs.is_empty() { most } else { most / 4 * 3 });
+        jobs.extend(self.ordinary.take(most - jobs.len()));
         jobs
     }
 }

@@ -11,6 +11,7 @@ use super::snapshotter::Snapshotter;
 use crate::domain::command::{Answer, Command};
 use crate::domain::event::Event;
 use crate::domain::ids::BootId;
+use crate::domain::limits;
 use crate::domain::permission::Mode;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::{DEFAULT_ORG, Provenance};
@@ -23,7 +24,7 @@ use crate::journal::writer::Options;
 use crate::platform::clock::FakeClock;
 use crate::platform::entropy::FakeEntropy;
 use crate::platform::sim_disk::SimDisk;
-use crate::projections::Bodies as _;
+use crate::projections::{Bodies as _, Paging};
 
 const NOW_MS: u64 = 1_800_000_000_000;
 
@@ -74,6 +75,61 @@ async fn when_the_clerks_thread_ends_everyone_is_told() {
     assert_eq!(submit(&house.clerk, create()).await.unwrap_err().reason, Reason::StorageJournalUnavailable);
     assert_eq!(house.clerk.trouble().unwrap().reason, Reason::StorageJournalUnavailable);
     assert!(house.thread.finish().is_none());
+}
+
+/// Has commands wait behind a disk that hangs until one is refused; lets it go on, and gives how many were done.
+async fn crowd(ask: impl Fn() -> Command) -> usize {
+    let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));
+    let house = opened(&SimDisk::new(1), &clock, NOW_MS);
+    let seq = submit(&house.clerk, create()).await.unwrap().seq.unwrap();
+    let (hold, held) = mpsc::sync_channel::<()>(1);
+    house.clerk.errand(Box::new(move |_| {
+        let _ = held.recv();
+    }));
+    let by = || Provenance::system("test");
+    let mut waiting = tokio::task::JoinSet::new();
+    let refused = loop {
+        let clerk = house.clerk.clone();
+        let (command, by) = (ask(), by());
+        let mut asked = Box::pin(async move { clerk.submit(command, by, Lane::Ordinary).await });
+        // The first look puts it into the queue.
+        match futures_util::poll!(&mut asked) {
+            std::task::Poll::Ready(answer) => break answer.unwrap_err(),
+            std::task::Poll::Pending => drop(waiting.spawn(asked)),
+        }
+        assert!(waiting.len() <= limits::QUEUED_COMMANDS + limits::BATCH_RECORDS, "nothing is refused");
+    };
+    assert_eq!((refused.reason, refused.retry_after_ms), (Reason::RequestOverloaded, Some(1_000)));
+    let urgent = house.clerk.clone();
+    let mut urgent = Box::pin(urgent.submit(create(), by(), Lane::Reserved));
+    assert!(futures_util::poll!(&mut urgent).is_pending(), "the reserved lane has room of its own");
+    // Nobody who reads waits for it.
+    assert!(house.published.record(seq).is_some() && house.published.head().next_seq > seq);
+    assert_eq!(house.published.models().session_page(DEFAULT_ORG, None, &Paging::default()).unwrap().items.len(), 1);
+    assert!(house.clerk.queue().0 >= waiting.len().saturating_sub(limits::BATCH_RECORDS));
+    drop(hold);
+    urgent.await.unwrap();
+    let done = waiting.len();
+    while let Some(answer) = waiting.join_next().await {
+        answer.unwrap().unwrap();
+    }
+    submit(&house.clerk, ask()).await.unwrap();
+    assert_eq!(house.clerk.queue().0, 0);
+    done
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_fills_a_bounded_queue_refuses_more_and_holds_up_no_reader() {
+    let done = crowd(create).await;
+    assert!((limits::QUEUED_COMMANDS..=limits::QUEUED_COMMANDS + limits::BATCH_RECORDS).contains(&done), "{done}");
+    let large = || {
+        let metadata =
+            (0..30).map(|number| (format!("note{number}"), "x".repeat(limits::METADATA_VALUE_BYTES))).collect();
+        let body = Created { metadata, ..plain_session() };
+        Command::CreateSession(session::Create { org: DEFAULT_ORG.to_owned(), body })
+    };
+    let (done, most) = (crowd(large).await, limits::QUEUED_BYTES / large().weight_bytes());
+    assert!((most..=most + limits::BATCH_RECORDS + 1).contains(&done), "{done} of {most}");
 }
 
 #[tokio::test]

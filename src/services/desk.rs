@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLockReadGuard};
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
 
+use super::past::{At, Past, Shown};
 use crate::domain::command::{Answer, Command, invalid};
 use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
 use crate::domain::personal::Personal;
@@ -88,16 +89,22 @@ pub struct Desk {
     routes: Arc<BTreeSet<String>>,
     views: Arc<Semaphore>,
     pages: Arc<Semaphore>,
+    past: Option<Past>,
 }
 
 impl Desk {
     /// A desk over the two sides; `routes` are the ids of the routes that may be asked for.
     pub fn new(write: Arc<dyn WritePath>, read: Arc<dyn ReadSide>, routes: Arc<BTreeSet<String>>) -> Self {
         let (views, pages) = (Arc::new(Semaphore::new(VIEWS)), Arc::new(Semaphore::new(PAGES)));
-        Self { write, read, routes, views, pages }
+        Self { write, read, routes, views, pages, past: None }
     }
 
-    /// Finds one object and shows it. Its words are read where waiting for the disk holds up nobody else.
+    /// The same desk, which can also be asked how things stood.
+    pub fn with_past(self, past: Past) -> Self {
+        Self { past: Some(past), ..self }
+    }
+
+    /// Finds one object and shows it.
     pub(super) async fn show<F: Viewed>(
         &self,
         find: impl FnOnce(&Models) -> Result<F, Refusal> + Send + 'static,
@@ -105,10 +112,19 @@ impl Desk {
     where
         F::View: Send + 'static,
     {
+        self.recall(find, |facts, bodies| Ok(facts.view(bodies))).await
+    }
+
+    /// Finds places in the models and reads what stands there, where waiting for the disk holds up nobody else.
+    pub(super) async fn recall<F, T: Send + 'static>(
+        &self,
+        find: impl FnOnce(&Models) -> Result<F, Refusal> + Send + 'static,
+        words: impl FnOnce(F, &dyn Bodies) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
         let read = Arc::clone(&self.read);
         let work = move || {
             let facts = find(&read.models())?;
-            Ok(facts.view(&*read))
+            words(facts, &*read)
         };
         aside(&self.views, work).await?
     }
@@ -127,6 +143,48 @@ impl Desk {
             Ok(page.shown(&*read, PAGE_BYTES))
         };
         aside(&self.pages, work).await?
+    }
+
+    /// Finds one object, as it is or as it was, and shows it.
+    pub(super) async fn show_at<F: Viewed>(
+        &self,
+        at: Option<At>,
+        find: impl FnOnce(&Models) -> Result<F, Refusal> + Send + 'static,
+    ) -> Result<Shown<F::View>, Refusal>
+    where
+        F::View: Send + 'static,
+    {
+        let Some(at) = at else { return self.show(find).await.map(present) };
+        let read = Arc::clone(&self.read);
+        self.past()?.show(at, move |moment| Ok(find(&moment.models)?.view(&*read))).await
+    }
+
+    /// Finds a page of a list, as it is or as it was, and shows it.
+    pub(super) async fn page_at<F: Viewed>(
+        &self,
+        at: Option<At>,
+        find: impl FnOnce(&Models) -> Result<Page<F>, Refusal> + Send + 'static,
+    ) -> Result<Shown<Page<F::View>>, Refusal>
+    where
+        F::View: Send + 'static,
+    {
+        let Some(at) = at else { return self.page(find).await.map(present) };
+        let read = Arc::clone(&self.read);
+        self.past()?.show(at, move |moment| Ok(find(&moment.models)?.shown(&*read, PAGE_BYTES))).await
+    }
+
+    /// Looks something up in the models, as they are or as they were.
+    pub(super) async fn look_at<T: Send + 'static>(
+        &self,
+        at: Option<At>,
+        look: impl FnOnce(&Models) -> T + Send + 'static,
+    ) -> Result<Shown<T>, Refusal> {
+        let Some(at) = at else { return Ok(present(self.look(look))) };
+        self.past()?.show(at, move |moment| Ok(look(&moment.models))).await
+    }
+
+    fn past(&self) -> Result<&Past, Refusal> {
+        self.past.as_ref().ok_or_else(|| Reason::InternalError.into())
     }
 
     /// Looks something up in the models, which are let go before this returns.
@@ -181,6 +239,11 @@ impl Desk {
         let view = self.show(move |models| find(models, &org, id)).await?;
         Ok(Done { view, seq: committed.seq, replayed: committed.replayed })
     }
+}
+
+/// What is shown of the present.
+fn present<T>(view: T) -> Shown<T> {
+    Shown { view, as_of: None }
 }
 
 /// Does work that waits for the disk on a thread of its own, so many at a time. Who is no longer waited for still

@@ -36,7 +36,7 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(folder: Arc<Folder>, root_id: RootId) -> Self {
-        let path = folder.path().join(index::FOLDER);
+        let path = folder.anchored(index::FOLDER);
         Self { folder, root_id, path }
     }
 

@@ -17,6 +17,7 @@ pub mod journal_keys;
 pub mod models;
 pub mod numbers;
 pub mod opening;
+pub mod past;
 pub mod published;
 pub mod questions;
 pub mod repair;

@@ -16,6 +16,7 @@ use crate::domain::record::Record;
 use crate::domain::world::World;
 use crate::journal::error::OpenError;
 use crate::journal::open::Unopened;
+use crate::journal::layout;
 use crate::journal::recovery::{self, Recovered};
 use crate::journal::writer::Options;
 use crate::journal::{cold, create, repair};
@@ -106,6 +107,8 @@ pub fn open(opening: Opening) -> Result<Opened, Refusal> {
     if !create::exists(disk)? {
         create::create(disk, opening.clock.as_ref(), opening.entropy.as_ref())?;
     }
+    // Needed later: what is wrong with it refuses the start before the journal is written.
+    create::read_key(disk, layout::FINGERPRINT_KEY)?;
     repair::refuse_begun(disk)?;
     cold::check_damage(disk)?;
     let (recovered, mut fold) = read(disk)?;

@@ -206,6 +206,7 @@ impl Published {
         drop(models);
         self.shared.feed.publish(items, self.shared.reader.head().next_seq);
         (self.shared.observe)(records.len(), took);
+        tracing::trace!(records = records.len(), took_us = took.as_micros(), "a batch is on disk and published");
     }
 
     /// Publishes the records of a journal's opening, which are on disk.

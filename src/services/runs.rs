@@ -6,11 +6,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::desk::{self, By, Desk, Done, Lane};
+use super::past::{At, Shown};
 use super::sessions::Stop;
 use crate::domain::command::{Command, invalid};
 use crate::domain::ids::{RunId, SessionId};
 use crate::domain::reason::Refusal;
 use crate::domain::run::{self, InputItem, Status};
+use crate::projections::replies::ReplyTo;
 use crate::projections::runs::{Filter, RunView};
 use crate::projections::{Models, Page, Paging, sessions};
 
@@ -47,6 +49,10 @@ pub struct Start {
     /// The creator's own notes.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// Where its answer is to go instead of to the session's targets; empty for nowhere. Kept and shown, and not
+    /// delivered to in this version.
+    #[serde(default)]
+    pub reply_targets: Option<Vec<ReplyTo>>,
 }
 
 /// The use cases.
@@ -89,6 +95,7 @@ impl Runs {
             model: input.model,
             max_turns: input.max_turns,
             metadata: input.metadata,
+            reply_targets: input.reply_targets.map(|targets| targets.into_iter().map(Into::into).collect()),
         };
         self.submit(Command::QueueRun(ask), by, Lane::Ordinary).await
     }
@@ -105,10 +112,21 @@ impl Runs {
         self.desk.show(move |models| models.run(&org, id)).await
     }
 
-    /// One page of runs, newest first.
-    pub async fn list(&self, org: &str, filter: Filter, paging: Paging) -> Result<Page<RunView>, Refusal> {
+    /// One run, as it is or as it was.
+    pub async fn get_at(&self, org: &str, id: RunId, at: Option<At>) -> Result<Shown<RunView>, Refusal> {
         let org = org.to_owned();
-        self.desk.page(move |models| models.run_page(&org, &filter, &paging)).await
+        self.desk.show_at(at, move |models| models.run(&org, id)).await
+    }
+
+    /// One page of runs, newest first.
+    pub async fn list(
+        &self,
+        org: &str,
+        filter: Filter,
+        (paging, at): (Paging, Option<At>),
+    ) -> Result<Shown<Page<RunView>>, Refusal> {
+        let org = org.to_owned();
+        self.desk.page_at(at, move |models| models.run_page(&org, &filter, &paging)).await
     }
 
     /// Waits until a run has ended or waits for a person, at most so long; then shows it as it is.

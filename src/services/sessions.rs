@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::desk::{self, By, Desk, Done, Lane};
+use super::past::{At, Shown};
 use crate::domain::command::Command;
 use crate::domain::ids::SessionId;
 use crate::domain::permission::{Mode, Rule};
 use crate::domain::reason::Refusal;
 use crate::domain::session;
+use crate::projections::replies::ReplyTo;
 use crate::projections::sessions::{SessionView, Status};
 use crate::projections::{Models, Page, Paging};
 
@@ -35,6 +37,9 @@ pub struct Create {
     /// The creator's own notes.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// Where the answers of its runs are to go; kept and shown, and not delivered to in this version.
+    #[serde(default)]
+    pub reply_targets: Vec<ReplyTo>,
 }
 
 /// Words that may go with a stop.
@@ -68,6 +73,7 @@ impl Sessions {
             permission_mode: input.permission_mode,
             permission_rules: input.permission_rules,
             metadata: input.metadata,
+            reply_targets: input.reply_targets.into_iter().map(Into::into).collect(),
         };
         let command = Command::CreateSession(session::Create { org: by.org.clone(), body });
         self.submit(command, by, Lane::Ordinary).await
@@ -85,16 +91,21 @@ impl Sessions {
         self.submit(Command::EndSession(ask), by, Lane::Reserved).await
     }
 
-    /// One session.
-    pub async fn get(&self, org: &str, id: SessionId) -> Result<SessionView, Refusal> {
+    /// One session, as it is or as it was.
+    pub async fn get(&self, org: &str, id: SessionId, at: Option<At>) -> Result<Shown<SessionView>, Refusal> {
         let org = org.to_owned();
-        self.desk.show(move |models| models.session(&org, id)).await
+        self.desk.show_at(at, move |models| models.session(&org, id)).await
     }
 
     /// One page of sessions, newest first.
-    pub async fn list(&self, org: &str, status: Option<Status>, paging: Paging) -> Result<Page<SessionView>, Refusal> {
+    pub async fn list(
+        &self,
+        org: &str,
+        status: Option<Status>,
+        (paging, at): (Paging, Option<At>),
+    ) -> Result<Shown<Page<SessionView>>, Refusal> {
         let org = org.to_owned();
-        self.desk.page(move |models| models.session_page(&org, status, &paging)).await
+        self.desk.page_at(at, move |models| models.session_page(&org, status, &paging)).await
     }
 
     async fn submit(&self, command: Command, by: By, lane: Lane) -> Result<Done<SessionView>, Refusal> {

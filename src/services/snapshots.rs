@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use data_encoding::HEXLOWER;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -14,7 +15,7 @@ use crate::platform::disk::{Disk, join, read_bounded, replace_atomically};
 use crate::projections::Models;
 
 /// Version of the snapshot format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 const FOLDER: &str = "snapshots";
 /// How many are kept.
 const KEPT: usize = 2;
@@ -38,6 +39,14 @@ pub struct Snapshot {
     pub world: World,
     /// What people ask for.
     pub models: Models,
+}
+
+/// What is read of a snapshot where rules are not asked.
+#[derive(Deserialize)]
+struct OnlyModels {
+    version: u32,
+    seq: u64,
+    models: Models,
 }
 
 /// A snapshot file found at start.
@@ -87,14 +96,24 @@ pub fn candidates(disk: &dyn Disk) -> io::Result<Vec<Candidate>> {
 
 /// Reads a snapshot; `None` where its bytes are not those of its name, or not of this version.
 pub fn read(disk: &dyn Disk, candidate: &Candidate) -> Option<Snapshot> {
+    let snapshot: Snapshot = content(disk, candidate)?;
+    (snapshot.version == VERSION && snapshot.seq == candidate.seq).then_some(snapshot)
+}
+
+/// Reads only the read models of a snapshot, under the same conditions.
+pub fn read_models(disk: &dyn Disk, candidate: &Candidate) -> Option<Models> {
+    let OnlyModels { version, seq, models } = content(disk, candidate)?;
+    (version == VERSION && seq == candidate.seq).then_some(models)
+}
+
+fn content<T: DeserializeOwned>(disk: &dyn Disk, candidate: &Candidate) -> Option<T> {
     let file = read_bounded(disk, &join(FOLDER, &candidate.name()), FILE_BYTES).ok()?;
     if HEXLOWER.encode(&Sha256::digest(&file)) != candidate.sha256 {
         return None;
     }
     let decoder = zstd::stream::read::Decoder::with_buffer(file.as_slice()).ok()?;
     let limited = io::Read::take(decoder, CONTENT_BYTES as u64);
-    let snapshot: Snapshot = serde_json::from_reader(io::BufReader::with_capacity(64 << 10, limited)).ok()?;
-    (snapshot.version == VERSION && snapshot.seq == candidate.seq).then_some(snapshot)
+    serde_json::from_reader(io::BufReader::with_capacity(64 << 10, limited)).ok()
 }
 
 /// Removes all but the newest snapshots, and what an unfinished write left.

@@ -45,7 +45,12 @@ impl Snapshotter {
 
     /// Sequence number of the newest snapshot.
     pub fn newest(&self) -> Option<u64> {
-        self.base.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|base| base.seq)
+        self.base().map(|base| base.seq)
+    }
+
+    /// The newest snapshot that a record names.
+    pub(super) fn base(&self) -> Option<Candidate> {
+        self.base.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes snapshots until the drain begins.
@@ -82,7 +87,7 @@ impl Snapshotter {
     /// Takes a snapshot without asking the clerk for its state, and has the journal name it. Gives its sequence number.
     pub async fn take_beside(&self) -> Result<u64, Refusal> {
         let (disk, reader) = (Arc::clone(&self.disk), self.published.reader().clone());
-        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let base = self.base();
         self.write(move || {
             let base = base.and_then(|base| snapshots::read(disk.as_ref(), &base));
             snapshots::write(disk.as_ref(), &fold(base, &reader)?)

@@ -30,14 +30,14 @@ const FILES: [&str; 7] = [
     layout::SIGNING_KEY_NEXT,
     layout::DAMAGE,
     "daemon.json",
-    "repair.json",
+    layout::REPAIR,
 ];
 /// What a file system puts into its top folder by itself.
 const OF_THE_FILE_SYSTEM: &str = "lost+found";
 /// Bit of a folder in which everybody may make files.
 const STICKY: u32 = 0o1000;
-/// Folders in which files are replaced, besides those of artifacts.
-const REPLACED: [&str; 3] = ["", layout::AUTH, "snapshots"];
+/// Folders in which files are replaced or made whole, besides those of artifacts.
+const REPLACED: [&str; 4] = ["", layout::AUTH, "tokens", "snapshots"];
 
 /// A state root that this process holds until it is dropped.
 pub struct StateRoot {
@@ -203,6 +203,7 @@ mod tests {
         std::fs::write(house.path("snapshots/one.7.tmp"), "half").unwrap();
         std::fs::write(house.path("snapshots/one"), "whole").unwrap();
         std::fs::write(house.path("daemon.json.3.tmp"), "half").unwrap();
+        std::fs::write(house.path("tokens/admin.token.77.tmp"), "half").unwrap();
         for foreign in ["notes.tmp", "notes.3.tmp", "daemon.json.tmp"] {
             std::fs::write(house.path(foreign), "somebody's").unwrap();
         }
@@ -220,7 +221,9 @@ mod tests {
             let mode = std::fs::metadata(folder).unwrap().permissions().mode() & 0o7777;
             assert_eq!(mode, 0o700, "{}", folder.display());
         }
-        assert!(!house.path("snapshots/one.7.tmp").exists() && !house.path("daemon.json.3.tmp").exists());
+        for swept in ["snapshots/one.7.tmp", "daemon.json.3.tmp", "tokens/admin.token.77.tmp"] {
+            assert!(!house.path(swept).exists(), "{swept}");
+        }
         for kept in ["snapshots/one", "notes.tmp", "notes.3.tmp", "daemon.json.tmp"] {
             assert!(house.path(kept).exists(), "{kept}");
         }

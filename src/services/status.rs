@@ -1,5 +1,6 @@
 //! How the daemon stands, for `status`, probes and readiness.
 
+mod past;
 mod readiness;
 mod warnings;
 
@@ -8,15 +9,17 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::clerk::Clerk;
+use super::past::Past;
 use super::published::{IndexState, Published};
 use super::snapshotter::Snapshotter;
 use super::tokens::Tokens;
 use crate::domain::reason::{Reason, Refusal};
-use crate::domain::runtime::Configuration;
+use crate::domain::runtime::{Configuration, DebugLevel};
 use crate::platform::files::Folder;
 use crate::platform::tasks::Milestone;
 use crate::projections::status::RunCounts;
 
+pub use past::{PastJournal, PastStatus};
 pub use readiness::{Outcome, ProviderReadiness, Readiness, RouteReadiness};
 pub use warnings::{Severity, Warning};
 
@@ -136,8 +139,15 @@ pub struct Runtime {
     pub permission_mode: crate::domain::permission::Mode,
     /// Revision of the configuration.
     pub revision: u64,
-    /// How much of each run is kept for debugging: always `off` in this version, which keeps nothing.
-    pub debug_level: &'static str,
+    /// How much the daemon says in its log.
+    pub debug_level: DebugLevel,
+}
+
+impl Runtime {
+    fn of(configuration: &Configuration) -> Self {
+        let Configuration { permission_mode, revision, debug_level, .. } = *configuration;
+        Self { permission_mode, revision, debug_level }
+    }
 }
 
 /// How the daemon stands.
@@ -193,6 +203,8 @@ pub struct StatusSource {
     pub snapshots: Snapshotter,
     /// SHA-256 of the running program, hex.
     pub build_digest: Option<String>,
+    /// Who can say how things stood.
+    pub past: Past,
 }
 
 /// Why no work is taken before the start is recorded.
@@ -218,7 +230,7 @@ impl StatusSource {
         let models = self.published.models();
         let runs = models.run_counts(now_ms);
         let (startable_age_ms, running_idle_ms) = (models.startable_age_ms(now_ms), models.running_idle_ms(now_ms));
-        let Configuration { permission_mode, revision, .. } = models.runtime.configuration.clone();
+        let runtime = Runtime::of(&models.runtime.configuration);
         drop(models);
         let mut found: Vec<Warning> = warnings::storage(&storage).collect();
         for problem in self.tokens.iter().flat_map(|tokens| tokens.problems().to_vec()) {
@@ -238,7 +250,7 @@ impl StatusSource {
             provider_readiness,
             runs,
             delivery: Delivery::default(),
-            runtime: Runtime { permission_mode, revision, debug_level: "off" },
+            runtime,
             control_plane: self.control_plane.clone(),
             journal: self.journal(),
             projections: self.projections(),

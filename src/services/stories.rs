@@ -149,7 +149,7 @@ async fn a_session_is_shown_as_it_was_asked_for_and_a_repeat_makes_no_second_one
     let second = sessions.create(by_with_key("k"), input).await.unwrap();
     assert_eq!((second.view, second.seq, second.replayed), (first.view, Some(1), true));
     assert_eq!(memory.house.lock().unwrap().records.len(), 1);
-    assert_eq!(sessions.list(DEFAULT_ORG, None, Paging::default()).await.unwrap().items.len(), 1);
+    assert_eq!(sessions.list(DEFAULT_ORG, None, Default::default()).await.unwrap().view.items.len(), 1);
 }
 
 #[test]
@@ -298,7 +298,7 @@ async fn interrupting_and_ending_a_session_show_it_afterwards() {
     assert_eq!(idle.seq, None, "nothing was left to stop");
     let ended = sessions.end(by(), session_id, stop).await.unwrap().view;
     assert_eq!(ended.status, crate::projections::sessions::Status::Ended);
-    assert_eq!(sessions.get(DEFAULT_ORG, session_id).await.unwrap(), ended);
+    assert_eq!(sessions.get(DEFAULT_ORG, session_id, None).await.unwrap().view, ended);
     let late = runs.start(by(), session_id, ask("More.")).await.unwrap_err();
     assert_eq!(late.reason, Reason::SessionEnded);
 }
@@ -312,7 +312,7 @@ async fn the_runtime_has_one_revision_a_change() {
     let conflict = runtime.set_mode(by(), set(Mode::Default, Some(0))).await.unwrap_err();
     assert_eq!(conflict.reason, Reason::RuntimeRevisionConflict);
     assert_eq!(runtime.trust_clock(by()).await.unwrap().seq, None, "the clock is trusted");
-    assert_eq!(runtime.get().permission_mode, Mode::Plan);
+    assert_eq!(runtime.get(None).await.unwrap().view.permission_mode, Mode::Plan);
 }
 
 #[tokio::test]
@@ -322,7 +322,7 @@ async fn what_is_not_there_is_named_by_its_noun() {
     let task_id = TaskId::from_ulid(ulid::Ulid(1));
     let tasks = Tasks::new(desk.clone());
     let refusals = [
-        Sessions::new(desk.clone()).get(DEFAULT_ORG, session_id).await.unwrap_err(),
+        Sessions::new(desk.clone()).get(DEFAULT_ORG, session_id, None).await.unwrap_err(),
         Runs::new(desk.clone()).cancel(by(), run_id, Stop::default()).await.unwrap_err(),
         Approvals::new(desk.clone()).get(DEFAULT_ORG, ApprovalId::from_ulid(ulid::Ulid(1))).await.unwrap_err(),
         Questions::new(desk).get(DEFAULT_ORG, QuestionId::from_ulid(ulid::Ulid(1))).await.unwrap_err(),
@@ -384,11 +384,11 @@ async fn views_and_pages_are_made_aside_a_few_at_a_time() {
         }
     };
     let shown = async {
-        let gets = (0..40).map(|_| sessions.get(DEFAULT_ORG, session_id));
+        let gets = (0..40).map(|_| sessions.get(DEFAULT_ORG, session_id, None));
         let views = futures_util::future::join_all(gets).await;
         assert!(views.iter().all(Result::is_ok));
         let most_views = disk.most.swap(0, Ordering::SeqCst);
-        let lists = (0..12).map(|_| sessions.list(DEFAULT_ORG, None, Paging::default()));
+        let lists = (0..12).map(|_| sessions.list(DEFAULT_ORG, None, Default::default()));
         let pages = futures_util::future::join_all(lists).await;
         assert!(pages.iter().all(Result::is_ok));
         (most_views, disk.most.swap(0, Ordering::SeqCst))

@@ -112,6 +112,7 @@ pub(crate) fn queue_run(opened: &Opened, session_id: SessionId, text: &str) -> R
         model: None,
         max_turns: None,
         metadata: BTreeMap::new(),
+        reply_targets: None,
     };
     match act(opened, Command::QueueRun(ask)).unwrap().answer {
         Answer::Run(id) => id,

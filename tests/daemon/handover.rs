@@ -140,3 +140,80 @@ fn a_repeated_order_to_rotate_is_done_once_and_a_read_only_token_may_not_give_it
     assert!(daemon.stop().success());
     house.assert_verdict(0);
 }
+
+#[test]
+fn a_receipt_verifies_with_the_key_of_its_time_by_the_walk_from_the_pin_and_verify_tells_the_walk() {
+    let house = House::new();
+    let state = house.state();
+    let state = state.to_str().unwrap();
+    let daemon = house.start();
+    let id = daemon.create().unwrap();
+    let ask = |arguments: &[&str]| {
+        let home = house.folder.path();
+        let out = Command::new(super::BINARY).args(arguments).env("HOME", home).env_remove("XDG_STATE_HOME").output();
+        let out = out.unwrap();
+        (out.status.code().unwrap(), String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    let files: Vec<String> =
+        ["old.json", "new.json"].iter().map(|name| house.folder.path().join(name).display().to_string()).collect();
+    let mut heads = Vec::new();
+    for (round, file) in files.iter().enumerate() {
+        if round > 0 {
+            heads.push(daemon.rotate().unwrap());
+            // The seal of the handover bears both signatures; the one behind it only the new key's.
+            daemon.create().unwrap();
+        }
+        let (code, receipt) = ask(&["--state-root", state, "receipt", &id]);
+        assert_eq!(code, 0, "{receipt}");
+        std::fs::write(file, receipt).unwrap();
+    }
+    let (pin, new) = {
+        let root: Value =
+            serde_json::from_slice(&std::fs::read(house.state().join("state-root.json")).unwrap()).unwrap();
+        let (_, told) = ask(&["--output", "json", "verify", state]);
+        let told: Value = serde_json::from_str(&told).unwrap();
+        let keys = told["keys"].as_array().unwrap();
+        let froms: Vec<_> = keys.iter().map(|key| (&key["epoch"], &key["from_seq"])).collect();
+        let wanted: Vec<_> =
+            root["keys"].as_array().unwrap().iter().map(|key| (&key["epoch"], &key["from_seq"])).collect();
+        assert_eq!(froms, wanted, "{told}");
+        let seals: Vec<u64> = keys.iter().map(|key| key["seals"].as_u64().unwrap()).collect();
+        assert!(seals[0] > 0 && seals[1] == 2 && seals.iter().sum::<u64>() == told["seals"], "{told}");
+        assert_eq!((&keys[0]["verifier_key"], &keys[1]["key_id"]), (&told["key"], &heads[0]["new_key_id"]), "{told}");
+        (keys[0]["verifier_key"].as_str().unwrap().to_owned(), keys[1]["verifier_key"].as_str().unwrap().to_owned())
+    };
+    assert!(daemon.stop().success());
+    let (_, words) = ask(&["verify", state]);
+    let walk: Vec<&str> = words.lines().skip_while(|line| !line.starts_with("epoch_")).collect();
+    assert!(walk.len() == 3 && walk[0].ends_with(", from sequence number 0"), "{words}");
+    assert!(walk[1].ends_with(&pin) && walk[2].ends_with(&new), "{words}");
+    let other = House::new();
+    let stranger = other.start();
+    let (old, next, elsewhere) = (files[0].as_str(), files[1].as_str(), other.state().display().to_string());
+    for (arguments, wanted) in [
+        (&[old][..], 3),
+        (&[old, "--key", &pin], 0),
+        (&[old, "--key", &new], 1),
+        (&[next, "--key", &pin], 1),
+        (&[old, "--state-root", state], 0),
+        (&[next, "--state-root", state], 0),
+        (&[next, "--key", &pin, "--state-root", state], 0),
+        // The key that is given is not that state root's pin, so that the state root has no say.
+        (&[old, "--key", &new, "--state-root", state], 1),
+        (&[old, "--state-root", &elsewhere], 3),
+    ] {
+        let (code, words) = ask(&[&["verify"], arguments].concat());
+        assert_eq!(code, wanted, "{arguments:?}: {words}");
+        if let Some((code, words)) = python(arguments) {
+            assert_eq!(code, wanted, "python {arguments:?}: {words}");
+        }
+    }
+    // Nobody but the key of its time signs: not even the newest key signs an older tree.
+    let path = house.state().join("state-root.json");
+    let mut root: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    root["keys"].as_array_mut().unwrap().pop();
+    std::fs::write(&path, root.to_string()).unwrap();
+    assert_eq!(ask(&["verify", old, "--state-root", state]).0, 0);
+    assert_eq!(ask(&["verify", next, "--state-root", state]).0, 1, "a key that the state root does not name");
+    assert!(stranger.stop().success());
+}

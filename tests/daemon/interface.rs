@@ -1,6 +1,6 @@
 //! The rest of the interface against a real daemon: tasks, runtime, lists, rights, status, numbers, the description.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -16,6 +16,26 @@ impl House {
         let routes = "version = 1\n[routes.practice]\ndriver = \"rehearsal\"\ndefault_model = \"rehearsal\"\nscript = \"script.toml\"\n";
         std::fs::write(folder.join("routes.toml"), routes).unwrap();
         self.start()
+    }
+
+    /// Every file of the journal, once nothing is written to it any more.
+    fn settled_journal(&self) -> BTreeMap<String, Vec<u8>> {
+        let look = || {
+            let files = std::fs::read_dir(self.state().join("journal")).unwrap().map(Result::unwrap);
+            let files = files.filter(|file| file.file_type().unwrap().is_file());
+            files.map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())).collect()
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut seen: BTreeMap<String, Vec<u8>> = look();
+        loop {
+            std::thread::sleep(Duration::from_millis(300));
+            let now = look();
+            if now == seen {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "the journal does not come to rest");
+            seen = now;
+        }
     }
 
     pub(super) fn readonly(&self) -> String {
@@ -234,11 +254,11 @@ fn a_query_names_only_what_its_route_knows_and_the_refusal_names_the_parameter()
     let mut looked = 0;
     for (method, pattern) in routes(&daemon.description()) {
         looked += 1;
-        let path = format!("{}?at=1", filled(&pattern, own));
+        let path = format!("{}?colour=red", filled(&pattern, own));
         let body = if method == "GET" { "" } else { "{}" };
         let (status, problem) = daemon.call(&daemon.token, &method, &path, body);
         let found = (status, problem["code"].as_str(), problem["pointer"].as_str());
-        assert_eq!(found, (400, Some("request.malformed"), Some("/at")), "{method} {path}: {problem}");
+        assert_eq!(found, (400, Some("request.malformed"), Some("/colour")), "{method} {path}: {problem}");
     }
     assert!(looked >= 40, "only {looked} routes");
     for (path, name) in [
@@ -273,8 +293,7 @@ fn a_read_only_token_changes_nothing_on_any_route() {
     let readonly = house.readonly();
     let session = daemon.create().unwrap();
     let own = |name: &str| if name == "session_id" { session.clone() } else { absent(name) };
-    let size = || daemon.get("/v1/journal/head").1["size"].as_u64().unwrap();
-    let before = size();
+    let before = house.settled_journal();
     let mut changing = 0;
     for (method, pattern) in routes(&daemon.description()) {
         if method == "GET" {
@@ -282,14 +301,54 @@ fn a_read_only_token_changes_nothing_on_any_route() {
         }
         changing += 1;
         let path = filled(&pattern, own);
-        let (status, problem) = daemon.call(&readonly, &method, &path, "{}");
-        assert_eq!((status, problem["code"].as_str()), (403, Some("auth.read_only")), "{method} {path}");
+        for (method, path, headers, body) in [
+            (method.as_str(), path.clone(), "", "{}"),
+            (&method, path.clone(), "X-HTTP-Method-Override: GET\r\nX-Method-Override: GET\r\n", "{}"),
+            (&method, format!("{path}?_method=GET"), "X-HTTP-Method: GET\r\n", "{}"),
+        ] {
+            let (status, problem) = daemon.request(&readonly, method, &path, headers, body).unwrap();
+            assert!(status == 403 && problem.contains("\"auth.read_only\""), "{method} {path}: {problem}");
+        }
+        for disguised in ["GET", "HEAD", "OPTIONS", "PATCH", "DELETE"] {
+            let headers = format!("X-HTTP-Method-Override: {method}\r\nX-HTTP-Method: {method}\r\n");
+            let (status, answer) = daemon.request(&readonly, disguised, &path, &headers, "").unwrap();
+            assert!([200, 403, 404, 405].contains(&status), "{disguised} for {method} {path}: {answer}");
+        }
     }
     assert!(changing >= 14, "only {changing} routes change something");
-    assert_eq!(size(), before, "the journal is as it was");
+    assert!(house.settled_journal() == before, "the journal is as it was, byte for byte");
     assert_eq!(daemon.call(&readonly, "GET", &format!("/v1/sessions/{session}"), "").0, 200);
     daemon.create().unwrap();
-    assert!(size() > before, "the control: the admin's call leaves a record");
+    assert!(house.settled_journal() != before, "the control: the admin's call leaves a record");
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_hundred_equal_requests_at_a_time_have_one_effect_and_so_has_one_after_a_kill() {
+    let house = House::new();
+    let daemon = house.start();
+    let ask = |daemon: &Daemon, body: &str| {
+        let key = "Idempotency-Key: hundred\r\n";
+        let (status, text) = daemon.request(&daemon.token, "POST", "/v1/sessions", key, body).unwrap();
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        (status, answer["session_id"].as_str().or(answer["code"].as_str()).unwrap().to_owned())
+    };
+    let at_once = |body: &str| {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = (0..100).map(|_| scope.spawn(|| ask(&daemon, body))).collect();
+            asked.into_iter().map(|one| one.join().unwrap()).collect::<BTreeSet<_>>()
+        })
+    };
+    let made = at_once(r#"{"title":"one"}"#);
+    assert_eq!(made.len(), 1, "{made:?}");
+    let first = made.first().unwrap().clone();
+    assert_eq!(first.0, 201);
+    let other = at_once(r#"{"title":"two"}"#);
+    assert_eq!(other, [(409, "request.idempotency_mismatch".to_owned())].into());
+    daemon.kill();
+    let daemon = house.start();
+    assert_eq!(ask(&daemon, r#"{"title":"one"}"#), first);
+    assert_eq!(daemon.journal().matches("\"session.created\"").count(), 1);
     assert!(daemon.stop().success());
 }
 

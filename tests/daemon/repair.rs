@@ -58,4 +58,8 @@ fn a_state_root_that_refuses_to_start_serves_again_after_a_repair_and_both_verif
     );
     assert!(daemon.stop().success());
     house.assert_verdict(0);
+    let (_, words) = house.verify(&house.state());
+    let walk: Vec<_> = words.lines().map(|line| line.split([' ', '_']).find(|word| !word.is_empty())).collect();
+    let walk: Vec<_> = walk.into_iter().flatten().skip_while(|word| *word != "epoch").collect();
+    assert_eq!(walk, ["epoch", "key", "key", "epoch", "key", "key"], "a handover in each epoch: {words}");
 }

@@ -269,6 +269,46 @@ fn a_reader_that_never_reads_is_dropped_and_holds_up_nobody() {
 }
 
 #[test]
+fn a_hundred_replays_of_more_than_the_feed_keeps_take_bounded_memory_and_the_tail_goes_on() {
+    let house = House::new();
+    let daemon = house.start();
+    let big: serde_json::Map<String, Value> =
+        (0..32).map(|number| (format!("{number:0>900}"), "v".repeat(900).into())).collect();
+    let body = json!({ "metadata": big }).to_string();
+    for _ in 0..170 {
+        assert_eq!(daemon.post("/v1/sessions", &body).unwrap().0, 201);
+    }
+    daemon.post("/v1/sessions", r#"{"title":"the last of them"}"#).unwrap();
+    let size = std::fs::metadata(house.path("state/journal/00000000000000000000.jsonl")).unwrap().len();
+    assert!(size > 8 << 20, "the feed keeps all {size} bytes");
+    let before = daemon.mebibytes("VmRSS:");
+    let mut tail = Client::open(&daemon, "/v1/events/stream", "");
+    let replay = || {
+        let mut client = Client::open(&daemon, "/v1/events/stream?after=0", "");
+        let (mut events, mut line) = (0, String::new());
+        while !line.contains("the last of them") {
+            line.clear();
+            assert!(client.reader.read_line(&mut line).unwrap() > 0);
+            events += usize::from(line == "event: session.created\n");
+        }
+        events
+    };
+    std::thread::scope(|scope| {
+        let replays: Vec<_> = (0..100).map(|_| scope.spawn(replay)).collect();
+        for _ in 0..20 {
+            let id = daemon.create().unwrap();
+            assert_eq!(tail.next().unwrap().data["stream"], format!("session/{id}"), "the tail goes on");
+        }
+        for events in replays {
+            assert_eq!(events.join().unwrap(), 171);
+        }
+    });
+    let grown = daemon.mebibytes("VmHWM:") - before;
+    assert!(grown < 48, "100 replays of 10 MiB take {grown} MiB");
+    assert!(daemon.stop().success());
+}
+
+#[test]
 fn streams_opened_with_a_cursor_are_counted_as_reconnects() {
     let house = House::new();
     let daemon = house.start();

@@ -211,11 +211,10 @@ impl Door {
         self.ready.store(false, Ordering::SeqCst);
     }
 
-    pub fn replace_readonly_token(&self, text: &str) {
-        let files = TokenFiles::below(self.folder.path());
+    pub fn replace_token(&self, which: impl Fn(&TokenFiles) -> &PathBuf, text: &str) {
         let beside = self.folder.path().join("tokens/new");
         private_file::create(&beside, text.as_bytes()).unwrap();
-        std::fs::rename(beside, files.readonly).unwrap();
+        std::fs::rename(beside, which(&TokenFiles::below(self.folder.path()))).unwrap();
     }
 
     pub fn socket_mode(&self) -> u32 {

@@ -16,11 +16,11 @@ LARGE = {"title": "large", "metadata": {f"pad{number}": "p" * 900 for number in 
 class Mounted:
     """A small file system of its own below the house."""
 
-    def __init__(self, house, size=MEBIBYTES):
+    def __init__(self, house, size=MEBIBYTES, options=""):
         self.path = house.path / "disk"
         self.path.mkdir()
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}m,mode=0700", "chancery-e2e", self.path], capture_output=True, text=True
+            ["mount", "-t", "tmpfs", "-o", f"size={size}m,mode=0700{options}", "chancery-e2e", self.path], capture_output=True, text=True
         )
         h.demand(done.returncode == 0, done.stderr)
 
@@ -180,6 +180,7 @@ def possible():
         house.end()
 
 
-if not possible():
-    sys.exit(0)
-h.main("full_disk", [control, space])
+if __name__ == "__main__":
+    if not possible():
+        sys.exit(0)
+    h.main("full_disk", [control, space])

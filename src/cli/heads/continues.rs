@@ -102,7 +102,7 @@ fn handover(door: &Door, kept: &Kept, old: &Note) -> Result<Option<Kept>, String
             path: &format!("/v1/journal/records?from={from}"),
             ..Default::default()
         };
-        let (page, _) = door.exchange(ask).map_err(said)?;
+        let page = door.exchange(ask).map_err(said)?.bytes;
         let before = from;
         for text in page.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             from += 1;

@@ -12,6 +12,7 @@ use super::permission::Mode;
 use super::personal::Personal;
 use super::reason::{Reason, Refusal};
 use super::record::Record;
+use super::reply::ReplyTarget;
 use super::world::World;
 
 pub(super) mod queue;
@@ -108,6 +109,9 @@ pub struct Queued {
     /// The creator's own notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+    /// Where its answer goes instead of to the session's targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_targets: Option<Vec<ReplyTarget>>,
 }
 
 /// Which level chose the route.

@@ -8,6 +8,7 @@ use crate::domain::ids::{RunId, SessionId};
 use crate::domain::limits::{INPUT_BYTES, INPUT_ITEMS, QUEUED_RUNS_PER_SESSION, TURNS_DEFAULT, TURNS_MAX};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Draft;
+use crate::domain::reply::{ReplyTarget, check_targets};
 use crate::domain::session::{self, check_metadata, check_name};
 use crate::domain::stream::Stream;
 use crate::domain::world::World;
@@ -29,6 +30,8 @@ pub struct Queue {
     pub max_turns: Option<u32>,
     /// The creator's own notes.
     pub metadata: BTreeMap<String, String>,
+    /// Where its answer goes instead of to the session's targets.
+    pub reply_targets: Option<Vec<ReplyTarget>>,
 }
 
 /// A worker claims a run. The first claim pins route and mode; a later start of the daemon claims it anew and keeps
@@ -75,6 +78,7 @@ pub(in crate::domain) fn queue(world: &World, ask: &Queue, context: &mut Context
     check_name("/route", ask.route.as_deref())?;
     check_name("/model", ask.model.as_deref())?;
     check_metadata(&ask.metadata)?;
+    check_targets(ask.reply_targets.as_deref().unwrap_or_default())?;
     let max_turns = ask.max_turns.unwrap_or(TURNS_DEFAULT);
     if max_turns == 0 || max_turns > TURNS_MAX {
         return Err(invalid("/max_turns", format!("A run has 1 to {TURNS_MAX} turns.")));
@@ -92,6 +96,7 @@ pub(in crate::domain) fn queue(world: &World, ask: &Queue, context: &mut Context
         model: ask.model.clone(),
         max_turns,
         metadata: ask.metadata.clone(),
+        reply_targets: ask.reply_targets.clone(),
     };
     Ok(Decided::one(Draft::new(&ask.org, Stream::Run(id), event.into()), Answer::Run(id)))
 }

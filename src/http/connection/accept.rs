@@ -239,3 +239,34 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(socket: S, peer: Source, 
         tracing::debug!(%fault, "a connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_elsewhere_has_its_own_limit_and_this_machine_only_the_one_of_all() {
+        let by_peer = ByPeer::default();
+        let slots = Slots {
+            all: Arc::new(Semaphore::new(5)),
+            refusals: Arc::new(Semaphore::new(1)),
+            by_peer: by_peer.clone(),
+            per_peer: 2,
+        };
+        let (far, other) = (Source::Address([192, 0, 2, 1].into()), Source::Address([192, 0, 2, 2].into()));
+        let first = slots.take(far);
+        let second = slots.take(far);
+        assert!(first.is_some() && second.is_some() && slots.take(far).is_none());
+        let third = slots.take(other);
+        assert!(third.is_some(), "another address has its own");
+        drop(first);
+        let again = slots.take(far);
+        assert!(again.is_some(), "a connection that ended counts no more");
+        drop((second, third, again));
+        assert!(by_peer.lock().unwrap().is_empty(), "an address without connections is forgotten");
+        let near = Source::Address([127, 0, 0, 1].into());
+        let all: Vec<_> = (0..6).filter_map(|_| slots.take(near)).collect();
+        assert_eq!(all.len(), 5);
+        assert!(slots.take(Source::Unix).is_none(), "and nobody more than there is");
+    }
+}

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::limits::Limits;
+use crate::http::passage::Passage;
 
 /// Whether a connection is answering, and whether its client's rest must be read at the end.
 #[derive(Debug, Default)]
@@ -73,6 +74,7 @@ impl Drop for Answering {
 pub struct RequestBody {
     inner: Incoming,
     limits: Limits,
+    passage: Arc<Passage>,
     in_flight: Arc<InFlight>,
     taken: u64,
     timer: Option<Timer>,
@@ -85,9 +87,9 @@ struct Timer {
 
 impl RequestBody {
     /// Watches over this body. The connection knows it as unread until its end was seen.
-    pub fn new(inner: Incoming, limits: Limits, in_flight: Arc<InFlight>) -> Self {
+    pub fn new(inner: Incoming, passage: Arc<Passage>, in_flight: Arc<InFlight>) -> Self {
         in_flight.unread.store(!inner.is_end_stream(), Ordering::Relaxed);
-        Self { inner, limits, in_flight, taken: 0, timer: None }
+        Self { inner, limits: passage.gate().limits, passage, in_flight, taken: 0, timer: None }
     }
 
     /// Whether the body is late: looked at only while the client keeps the daemon waiting.
@@ -123,6 +125,10 @@ impl Body for RequestBody {
                     this.taken += data.len() as u64;
                     if this.taken > this.limits.body_bytes {
                         return Poll::Ready(Some(Err(too_large(this.limits.body_bytes))));
+                    }
+                    if !this.passage.held.take(data.len() as u64) {
+                        let detail = "the bodies of other requests take all the memory that there is for bodies";
+                        return Poll::Ready(Some(Err(Refusal::new(Reason::RequestOverloaded, detail))));
                     }
                     if this.inner.is_end_stream() {
                         this.in_flight.unread.store(false, Ordering::Relaxed);
@@ -190,12 +196,18 @@ impl Body for AnswerBody {
     }
 }
 
-/// Reads a whole body, at most as long as its guard allows.
-pub(crate) async fn whole(body: axum::body::Body) -> Result<Bytes, Refusal> {
-    match body.collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(fault) => Err(refusal_of(fault)),
+/// Reads a whole body, at most as long as its guard allows. Pieces are joined as they come: kept apart, a body of single
+/// bytes would take many times its size.
+pub(crate) async fn whole(mut body: axum::body::Body) -> Result<Bytes, Refusal> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(refusal_of)?.into_data() else { continue };
+        if read.is_empty() && body.is_end_stream() {
+            return Ok(data);
+        }
+        read.extend_from_slice(&data);
     }
+    Ok(read.freeze())
 }
 
 /// The refusal that a guarded body failed with; its error type is hidden behind the router's.

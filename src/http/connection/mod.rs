@@ -3,6 +3,7 @@
 
 pub mod accept;
 mod body;
+mod budget;
 mod chunks;
 mod head;
 mod screen;
@@ -10,5 +11,6 @@ mod timer;
 
 pub use body::{AnswerBody, Answering, InFlight, RequestBody};
 pub(crate) use body::{too_large, whole};
+pub use budget::{BodyBudget, BodyShare};
 pub use head::{Framing, HeadFault, check};
 pub use screen::{SCREEN_HEADER, ScreenedStream};

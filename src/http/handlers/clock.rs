@@ -3,10 +3,9 @@
 use axum::extract::State;
 use hyper::StatusCode;
 
-use super::sessions::done;
 use crate::http::app::App;
-use crate::http::extract::{Mutation, OnPassage};
-use crate::http::reply::{Reply, detached};
+use crate::http::extract::Mutation;
+use crate::http::reply::Reply;
 use crate::http::routes::Route;
 use crate::projections::runtime::RuntimeView;
 use crate::services::authority::Action;
@@ -24,9 +23,8 @@ pub(super) fn routes() -> Vec<Route<App>> {
 #[serde(deny_unknown_fields)]
 struct Trust {}
 
-async fn trust(State(app): State<App>, OnPassage(passage): OnPassage, ask: Mutation<Trust>) -> Reply {
-    let by = App::by(&ask.right, Action::RuntimeWrite, ask.request)?;
+async fn trust(State(app): State<App>, ask: Mutation<Trust>) -> Reply {
     let runtime = app.runtime.clone();
-    let trusted = detached(&passage.gate().tasks, async move { runtime.trust_clock(by).await }).await?;
-    done(StatusCode::OK, &trusted, &ask.right, &app.published)
+    let work = |by, (), _| async move { runtime.trust_clock(by).await };
+    app.carry_out(Action::RuntimeWrite, StatusCode::OK, ask, work).await
 }

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::runs::run;
-use super::sessions::session;
 use crate::domain::command::invalid;
+use crate::domain::ids::{RunId, SessionId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::app::App;
 use crate::http::cursor;
-use crate::http::extract::{Query, Right};
+use crate::http::extract::{On, Query};
 use crate::http::reply::{Reply, ok};
 use crate::http::routes::Route;
 use crate::projections::feed::{Filter, Scope};
@@ -75,26 +74,14 @@ impl EventQuery {
     }
 }
 
-async fn of_session(
-    State(app): State<App>,
-    Right(right): Right,
-    Path(id): Path<String>,
-    Query(query): Query<EventQuery>,
-) -> Reply {
-    let (caller, id) = (right.demand(Action::EventsRead)?, session(&id)?);
-    app.published.models().session(caller.organisation(), id)?;
-    page(&app, caller, Scope::Session(id), &query).await
+async fn of_session(State(app): State<App>, ask: On<SessionId>, Query(query): Query<EventQuery>) -> Reply {
+    app.published.models().session(ask.org(Action::EventsRead)?, ask.on)?;
+    page(&app, ask.right.caller(), Scope::Session(ask.on), &query).await
 }
 
-async fn of_run(
-    State(app): State<App>,
-    Right(right): Right,
-    Path(id): Path<String>,
-    Query(query): Query<EventQuery>,
-) -> Reply {
-    let (caller, id) = (right.demand(Action::EventsRead)?, run(&id)?);
-    app.published.models().run(caller.organisation(), id)?;
-    page(&app, caller, Scope::Run(id), &query).await
+async fn of_run(State(app): State<App>, ask: On<RunId>, Query(query): Query<EventQuery>) -> Reply {
+    app.published.models().run(ask.org(Action::EventsRead)?, ask.on)?;
+    page(&app, ask.right.caller(), Scope::Run(ask.on), &query).await
 }
 
 async fn page(app: &App, caller: &Caller, scope: Scope, query: &EventQuery) -> Reply {

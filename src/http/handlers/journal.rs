@@ -3,7 +3,6 @@
 use axum::extract::State;
 use hyper::StatusCode;
 
-use super::sessions::done;
 use crate::domain::command::invalid;
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::app::App;
@@ -79,7 +78,7 @@ async fn rotate_key(State(app): State<App>, OnPassage(passage): OnPassage, ask: 
     let by = App::by(&ask.right, Action::JournalRotateKey, ask.request)?;
     let keys = app.journal_keys.clone();
     let rotated = detached(&passage.gate().tasks, async move { keys.rotate(by).await }).await?;
-    done(StatusCode::OK, &rotated, &ask.right, &app.published)
+    app.done(StatusCode::OK, &rotated, &ask.right)
 }
 
 async fn checkpoint(State(app): State<App>, Right(right): Right) -> Reply {

@@ -12,12 +12,14 @@ mod tasks;
 mod waits;
 
 use super::app::App;
+use super::extract::Place;
 use super::routes::Route;
-use crate::domain::ids::{RunId, SessionId};
+use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::projections::Paging;
 use crate::projections::waits::Filter;
-use crate::services::desk::parse_filter;
+use crate::services::desk::{parse_filter, parse_id};
+use crate::services::past::At;
 
 /// Every route of the interface but those that each daemon has by itself.
 pub fn routes() -> Vec<Route<App>> {
@@ -34,13 +36,49 @@ pub fn routes() -> Vec<Route<App>> {
     routes
 }
 
+/// An id in a path, and what is said where nothing has it.
+trait Noun: std::str::FromStr + Send {
+    const ABSENT: Reason;
+}
+
+impl Noun for SessionId {
+    const ABSENT: Reason = Reason::SessionNotFound;
+}
+
+impl Noun for RunId {
+    const ABSENT: Reason = Reason::RunNotFound;
+}
+
+impl Noun for ApprovalId {
+    const ABSENT: Reason = Reason::ApprovalNotFound;
+}
+
+impl Noun for QuestionId {
+    const ABSENT: Reason = Reason::QuestionNotFound;
+}
+
+impl Noun for TaskId {
+    const ABSENT: Reason = Reason::TaskNotFound;
+}
+
+impl<Id: Noun> Place for Id {
+    fn read(name: &str) -> Result<Self, Refusal> {
+        parse_id(name, Id::ABSENT)
+    }
+}
+
 /// What a query may name, and its JSON type.
 type Asks = &'static [(&'static str, &'static str)];
 
 /// What a list that has no other filter may be asked.
 const BY_STATUS: Asks = &[("limit", "integer"), ("cursor", "string"), ("status", "string")];
+/// What such a list may be asked that can also be shown as it was.
+const BY_STATUS_AT: Asks = &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("at", "string")];
 /// What a list of runs may be asked.
-const OF_RUNS: Asks = &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("session_id", "string")];
+const OF_RUNS: Asks =
+    &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("session_id", "string"), ("at", "string")];
+/// What may be asked of something that can also be shown as it was.
+const AT: Asks = &[("at", "string")];
 /// What a list over all sessions may be asked.
 const OF_ALL: Asks =
     &[("limit", "integer"), ("cursor", "string"), ("status", "string"), ("session_id", "string"), ("run_id", "string")];
@@ -54,6 +92,14 @@ struct ListQuery<Status> {
     status: Option<Status>,
     session_id: Option<String>,
     run_id: Option<String>,
+    at: Option<At>,
+}
+
+/// As of when something is asked; now, where nothing is said.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AtQuery {
+    at: Option<At>,
 }
 
 impl<Status: Copy> ListQuery<Status> {
@@ -75,16 +121,30 @@ impl<Status: Copy> ListQuery<Status> {
         let run = self.run_id.as_deref().map(|id| parse_filter("/run_id", id)).transpose()?;
         Ok(Filter { session, run, status: self.status })
     }
+}
 
-    /// What the list of one session is narrowed to. The path has named the session.
-    fn of_session(&self, session: SessionId) -> Result<Filter<Status>, Refusal> {
-        self.narrowed_by_status_only()?;
-        Ok(Filter { session: Some(session), run: None, status: self.status })
+/// A path below which there is a list of what waits or works in the background.
+trait Within: Place {
+    /// What the list is narrowed to: by the query where the path names nothing, by the path's name otherwise.
+    fn filter<Status: Copy>(self, query: &ListQuery<Status>) -> Result<Filter<Status>, Refusal>;
+}
+
+impl Within for () {
+    fn filter<Status: Copy>(self, query: &ListQuery<Status>) -> Result<Filter<Status>, Refusal> {
+        query.filter()
     }
+}
 
-    /// What the list of one run is narrowed to. The path has named the run.
-    fn of_run(&self, run: RunId) -> Result<Filter<Status>, Refusal> {
-        self.narrowed_by_status_only()?;
-        Ok(Filter { session: None, run: Some(run), status: self.status })
+impl Within for SessionId {
+    fn filter<Status: Copy>(self, query: &ListQuery<Status>) -> Result<Filter<Status>, Refusal> {
+        query.narrowed_by_status_only()?;
+        Ok(Filter { session: Some(self), run: None, status: query.status })
+    }
+}
+
+impl Within for RunId {
+    fn filter<Status: Copy>(self, query: &ListQuery<Status>) -> Result<Filter<Status>, Refusal> {
+        query.narrowed_by_status_only()?;
+        Ok(Filter { session: None, run: Some(self), status: query.status })
     }
 }

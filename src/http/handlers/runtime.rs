@@ -3,24 +3,37 @@
 use axum::extract::State;
 use hyper::StatusCode;
 
-use super::sessions::done;
+use super::{AT, AtQuery};
 use crate::http::app::App;
-use crate::http::extract::{Mutation, OnPassage, Right};
-use crate::http::reply::{Reply, detached, ok};
+use crate::http::extract::{Mutation, Query, Right};
+use crate::http::reply::{Reply, ok, shown};
 use crate::http::routes::Route;
-use crate::projections::runtime::RuntimeView;
+use crate::projections::runtime::{RevisionView, RuntimeView};
+use crate::projections::{Page, Paging};
 use crate::services::authority::Action;
-use crate::services::runtime::{SetMode, SetRules};
+use crate::services::runtime::{RollBack, SetDebugLevel, SetMode, SetRules};
 
 const MODE: &str = "/v1/runtime/permission-mode";
 const MODE_SUMMARY: &str = "Sets the permission mode for sessions that set none.";
+const LEVEL: &str = "/v1/runtime/debug-level";
+const LEVEL_SUMMARY: &str = "Sets how much the daemon says in its log.";
 const RULES: &str = "/v1/runtime/permission-rules";
 const RULES_SUMMARY: &str = "Sets all permission rules of one scope.";
 
 pub(super) fn routes() -> Vec<Route<App>> {
     let write = Action::RuntimeWrite;
     vec![
-        Route::get("/v1/runtime", Action::RuntimeRead, "The configuration in force.", get).gives::<RuntimeView>(200),
+        Route::get("/v1/runtime", Action::RuntimeRead, "The configuration in force.", get)
+            .asks(AT)
+            .gives::<RuntimeView>(200),
+        Route::get("/v1/runtime/revisions", Action::RuntimeRevisionsRead, "Who changed what, newest first.", revisions)
+            .asks(&[("limit", "integer"), ("cursor", "string")])
+            .gives::<Page<RevisionView>>(200),
+        Route::post("/v1/runtime/rollback", write, "Goes back to an earlier revision, as a new one.", roll_back)
+            .takes::<RollBack>()
+            .gives::<RuntimeView>(200),
+        Route::put(LEVEL, write, LEVEL_SUMMARY, set_level).takes::<SetDebugLevel>().gives::<RuntimeView>(200),
+        Route::post(LEVEL, write, LEVEL_SUMMARY, set_level).takes::<SetDebugLevel>().gives::<RuntimeView>(200),
         Route::put(MODE, write, MODE_SUMMARY, set_mode).takes::<SetMode>().gives::<RuntimeView>(200),
         Route::post(MODE, write, MODE_SUMMARY, set_mode).takes::<SetMode>().gives::<RuntimeView>(200),
         Route::put(RULES, write, RULES_SUMMARY, set_rules).takes::<SetRules>().gives::<RuntimeView>(200),
@@ -28,21 +41,44 @@ pub(super) fn routes() -> Vec<Route<App>> {
     ]
 }
 
-async fn get(State(app): State<App>, Right(right): Right) -> Reply {
+async fn get(State(app): State<App>, Right(right): Right, Query(query): Query<AtQuery>) -> Reply {
     right.demand(Action::RuntimeRead)?;
-    ok(&app.runtime.get())
+    shown(&app.runtime.get(query.at).await?)
 }
 
-async fn set_mode(State(app): State<App>, OnPassage(passage): OnPassage, ask: Mutation<SetMode>) -> Reply {
-    let by = App::by(&ask.right, Action::RuntimeWrite, ask.request)?;
-    let (runtime, body) = (app.runtime.clone(), ask.body);
-    let set = detached(&passage.gate().tasks, async move { runtime.set_mode(by, body).await }).await?;
-    done(StatusCode::OK, &set, &ask.right, &app.published)
+/// A page of the revisions.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevisionsQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
 }
 
-async fn set_rules(State(app): State<App>, OnPassage(passage): OnPassage, ask: Mutation<SetRules>) -> Reply {
-    let by = App::by(&ask.right, Action::RuntimeWrite, ask.request)?;
-    let (runtime, body) = (app.runtime.clone(), ask.body);
-    let set = detached(&passage.gate().tasks, async move { runtime.set_rules(by, body).await }).await?;
-    done(StatusCode::OK, &set, &ask.right, &app.published)
+async fn revisions(State(app): State<App>, Right(right): Right, Query(query): Query<RevisionsQuery>) -> Reply {
+    right.demand(Action::RuntimeRevisionsRead)?;
+    ok(&app.runtime.revisions(Paging { limit: query.limit, cursor: query.cursor }).await?)
+}
+
+async fn roll_back(State(app): State<App>, ask: Mutation<RollBack>) -> Reply {
+    let runtime = app.runtime.clone();
+    let work = |by, (), body| async move { runtime.roll_back(by, body).await };
+    app.carry_out(Action::RuntimeWrite, StatusCode::OK, ask, work).await
+}
+
+async fn set_level(State(app): State<App>, ask: Mutation<SetDebugLevel>) -> Reply {
+    let runtime = app.runtime.clone();
+    let work = |by, (), body| async move { runtime.set_debug_level(by, body).await };
+    app.carry_out(Action::RuntimeWrite, StatusCode::OK, ask, work).await
+}
+
+async fn set_mode(State(app): State<App>, ask: Mutation<SetMode>) -> Reply {
+    let runtime = app.runtime.clone();
+    let work = |by, (), body| async move { runtime.set_mode(by, body).await };
+    app.carry_out(Action::RuntimeWrite, StatusCode::OK, ask, work).await
+}
+
+async fn set_rules(State(app): State<App>, ask: Mutation<SetRules>) -> Reply {
+    let runtime = app.runtime.clone();
+    let work = |by, (), body| async move { runtime.set_rules(by, body).await };
+    app.carry_out(Action::RuntimeWrite, StatusCode::OK, ask, work).await
 }

@@ -1,25 +1,18 @@
 //! Sessions: create, list, get, interrupt, end.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use hyper::StatusCode;
-use hyper::header::{HeaderName, HeaderValue};
 
-use super::{BY_STATUS, ListQuery};
+use super::{AT, AtQuery, BY_STATUS_AT, ListQuery};
 use crate::domain::ids::SessionId;
-use crate::domain::reason::{Reason, Refusal};
 use crate::http::app::App;
-use crate::http::extract::{Mutation, OnPassage, Query, Right};
-use crate::http::reply::{Reply, detached, json, ok};
+use crate::http::extract::{Mutation, On, Query, Right};
+use crate::http::reply::{Reply, shown};
 use crate::http::routes::Route;
 use crate::projections::Page;
 use crate::projections::sessions::{SessionView, Status};
-use crate::services::authority::{Action, Authorized, Role};
-use crate::services::desk::{Done, parse_id};
-use crate::services::published::Published;
+use crate::services::authority::Action;
 use crate::services::sessions::{Create, Stop};
-
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-const HEAD: HeaderName = HeaderName::from_static("chancery-head");
 
 pub(super) fn routes() -> Vec<Route<App>> {
     vec![
@@ -27,9 +20,11 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .takes::<Create>()
             .gives::<SessionView>(201),
         Route::get("/v1/sessions", Action::SessionRead, "Lists sessions, newest first.", list)
-            .asks(BY_STATUS)
+            .asks(BY_STATUS_AT)
             .gives::<Page<SessionView>>(200),
-        Route::get("/v1/sessions/{session_id}", Action::SessionRead, "Shows a session.", get).gives::<SessionView>(200),
+        Route::get("/v1/sessions/{session_id}", Action::SessionRead, "Shows a session.", get)
+            .asks(AT)
+            .gives::<SessionView>(200),
         Route::post("/v1/sessions/{session_id}/interrupt", Action::SessionInterrupt, "Stops its runs.", interrupt)
             .takes::<Stop>()
             .gives::<SessionView>(200),
@@ -39,68 +34,30 @@ pub(super) fn routes() -> Vec<Route<App>> {
     ]
 }
 
-/// The answer to a mutation, with the headers that mutations have.
-pub(super) fn done<T: serde::Serialize>(
-    status: StatusCode,
-    done: &Done<T>,
-    right: &Authorized,
-    published: &Published,
-) -> Reply {
-    let mut reply = json(status, &done.view)?;
-    if done.replayed {
-        reply.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-    }
-    if right.caller().role() != Role::ReadOnly {
-        let note = data_encoding::BASE64.encode(published.head().note.render().as_bytes());
-        if let Ok(value) = HeaderValue::from_str(&note) {
-            reply.headers_mut().insert(HEAD, value);
-        }
-    }
-    Ok(reply)
-}
-
-async fn create(State(app): State<App>, OnPassage(passage): OnPassage, ask: Mutation<Create>) -> Reply {
-    let by = App::by(&ask.right, Action::SessionCreate, ask.request)?;
-    let (sessions, body) = (app.sessions.clone(), ask.body);
-    let made = detached(&passage.gate().tasks, async move { sessions.create(by, body).await }).await?;
-    done(StatusCode::CREATED, &made, &ask.right, &app.published)
+async fn create(State(app): State<App>, ask: Mutation<Create>) -> Reply {
+    let sessions = app.sessions.clone();
+    let work = |by, (), body| async move { sessions.create(by, body).await };
+    app.carry_out(Action::SessionCreate, StatusCode::CREATED, ask, work).await
 }
 
 async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<ListQuery<Status>>) -> Reply {
     let caller = right.demand(Action::SessionRead)?;
     query.narrowed_by_status_only()?;
-    ok(&app.sessions.list(caller.organisation(), query.status, query.paging()).await?)
+    shown(&app.sessions.list(caller.organisation(), query.status, (query.paging(), query.at)).await?)
 }
 
-async fn get(State(app): State<App>, Right(right): Right, Path(id): Path<String>) -> Reply {
-    let caller = right.demand(Action::SessionRead)?;
-    ok(&app.sessions.get(caller.organisation(), session(&id)?).await?)
+async fn get(State(app): State<App>, ask: On<SessionId>, Query(query): Query<AtQuery>) -> Reply {
+    shown(&app.sessions.get(ask.org(Action::SessionRead)?, ask.on, query.at).await?)
 }
 
-async fn interrupt(
-    State(app): State<App>,
-    OnPassage(passage): OnPassage,
-    Path(id): Path<String>,
-    ask: Mutation<Stop>,
-) -> Reply {
-    let by = App::by(&ask.right, Action::SessionInterrupt, ask.request)?;
-    let (sessions, body, id) = (app.sessions.clone(), ask.body, session(&id)?);
-    let stopped = detached(&passage.gate().tasks, async move { sessions.interrupt(by, id, body).await }).await?;
-    done(StatusCode::OK, &stopped, &ask.right, &app.published)
+async fn interrupt(State(app): State<App>, ask: Mutation<Stop, SessionId>) -> Reply {
+    let sessions = app.sessions.clone();
+    let work = |by, id, body| async move { sessions.interrupt(by, id, body).await };
+    app.carry_out(Action::SessionInterrupt, StatusCode::OK, ask, work).await
 }
 
-async fn end(
-    State(app): State<App>,
-    OnPassage(passage): OnPassage,
-    Path(id): Path<String>,
-    ask: Mutation<Stop>,
-) -> Reply {
-    let by = App::by(&ask.right, Action::SessionEnd, ask.request)?;
-    let (sessions, body, id) = (app.sessions.clone(), ask.body, session(&id)?);
-    let ended = detached(&passage.gate().tasks, async move { sessions.end(by, id, body).await }).await?;
-    done(StatusCode::OK, &ended, &ask.right, &app.published)
-}
-
-pub(super) fn session(text: &str) -> Result<SessionId, Refusal> {
-    parse_id(text, Reason::SessionNotFound)
+async fn end(State(app): State<App>, ask: Mutation<Stop, SessionId>) -> Reply {
+    let sessions = app.sessions.clone();
+    let work = |by, id, body| async move { sessions.end(by, id, body).await };
+    app.carry_out(Action::SessionEnd, StatusCode::OK, ask, work).await
 }

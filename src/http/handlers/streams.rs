@@ -4,17 +4,16 @@
 mod follower;
 mod words;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 
 use self::follower::Follower;
 use self::words::Words;
-use super::runs::run;
-use super::sessions::session;
+use crate::domain::ids::{RunId, SessionId};
 use crate::domain::reason::Reason;
 use crate::http::app::{App, gate_of};
 use crate::http::cursor::StreamRequest;
-use crate::http::extract::{OnPassage, Right};
+use crate::http::extract::{On, OnPassage, Right};
 use crate::http::passage::Passage;
 use crate::http::problem::Problem;
 use crate::http::routes::Route;
@@ -47,25 +46,21 @@ async fn all(
 async fn of_session(
     State(app): State<App>,
     OnPassage(passage): OnPassage,
-    Right(right): Right,
-    Path(id): Path<String>,
+    ask: On<SessionId>,
     request: StreamRequest,
 ) -> Result<Response, Problem> {
-    let id = session(&id)?;
-    app.published.models().session(right.demand(Action::EventsRead)?.organisation(), id)?;
-    follow(&app, &passage, &right, &request, Scope::Session(id))
+    app.published.models().session(ask.org(Action::EventsRead)?, ask.on)?;
+    follow(&app, &passage, &ask.right, &request, Scope::Session(ask.on))
 }
 
 async fn of_run(
     State(app): State<App>,
     OnPassage(passage): OnPassage,
-    Right(right): Right,
-    Path(id): Path<String>,
+    ask: On<RunId>,
     request: StreamRequest,
 ) -> Result<Response, Problem> {
-    let id = run(&id)?;
-    app.published.models().run(right.demand(Action::EventsRead)?.organisation(), id)?;
-    follow(&app, &passage, &right, &request, Scope::Run(id))
+    app.published.models().run(ask.org(Action::EventsRead)?, ask.on)?;
+    follow(&app, &passage, &ask.right, &request, Scope::Run(ask.on))
 }
 
 fn follow(

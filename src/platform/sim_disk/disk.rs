@@ -89,6 +89,10 @@ impl Disk for SimDisk {
         if state.step()? {
             return Err(cut());
         }
+        state.syncs += 1;
+        if state.fault == Fault::SyncError(state.syncs) {
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()));
+        }
         let within = |name: &str| name.rsplit_once('/').map_or("", |(folder, _)| folder) == path;
         let pending = std::mem::take(&mut state.unsynced_names);
         for change in pending {
@@ -133,7 +137,12 @@ impl DiskFile for SimFile {
         state.writes += 1;
         let failing = state.fault == Fault::WriteError(state.writes);
         let mut room = bytes.len();
-        if let Fault::Full(capacity) = state.fault {
+        let capped = match state.fault {
+            Fault::Full(capacity) => Some((capacity, rustix::io::Errno::NOSPC)),
+            Fault::Capped(capacity, errno) => Some((capacity, errno)),
+            Fault::None | Fault::PowerCut(_) | Fault::SyncError(_) | Fault::WriteError(_) | Fault::ReadOnly => None,
+        };
+        if let Some((capacity, _)) = capped {
             let end = usize::try_from(offset).unwrap_or(usize::MAX).saturating_add(bytes.len());
             let growth = end.saturating_sub(state.files[self.index].current.len());
             let free = capacity.saturating_sub(state.used());
@@ -154,8 +163,10 @@ impl DiskFile for SimFile {
         match (dying, failing) {
             (true, _) => Err(cut()),
             (false, true) => Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())),
-            (false, false) if room < bytes.len() => Err(io::ErrorKind::StorageFull.into()),
-            (false, false) => Ok(()),
+            (false, false) => match capped {
+                Some((_, errno)) if room < bytes.len() => Err(io::Error::from_raw_os_error(errno.raw_os_error())),
+                Some(_) | None => Ok(()),
+            },
         }
     }
 

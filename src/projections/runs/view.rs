@@ -11,8 +11,10 @@ use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId};
 use crate::domain::permission::Mode;
 use crate::domain::reason::Reason;
 use crate::domain::record::Record;
+use crate::domain::reply::ReplyTarget;
 use crate::domain::run::{InputItem, InterruptCause, RouteChoice, Status, Stop};
 use crate::projections::Bodies;
+use crate::projections::replies::ReplyTo;
 
 /// One part of a run's input, with its words where they can be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -71,6 +73,8 @@ pub struct RunView {
     pub output_tokens: u64,
     /// The creator's own notes.
     pub metadata: BTreeMap<String, String>,
+    /// Where its answer goes; to the session's targets where null.
+    pub reply_targets: Option<Vec<ReplyTo>>,
     /// When it was queued, Unix milliseconds.
     pub created_at_ms: u64,
     /// When it was first claimed.
@@ -115,6 +119,7 @@ impl Facts {
             input_tokens: row.input_tokens,
             output_tokens: row.output_tokens,
             metadata: BTreeMap::new(),
+            reply_targets: None,
             created_at_ms: row.created_at_ms,
             started_at_ms: None,
             changed_at_ms: self.open.map_or(row.created_at_ms, |open| open.changed_at_ms),
@@ -147,6 +152,8 @@ impl RunView {
                 self.model.clone_from(&body.model);
                 self.max_turns = Some(body.max_turns);
                 self.metadata.clone_from(&body.metadata);
+                let shown = |targets: &Vec<ReplyTarget>| targets.iter().map(|each| ReplyTo::of(each, bodies)).collect();
+                self.reply_targets = body.reply_targets.as_ref().map(shown);
             }
             Event::RunStarted(body) => {
                 self.route = Some(body.route.clone());

@@ -130,6 +130,7 @@ fn thirty_days_back_ids_and_numbers_rise_all_the_same_and_what_is_over_stays_ove
         model: None,
         max_turns: None,
         metadata: std::collections::BTreeMap::new(),
+        reply_targets: None,
     };
     assert_eq!(act(&opened, Command::QueueRun(queue)).unwrap_err().reason, Reason::SessionEnded);
     assert_eq!(row.status, run::Status::Cancelled);

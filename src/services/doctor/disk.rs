@@ -29,6 +29,7 @@ fn judge(free: u64, total: u64, inodes: u64) -> Finding {
     }
 }
 
+/// Whether the kind of file system keeps what the journal builds on.
 pub(super) fn kind(folder: &Folder) -> Finding {
     match rustix::fs::statfs(folder.path()) {
         // The width of the field differs between machines; the numbers fit 32 bits.

@@ -100,6 +100,11 @@ pub struct Holder {
     pub token_files: Option<TokenFiles>,
 }
 
+/// What a start says of a file system that does not keep all that the journal builds on; nothing where it does.
+pub fn doubts_about_file_system(folder: &Folder) -> Option<Finding> {
+    Some(disk::kind(folder)).filter(|finding| finding.outcome != Outcome::Ok)
+}
+
 /// Everything that can be looked at without a daemon.
 pub fn examine(path: &Path, holder: &Holder, clock: &Arc<dyn Clock>) -> Vec<Finding> {
     let folder = match Folder::open(path) {

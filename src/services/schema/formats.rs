@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 
 use super::Files;
 use crate::config::routes::{Driver, MODEL_BYTES, ROUTE_ID_BYTES};
+use crate::journal::cold::Damage;
 use crate::journal::keys::StateRoot;
 use crate::journal::line;
 use crate::journal::proof::{Consistency, Receipt};
+use crate::journal::repair::Plan;
 use crate::services::daemon_file::DaemonFile;
 use crate::services::status::Status;
 
@@ -47,6 +49,8 @@ pub(super) fn add(files: &mut Files, problem: &Value) {
         ("consistency-proof", schemars::schema_for!(Consistency)),
         ("state-root", schemars::schema_for!(StateRoot)),
         ("daemon", schemars::schema_for!(DaemonFile)),
+        ("damage", schemars::schema_for!(Damage)),
+        ("repair", schemars::schema_for!(Plan)),
     ];
     for (name, schema) in strict {
         let mut schema = schema.to_value();

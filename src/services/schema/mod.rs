@@ -3,6 +3,7 @@
 
 mod events;
 mod faults;
+mod files;
 mod formats;
 mod pages;
 mod receipts;
@@ -54,6 +55,7 @@ pub fn files(door: &Door) -> Result<Files, String> {
         put_json(&mut files, &format!("{root}/{}/expected.json", broken.name), &broken.expected(&good.files));
     }
     receipts::add(&mut files, &good)?;
+    files::add(&mut files, &good)?;
     pages::add(&mut files);
     Ok(files)
 }

@@ -76,17 +76,23 @@ pub(super) const SAMPLES: &[Sample] = &[
         "runtime",
         r#"{"revision":2,"scope":"user","rules":[{"tool":"bash","behavior":"ask"}]}"#,
     ),
+    sample("runtime.debug_level_set", "runtime", r#"{"revision":3,"level":"redacted"}"#),
+    sample(
+        "runtime.rolled_back",
+        "runtime",
+        r#"{"revision":4,"to_revision":2,"user_rules":[{"tool":"bash","behavior":"ask"}],"debug_level":"off"}"#,
+    ),
     sample(
         "session.created",
         SESSION,
-        r#"{"title":"Höhe × Breite","permission_mode":"plan","permission_rules":[{"tool":"write_file","behavior":"deny"}],"metadata":{"ticket":"42"}}"#,
+        r#"{"title":"Höhe × Breite","permission_mode":"plan","permission_rules":[{"tool":"write_file","behavior":"deny"}],"metadata":{"ticket":"42"},"reply_targets":[{"kind":"slack","name":"ops","address":"C0123"}]}"#,
     ),
     sample("session.interrupted", SESSION, r#"{"note":"wrong folder"}"#),
     sample("session.ended", SESSION, r"{}"),
     sample(
         "run.queued",
         RUN,
-        r#"{"session_id":"session_01HF7YAT00000000000000SE55","input":[{"kind":"text","text":"Read \"a.txt\",\nplease."}],"max_turns":50}"#,
+        r#"{"session_id":"session_01HF7YAT00000000000000SE55","input":[{"kind":"text","text":"Read \"a.txt\",\nplease."}],"max_turns":50,"reply_targets":[{"kind":"http","name":"hook"}]}"#,
     ),
     sample(
         "run.started",

@@ -149,20 +149,30 @@ fn digest(token: &[u8]) -> [u8; 32] {
     sha2::Sha256::digest(token).into()
 }
 
+/// Whether the files hold a token each, and not the same one. One that is not there yet can still be made.
+pub fn check(files: &TokenFiles) -> Result<(), TokenFileFault> {
+    if files.admin == files.readonly {
+        return Err(TokenFileFault::SamePath(files.admin.clone()));
+    }
+    let there = |path: &Path| match read(path) {
+        Err(TokenFileFault::File(PrivateFileFault::Missing(_))) => Ok(None),
+        read => read.map(Some),
+    };
+    match (there(&files.admin)?, there(&files.readonly)?) {
+        (Some(admin), Some(readonly)) if admin == readonly => Err(TokenFileFault::Ambiguous),
+        _ => Ok(()),
+    }
+}
+
 impl Tokens {
     /// Reads both files; anything wrong with them refuses. `via` is the door of these callers: `http` or `unix`.
     pub fn open(files: TokenFiles, key: FingerprintKey, via: &'static str) -> Result<Arc<Self>, TokenFileFault> {
-        if files.admin == files.readonly {
-            return Err(TokenFileFault::SamePath(files.admin));
-        }
+        check(&files)?;
         let (admin, readonly) = (read(&files.admin)?, read(&files.readonly)?);
-        if admin == readonly {
-            return Err(TokenFileFault::Ambiguous);
-        }
         let set = TokenSet {
             admin: hold(&key, via, Role::Admin, &admin, 1),
             readonly: hold(&key, via, Role::ReadOnly, &readonly, 1),
-            ambiguous: false,
+            ambiguous: admin == readonly,
         };
         Ok(Arc::new(Self {
             files,

@@ -130,18 +130,19 @@ impl Tokens {
     /// Follows the files until the drain. Each change goes to `changes` after it is in force.
     pub fn follow(self: &Arc<Self>, tasks: &Tasks, changes: mpsc::Sender<TokenChange>) {
         let (tokens, stopping) = (self.clone(), tasks.stopping());
+        let (hint, hints) = mpsc::channel(1);
+        let watcher = self.watcher(hint);
         tasks.spawn(async move {
+            // Kept alive for as long as the loop runs; without it the poll alone does the work.
+            let _watcher = watcher;
             tokio::select! {
                 () = stopping => {}
-                () = tokens.watch(changes) => {}
+                () = tokens.look_again_and_again(hints, changes) => {}
             }
         });
     }
 
-    async fn watch(self: Arc<Self>, changes: mpsc::Sender<TokenChange>) {
-        let (hint, mut hints) = mpsc::channel(1);
-        // Kept alive for as long as the loop runs; without it the poll alone does the work.
-        let _watcher = self.watcher(hint);
+    async fn look_again_and_again(self: Arc<Self>, mut hints: mpsc::Receiver<()>, changes: mpsc::Sender<TokenChange>) {
         // Contents that were read once and are not in force.
         let mut seen = None;
         loop {
@@ -325,6 +326,23 @@ mod tests {
         assert_eq!(change.generation, 2, "one change, to the whole token");
         assert!(tokens.caller(whole.as_bytes()).is_ok() && tokens.caller(old.as_bytes()).is_err());
         tasks.stop();
+    }
+
+    #[tokio::test]
+    async fn without_a_watch_the_poll_alone_finds_each_change() {
+        let folder = Folder::new();
+        let tokens = folder.open().unwrap();
+        // No hint ever comes: the machine has no watch to give, or lost what it had to say.
+        let (hint, hints) = mpsc::channel(1);
+        drop(hint);
+        let (sender, mut changes) = mpsc::channel(8);
+        let looking = tokio::spawn(tokens.clone().look_again_and_again(hints, sender));
+        for letter in ['a', 'b'] {
+            std::fs::write(&folder.files.admin, own(letter)).unwrap();
+            tokio::time::timeout(Duration::from_secs(10), changes.recv()).await.unwrap().unwrap();
+            assert_eq!(tokens.caller(own(letter).as_bytes()).unwrap().role(), Role::Admin);
+        }
+        looking.abort();
     }
 
     #[tokio::test]

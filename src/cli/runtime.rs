@@ -1,0 +1,196 @@
+//! `chancery runtime …`
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::ask::{At, Paging, with};
+use super::client::{Client, ClientArgs, Trouble};
+use super::{output, show};
+
+/// A word of the command line as the interface spells it.
+fn word(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// Permission modes as they are spelt on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeWord {
+    /// Reads run; the rest asks.
+    Default,
+    /// Edits of files run as well.
+    AcceptEdits,
+    /// Everything runs that no rule denies.
+    BypassPermissions,
+    /// Nothing that changes anything runs.
+    Plan,
+    /// What would ask is denied.
+    DontAsk,
+}
+
+/// How much the daemon says in its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LevelWord {
+    /// What it was started to say.
+    Off,
+    /// Each request as well; ids and codes, never words.
+    Redacted,
+    /// Each batch of records as well.
+    Full,
+}
+
+/// Whose rules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ScopeWord {
+    /// The operator's, for everything.
+    #[default]
+    User,
+    /// The workspace's.
+    Project,
+}
+
+/// What a rule says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BehaviorWord {
+    /// The call is made.
+    Allow,
+    /// A person decides.
+    Ask,
+    /// The call is refused.
+    Deny,
+}
+
+/// Something about the configuration of the running daemon.
+#[derive(Debug, Subcommand)]
+pub enum Runtime {
+    /// Shows it
+    Get(At),
+    /// Sets the mode of sessions that set none
+    SetPermissionMode {
+        /// The mode
+        #[arg(value_enum)]
+        mode: ModeWord,
+    },
+    /// Sets how much the daemon says in its log, now and after a restart
+    SetDebugLevel {
+        /// The level
+        #[arg(value_enum)]
+        level: LevelWord,
+    },
+    /// Rules that allow, ask or deny calls of tools
+    #[command(subcommand)]
+    PermissionRules(Rules),
+    /// Who changed what, newest first
+    Revisions(Paging),
+    /// Goes back to an earlier revision, which makes a new one with its values
+    Rollback {
+        /// The revision; 0 is what the daemon was born with
+        revision: u64,
+    },
+    /// Says that the wall clock is right again, after it jumped
+    TrustClock,
+}
+
+/// Something about permission rules.
+#[derive(Debug, Subcommand)]
+pub enum Rules {
+    /// Lists them
+    List,
+    /// Adds a rule, or changes what the rule for the same tool says
+    Add {
+        /// A tool, a prefix that ends in `*`, or `*`
+        tool: String,
+        /// What it says
+        #[arg(value_enum)]
+        behavior: BehaviorWord,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Removes the rule for a tool
+    Remove {
+        /// The tool, as the rule names it
+        tool: String,
+        #[command(flatten)]
+        whose: Whose,
+    },
+}
+
+/// Whose rules are meant.
+#[derive(Debug, Args)]
+pub struct Whose {
+    /// Whose rules
+    #[arg(long, value_enum, default_value_t)]
+    scope: ScopeWord,
+}
+
+/// Runs `runtime`.
+pub fn runtime(args: &ClientArgs, verb: &Runtime) -> ExitCode {
+    let answer = with(args, |client| match verb {
+        Runtime::Get(at) => client.get(&at.of("/v1/runtime".to_owned())).map(|view| (show::RUNTIME, view)),
+        Runtime::SetPermissionMode { mode } => {
+            let body = json!({ "mode": word(mode) });
+            client.put("/v1/runtime/permission-mode", &body).map(|view| (show::RUNTIME, view))
+        }
+        Runtime::SetDebugLevel { level } => {
+            let body = json!({ "level": word(level) });
+            client.put("/v1/runtime/debug-level", &body).map(|view| (show::RUNTIME, view))
+        }
+        Runtime::PermissionRules(verb) => rules(client, verb).map(|list| (show::RULES, list)),
+        Runtime::Revisions(paging) => {
+            client.get(&paging.of("/v1/runtime/revisions")).map(|list| (show::REVISIONS, list))
+        }
+        Runtime::Rollback { revision } => {
+            client.post("/v1/runtime/rollback", &json!({ "revision": revision })).map(|view| (show::RUNTIME, view))
+        }
+        Runtime::TrustClock => client.post("/v1/runtime/trust-clock", &json!({})).map(|view| (show::RUNTIME, view)),
+    });
+    if matches!(verb, Runtime::SetPermissionMode { mode: ModeWord::BypassPermissions }) {
+        output::talk("From now on calls run unasked wherever no rule denies them.");
+    }
+    answer
+}
+
+/// The daemon takes all rules of a scope at once; that nobody else changed them meanwhile is told by the revision.
+fn rules(client: &Client, verb: &Rules) -> Result<Value, Trouble> {
+    let view = client.get("/v1/runtime")?;
+    let (scope, changed) = match verb {
+        Rules::List => return Ok(list(&view)),
+        Rules::Add { tool, behavior, whose } => (whose.scope, added(of(&view, whose.scope), tool, &word(behavior))),
+        Rules::Remove { tool, whose } => (whose.scope, removed(of(&view, whose.scope), tool)?),
+    };
+    let body = json!({ "scope": word(&scope), "rules": changed, "expected_revision": view["revision"] });
+    client.put("/v1/runtime/permission-rules", &body).map(|view| list(&view))
+}
+
+fn of(view: &Value, scope: ScopeWord) -> Vec<Value> {
+    view[format!("{}_rules", word(&scope))].as_array().cloned().unwrap_or_default()
+}
+
+fn added(mut rules: Vec<Value>, tool: &str, behavior: &str) -> Vec<Value> {
+    match rules.iter_mut().find(|rule| rule["tool"] == tool) {
+        Some(rule) => rule["behavior"] = json!(behavior),
+        None => rules.push(json!({ "tool": tool, "behavior": behavior })),
+    }
+    rules
+}
+
+fn removed(mut rules: Vec<Value>, tool: &str) -> Result<Vec<Value>, Trouble> {
+    let before = rules.len();
+    rules.retain(|rule| rule["tool"] != tool);
+    if rules.len() == before {
+        return Err(Trouble::Refused(format!("no rule of this scope names {tool}")));
+    }
+    Ok(rules)
+}
+
+/// The rules of both scopes as one list.
+fn list(view: &Value) -> Value {
+    let scopes = [ScopeWord::User, ScopeWord::Project];
+    let rules = scopes.into_iter().flat_map(|scope| {
+        of(view, scope)
+            .into_iter()
+            .map(move |rule| json!({ "scope": word(&scope), "tool": rule["tool"], "behavior": rule["behavior"] }))
+    });
+    json!({ "revision": view["revision"], "items": rules.collect::<Vec<_>>() })
+}
