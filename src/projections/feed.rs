@@ -145,6 +145,13 @@ impl Feed {
         *self.shared.next_seq.borrow()
     }
 
+    /// The item with this sequence number, if it is kept in memory.
+    pub fn recent(&self, seq: u64) -> Option<Arc<Item>> {
+        let recent = self.shared.recent.read().unwrap_or_else(PoisonError::into_inner);
+        let at = recent.items.binary_search_by_key(&seq, |item| item.seq).ok()?;
+        recent.items.get(at).cloned()
+    }
+
     /// Items from `from` on that the filter admits, at most `most`.
     pub fn after(&self, from: u64, filter: &Filter, most: impl Into<Most>) -> Found {
         let (most, mut bytes) = (most.into(), 0);

@@ -1,5 +1,6 @@
 //! The desk at which every use case works: the one write path, the published read side, and the routes there are.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, RwLockReadGuard};
 
@@ -11,7 +12,7 @@ use crate::domain::command::{Answer, Command, invalid};
 use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
 use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
-use crate::domain::record::Provenance;
+use crate::domain::record::{Provenance, Record};
 use crate::projections::page::{PAGE_BYTES, Viewed};
 use crate::projections::{Bodies, Models, Page};
 
@@ -59,6 +60,34 @@ pub trait ReadSide: Bodies + Send + Sync {
 
     /// Changes whenever records are published.
     fn changes(&self) -> watch::Receiver<u64>;
+
+    /// A record that is still in memory.
+    fn recent(&self, _seq: u64) -> Option<Record> {
+        None
+    }
+}
+
+/// Words as far as they are in memory, and whether others were asked for.
+struct Recent<'a> {
+    read: &'a dyn ReadSide,
+    missed: Cell<bool>,
+}
+
+impl Recent<'_> {
+    fn found<T>(&self, found: Option<T>) -> Option<T> {
+        self.missed.set(self.missed.get() || found.is_none());
+        found
+    }
+}
+
+impl Bodies for Recent<'_> {
+    fn record(&self, seq: u64) -> Option<Record> {
+        self.found(self.read.recent(seq))
+    }
+
+    fn text(&self, part: &Personal) -> Option<String> {
+        self.found(part.clear().map(str::to_owned))
+    }
 }
 
 /// On whose behalf something is asked. Made only from a right that was checked.
@@ -104,15 +133,25 @@ impl Desk {
         Self { past: Some(past), ..self }
     }
 
-    /// Finds one object and shows it.
+    /// Finds one object and shows it: at once where its words are in memory, as those of what was just written are.
     pub(super) async fn show<F: Viewed>(
         &self,
-        find: impl FnOnce(&Models) -> Result<F, Refusal> + Send + 'static,
+        find: impl Fn(&Models) -> Result<F, Refusal> + Send + 'static,
     ) -> Result<F::View, Refusal>
     where
         F::View: Send + 'static,
     {
+        if let Some(view) = self.show_recent(&find)? {
+            return Ok(view);
+        }
         self.recall(find, |facts, bodies| Ok(facts.view(bodies))).await
+    }
+
+    fn show_recent<F: Viewed>(&self, find: impl Fn(&Models) -> Result<F, Refusal>) -> Result<Option<F::View>, Refusal> {
+        let recent = Recent { read: &*self.read, missed: Cell::new(false) };
+        let facts = find(&self.read.models())?;
+        let view = facts.view(&recent);
+        Ok(Some(view).filter(|_| !recent.missed.get()))
     }
 
     /// Finds places in the models and reads what stands there, where waiting for the disk holds up nobody else.
@@ -149,7 +188,7 @@ impl Desk {
     pub(super) async fn show_at<F: Viewed>(
         &self,
         at: Option<At>,
-        find: impl FnOnce(&Models) -> Result<F, Refusal> + Send + 'static,
+        find: impl Fn(&Models) -> Result<F, Refusal> + Send + 'static,
     ) -> Result<Shown<F::View>, Refusal>
     where
         F::View: Send + 'static,
@@ -220,13 +259,13 @@ impl Desk {
     }
 
     /// Submits a command and shows the object that it concerns.
-    pub(super) async fn submit<Id: Send + 'static, F: Viewed>(
+    pub(super) async fn submit<Id: Copy + Send + 'static, F: Viewed>(
         &self,
         command: Command,
         by: By,
         lane: Lane,
         pick: impl FnOnce(Answer) -> Option<Id>,
-        find: impl FnOnce(&Models, &str, Id) -> Result<F, Refusal> + Send + 'static,
+        find: impl Fn(&Models, &str, Id) -> Result<F, Refusal> + Send + 'static,
     ) -> Result<Done<F::View>, Refusal>
     where
         F::View: Send + 'static,

@@ -37,6 +37,8 @@ pub(super) struct Encoded {
 const LOOKED_AT: u64 = 65_536;
 /// Bytes of lines that one reading looks at, for the same reason.
 const LOOKED_AT_BYTES: usize = 16 << 20;
+/// Longest line that is parsed on a thread that serves, bytes.
+const READ_AT_ONCE_BYTES: usize = 64 << 10;
 /// Readings for followers and pages of records that go on at a time; each takes its turn anew.
 const REPLAYS: usize = 4;
 
@@ -372,6 +374,11 @@ impl ReadSide for Published {
 
     fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.shared.feed.changes()
+    }
+
+    fn recent(&self, seq: u64) -> Option<Record> {
+        let item = self.shared.feed.recent(seq).filter(|item| item.line.len() <= READ_AT_ONCE_BYTES)?;
+        line::parse_record(&item.line).ok()
     }
 }
 
