@@ -395,20 +395,22 @@ fn status_head_and_records_are_shown_and_a_receipt_verifies_from_standard_input(
     let raw = house.run(&["journal", "records", "--from", "1", "--limit", "1", "--output", "json"]);
     assert!(raw.out.starts_with("{\"seq\":1,"), "{}", raw.out);
     let receipt = house.run(&["receipt", "1"]);
-    let judge = |arguments: &[&str], text: &str| {
-        let mut command = house.command(arguments);
+    let judge_by = |command: &mut Command, text: &str| {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         let out = child.wait_with_output().unwrap();
         (out.status.code().unwrap(), String::from_utf8(out.stdout).unwrap())
     };
+    let judge = |arguments: &[&str], text: &str| judge_by(&mut house.command(arguments), text);
     let (code, said) = judge(&["verify", "-", "--key", &key], &receipt.out);
     assert!(code == 0 && said.starts_with("valid: line 1 is in the tree of "), "{said}");
     let (code, said) = judge(&["verify", "-", "--key", &key, "--output", "json"], &receipt.out);
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((code, &said["verdict"], &said["seq"]), (0, &"valid".into(), &1.into()));
     assert_eq!(judge(&["verify", "-", "--key", &key], &receipt.out.replace("\"seq\": 1,", "\"seq\": 2,")).0, 1);
-    assert_eq!(judge(&["verify", "-"], &receipt.out).0, 3, "without a key nobody says who signed");
+    assert_eq!(judge(&["verify", "-"], &receipt.out).0, 0, "the state root that is named says who signed");
+    let stranger = judge_by(house.command(&["verify", "-"]).env_remove("CHANCERY_STATE_ROOT"), &receipt.out);
+    assert_eq!(stranger.0, 3, "without a key nobody says who signed");
     assert_eq!(judge(&["verify", "-", "--key", &key], "nonsense").0, 3);
     assert_eq!(house.run(&["receipt", "99999999"]).code, 1);
     assert_eq!(house.run(&["receipt", "nothing"]).code, 2);
