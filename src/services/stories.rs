@@ -1,7 +1,7 @@
 //! The use cases, told over a house that decides, folds and publishes in memory.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -349,6 +349,8 @@ struct SlowDisk {
     memory: Arc<Memory>,
     at_work: AtomicUsize,
     most: AtomicUsize,
+    /// Whether records are still in memory as well.
+    kept: AtomicBool,
 }
 
 impl Bodies for SlowDisk {
@@ -368,13 +370,40 @@ impl ReadSide for SlowDisk {
     fn changes(&self) -> watch::Receiver<u64> {
         self.memory.changes()
     }
+
+    fn recent(&self, seq: u64) -> Option<Record> {
+        self.memory.record(seq).filter(|_| self.kept.load(Ordering::SeqCst))
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_memory_is_shown_without_the_disk_and_says_the_same() {
+    let (memory, desk) = memory();
+    let session_id = session(&desk).await;
+    let disk = Arc::new(SlowDisk {
+        memory: memory.clone(),
+        at_work: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+        kept: AtomicBool::new(false),
+    });
+    let sessions = Sessions::new(Desk::new(memory, disk.clone(), Arc::default()));
+    let read = sessions.get(DEFAULT_ORG, session_id, None).await.unwrap().view;
+    assert_eq!(disk.most.swap(0, Ordering::SeqCst), 1, "the control: it is read from the disk");
+    disk.kept.store(true, Ordering::SeqCst);
+    assert_eq!(sessions.get(DEFAULT_ORG, session_id, None).await.unwrap().view, read);
+    assert_eq!(disk.most.load(Ordering::SeqCst), 0, "the disk was asked");
 }
 
 #[tokio::test]
 async fn views_and_pages_are_made_aside_a_few_at_a_time() {
     let (memory, desk) = memory();
     let session_id = session(&desk).await;
-    let disk = Arc::new(SlowDisk { memory: memory.clone(), at_work: AtomicUsize::new(0), most: AtomicUsize::new(0) });
+    let disk = Arc::new(SlowDisk {
+        memory: memory.clone(),
+        at_work: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+        kept: AtomicBool::new(false),
+    });
     let sessions = Sessions::new(Desk::new(memory, disk.clone(), Arc::default()));
     let beats = AtomicUsize::new(0);
     let heart = async {
