@@ -71,6 +71,7 @@ impl Folder {
             }
             other => other?,
         };
+        plain(&fd, path)?;
         let file = std::fs::File::from(fd);
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
@@ -114,6 +115,14 @@ impl Folder {
     }
 }
 
+/// Refuses pipes, devices and folders.
+fn plain(fd: &OwnedFd, path: &str) -> io::Result<()> {
+    if FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::RegularFile {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path} is not a plain file")))
+}
+
 impl Disk for Folder {
     fn open(&self, path: &str, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let flags = match how {
@@ -124,9 +133,7 @@ impl Disk for Folder {
         };
         let mode = if flags.contains(OFlags::CREATE) { Mode::RUSR | Mode::WUSR } else { Mode::empty() };
         let fd = self.at(path, flags, mode)?;
-        if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::RegularFile {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path} is not a plain file")));
-        }
+        plain(&fd, path)?;
         Ok(Arc::new(PlainFile(std::fs::File::from(fd))))
     }
 

@@ -56,8 +56,9 @@ def tools(house):
     began = time.monotonic()
     h.until(5, f"the command's processes are gone after kill -9: {sleepers()}", lambda: not sleepers())
     took = time.monotonic() - began
-    left = [pid for pid in family if os.path.exists(f"/proc/{pid}") and not zombie(pid)]
-    h.demand(not left, f"left behind: {left}")
+    # Who watched over them ends once they are gone.
+    alive = lambda: [pid for pid in family if os.path.exists(f"/proc/{pid}") and not zombie(pid)]
+    h.until(5, f"the watcher is gone as well: {alive()}", lambda: not alive())
     daemon = house.start()
     view = h.until(20, "the run ends", lambda: ended(daemon, run))
     h.demand(view["status"] == "interrupted", f"after the kill the run is {view['status']}")
