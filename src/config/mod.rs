@@ -1,5 +1,6 @@
 //! What the operator said: settings, state-root layout, routes file.
 
+pub mod addresses;
 pub mod base_url;
 pub mod routes;
 mod routes_file;

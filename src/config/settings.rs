@@ -1,10 +1,11 @@
 //! What the operator says to `serve`: flags and their `CHANCERY_…` variables, checked as a whole. Every problem is named
 //! at once; a secret is never the value of a flag.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+
+use super::addresses::{Bind, HostPort, parse_bind, parse_host, parse_host_port, parse_origin};
 
 /// Whether and how callers prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -89,43 +90,6 @@ pub struct ServeArgs {
     /// Whether confined commands may use the network
     #[arg(long, env = "CHANCERY_TOOL_NETWORK", hide_env_values = true, value_enum, default_value = "off")]
     pub tool_network: Switch,
-}
-
-/// Where the daemon listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Bind {
-    /// A TCP address; port 0 lets the machine choose.
-    Tcp(SocketAddr),
-    /// A unix socket.
-    Unix(PathBuf),
-}
-
-impl Bind {
-    /// Whether only this machine can connect.
-    pub fn is_loopback(&self) -> bool {
-        match self {
-            Bind::Tcp(address) => address.ip().to_canonical().is_loopback(),
-            Bind::Unix(_) => true,
-        }
-    }
-}
-
-impl std::fmt::Display for Bind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Bind::Tcp(address) => write!(f, "{address}"),
-            Bind::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// A host and a port, as the operator named them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// Name or address, lower case, without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
 }
 
 /// The settings of `serve`, checked.
@@ -296,76 +260,8 @@ fn check_together(settings: &ServeSettings, problems: &mut Problems) {
     }
 }
 
-fn parse_bind(text: &str) -> Result<Bind, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        // Clients read the path in daemon.json and may stand in another folder. The kernel takes 107 bytes.
-        return match std::path::absolute(path) {
-            Ok(path) if path.as_os_str().len() <= 107 => Ok(Bind::Unix(path)),
-            Ok(_) => Err("the path of a unix socket has at most 107 bytes".to_owned()),
-            Err(_) => Err("unix: needs a path".to_owned()),
-        };
-    }
-    let spelled = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let address = spelled.as_deref().unwrap_or(text);
-    address.parse().map(Bind::Tcp).map_err(|_| "is neither ADDRESS:PORT nor unix:PATH".to_owned())
-}
-
-fn parse_host(text: &str) -> Result<String, String> {
-    let (name, port) = match text.rsplit_once(':') {
-        Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, Some(port)),
-        _ => (text, None),
-    };
-    let bracketed = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let good_name = match bracketed {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => is_host_name(name),
-    };
-    if good_name && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0)) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err("is not a host name, with or without a port".to_owned())
-    }
-}
-
-fn is_host_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 253
-        && name.split('.').all(|label| {
-            !label.is_empty()
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-                && !label.starts_with('-')
-        })
-}
-
-fn parse_origin(text: &str) -> Result<String, String> {
-    let lower = text.to_ascii_lowercase();
-    let rest = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));
-    let Some(host) = rest.filter(|rest| parse_host(rest).is_ok()) else {
-        return Err("is not an origin such as http://localhost:5173".to_owned());
-    };
-    let name = host
-        .rsplit_once(':')
-        .filter(|(name, _)| !name.contains(':') || name.ends_with(']'))
-        .map_or(host, |pair| pair.0);
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    if name == "localhost" || address.is_ok_and(|address| address.is_loopback()) {
-        Ok(lower)
-    } else {
-        Err("is not a loopback origin; only pages of this machine may be allowed".to_owned())
-    }
-}
-
-fn parse_host_port(text: &str) -> Result<HostPort, String> {
-    let fault = || "is not HOST:PORT".to_owned();
-    let host = parse_host(text).map_err(|_| fault())?;
-    let (name, port) = host.rsplit_once(':').ok_or_else(fault)?;
-    let port = port.parse().map_err(|_| fault())?;
-    Ok(HostPort { host: name.trim_start_matches('[').trim_end_matches(']').to_owned(), port })
-}
-
 #[cfg(test)]
 mod tests {
-
     use clap::Parser as _;
 
     use super::*;
@@ -434,21 +330,6 @@ mod tests {
         let bind = settings(&["--workspace-root", "/w", "--bind", "unix:run.sock"]).unwrap().bind;
         assert_eq!(bind, Bind::Unix(std::env::current_dir().unwrap().join("run.sock")));
         assert!(settings(&["--workspace-root", "/w", "--bind", &format!("unix:{}", "a".repeat(107))]).is_err());
-    }
-
-    #[test]
-    fn origins_hosts_and_destinations_are_read_exactly() {
-        assert_eq!(parse_origin("HTTP://LocalHost:5173"), Ok("http://localhost:5173".to_owned()));
-        assert_eq!(parse_origin("http://[::1]:5173"), Ok("http://[::1]:5173".to_owned()));
-        for bad in
-            ["*", "null", "localhost", "http://localhost/", "http://127.0.0.1.evil.example", "http://u@localhost"]
-        {
-            assert!(parse_origin(bad).is_err(), "{bad}");
-        }
-        let port = |host: &str, port| Ok(HostPort { host: host.to_owned(), port });
-        assert_eq!(parse_host_port("10.0.0.7:8080"), port("10.0.0.7", 8080));
-        assert_eq!(parse_host_port("[fd00::1]:443"), port("fd00::1", 443));
-        assert!(parse_host_port("10.0.0.7").is_err() && parse_host_port("a:0").is_err());
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::settings::{AuthMode, Bind, ServeSettings};
+use crate::config::addresses::Bind;
+use crate::config::settings::{AuthMode, ServeSettings};
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::entropy::Entropy;
 use crate::platform::keyed::FingerprintKey;

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::address::{Host, is_public};
 use super::limits;
-use crate::config::settings::HostPort;
+use crate::config::addresses::HostPort;
 use crate::domain::reason::{Reason, Refusal};
 
 /// Ports of public machines that may be reached without the operator's word.

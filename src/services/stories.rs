@@ -353,6 +353,13 @@ struct SlowDisk {
     kept: AtomicBool,
 }
 
+impl SlowDisk {
+    fn over(memory: &Arc<Memory>) -> Arc<Self> {
+        let [at_work, most] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        Arc::new(Self { memory: memory.clone(), at_work, most, kept: AtomicBool::new(false) })
+    }
+}
+
 impl Bodies for SlowDisk {
     fn record(&self, seq: u64) -> Option<Record> {
         self.most.fetch_max(self.at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -380,12 +387,7 @@ impl ReadSide for SlowDisk {
 async fn what_is_in_memory_is_shown_without_the_disk_and_says_the_same() {
     let (memory, desk) = memory();
     let session_id = session(&desk).await;
-    let disk = Arc::new(SlowDisk {
-        memory: memory.clone(),
-        at_work: AtomicUsize::new(0),
-        most: AtomicUsize::new(0),
-        kept: AtomicBool::new(false),
-    });
+    let disk = SlowDisk::over(&memory);
     let sessions = Sessions::new(Desk::new(memory, disk.clone(), Arc::default()));
     let read = sessions.get(DEFAULT_ORG, session_id, None).await.unwrap().view;
     assert_eq!(disk.most.swap(0, Ordering::SeqCst), 1, "the control: it is read from the disk");
@@ -398,12 +400,7 @@ async fn what_is_in_memory_is_shown_without_the_disk_and_says_the_same() {
 async fn views_and_pages_are_made_aside_a_few_at_a_time() {
     let (memory, desk) = memory();
     let session_id = session(&desk).await;
-    let disk = Arc::new(SlowDisk {
-        memory: memory.clone(),
-        at_work: AtomicUsize::new(0),
-        most: AtomicUsize::new(0),
-        kept: AtomicBool::new(false),
-    });
+    let disk = SlowDisk::over(&memory);
     let sessions = Sessions::new(Desk::new(memory, disk.clone(), Arc::default()));
     let beats = AtomicUsize::new(0);
     let heart = async {

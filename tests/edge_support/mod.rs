@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use bytes::Bytes;
-use chancery::config::settings::Bind;
+use chancery::config::addresses::Bind;
 use chancery::domain::reason::{Reason, Refusal};
 use chancery::http::audit::AuditSink;
 use chancery::http::auth::{Authentication, ProxySecret};

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::screen::ScreenedStream;
-use crate::config::settings::Bind;
+use crate::config::addresses::Bind;
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::edge::Edge;
 use crate::http::passage::Source;

@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::addresses::HostPort;
 use crate::config::routes::{Driver, ResolvedRoute, Route, Routes};
-use crate::config::settings::HostPort;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::turn::{StopReason, Usage};
 use crate::platform::clock::Clock;
