@@ -31,7 +31,9 @@ pub mod turn;
 pub mod world;
 
 #[cfg(test)]
-pub(crate) mod laws;
+mod laws;
+#[cfg(test)]
+pub(crate) mod random_commands;
 #[cfg(test)]
 mod stories;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::{Bodies, Models, approvals, questions, runs, sessions, tasks, waits};
 use crate::domain::approval::Decision;
 use crate::domain::command::{Answer, Command};
 use crate::domain::ids::{RunId, SessionId, TaskId};
-use crate::domain::laws::command_of;
+use crate::domain::random_commands::command_of;
 use crate::domain::reason::Reason;
 use crate::domain::record::{DEFAULT_ORG, Record};
 use crate::domain::run::{self, Status};
