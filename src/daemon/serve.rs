@@ -44,17 +44,18 @@ use crate::platform::private_file;
 use crate::platform::rotated_log::ClosedChunk;
 use crate::platform::tasks::{Milestone, Tasks};
 use crate::services::access_log;
-use crate::services::clerk::ClerkThread;
+use crate::services::clerk::{Clerk, ClerkThread};
 use crate::services::daemon_file::DaemonFile;
 use crate::services::desk::Desk;
 use crate::services::doctor;
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Opened, Opening, open};
 use crate::services::past::Past;
+use crate::services::published::Published;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
 use crate::services::status::{ControlPlane, StatusSource};
-use crate::services::tokens::Tokens;
+use crate::services::tokens::{TokenChange, Tokens};
 
 /// Most bytes of a proxy's secret file.
 const SECRET_BYTES: usize = 4_096;
@@ -140,7 +141,6 @@ fn build(digest: Option<&str>) -> String {
     digest.map_or_else(|| format!("{version}+unknown"), |digest| format!("{version}+sha256.{digest}"))
 }
 
-#[expect(clippy::too_many_lines, reason = "the order of a start, in one place")]
 async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let signals = Signals::listen()?;
     let House { settings, proxy_secret, agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
@@ -149,8 +149,7 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     log_level::follow(&tasks, published.clone(), set_level);
     let key = FingerprintKey::new(&root.fingerprint_key()?);
     let tokens = token_files::open(&settings, &key, entropy.as_ref())?;
-    let listener = Listener::bind(&settings.bind).await.map_err(|error| unbound(&settings.bind, &error))?;
-    let bound = listener.bound().map_err(|error| unbound(&settings.bind, &error))?;
+    let (listener, bound) = bind(&settings.bind).await?;
     let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot.clone());
     let past = Past::new(published.clone(), root.folder.clone(), snapshots.clone());
     let (chunks, closed) = mpsc::channel(access_log::WAITING);
@@ -191,24 +190,34 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let commands = Tasks::new();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id), begun.clone());
     let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
-    registry.register_collector(Box::new(numbers));
-    let routes = routes(Arc::clone(&status), registry);
+    let routes = routes(Arc::clone(&status), registry, numbers);
     let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
-    let workers = Workers {
+    beginning.write_file()?;
+    let changes = tokens.as_ref().map(|tokens| follow_tokens(tokens, &tasks));
+    let workers = workers((&clerk, published, &snapshots), &root, closed, changes);
+    beginning.go_on(announced, begun, workers, &tasks);
+    tasks.spawn(accept(listener, edge));
+    tracing::info!(address = %bound, %boot_id, "serving");
+    let (runner, commands, tasks, snapshots, clerk) = (&runner, &commands, &tasks, &snapshots, &clerk);
+    let drain = Drain { runner, commands, tasks, snapshots, clerk, boot_id };
+    until_ended(signals, drain, thread, (log, root)).await
+}
+
+/// What follows the house once the daemon may write.
+fn workers(
+    (clerk, published, snapshots): (&Clerk, Published, &Snapshotter),
+    root: &StateRoot,
+    closed: mpsc::Receiver<ClosedChunk>,
+    changes: Option<mpsc::Receiver<TokenChange>>,
+) -> Workers {
+    Workers {
         clerk: clerk.clone(),
         published,
         folder: root.folder.clone(),
         snapshots: snapshots.clone(),
-        access_log: (access_log_file(&root), closed),
-        changes: tokens.as_ref().map(|tokens| follow_tokens(tokens, &tasks)),
-    };
-    beginning.write_file()?;
-    beginning.go_on(announced, begun, workers, &tasks);
-    tasks.spawn(accept(listener, edge));
-    tracing::info!(address = %bound, %boot_id, "serving");
-    let (runner, commands, tasks, clerk) = (&runner, &commands, &tasks, &clerk);
-    let drain = Drain { runner, commands, tasks, snapshots: &snapshots, clerk, boot_id };
-    until_ended(signals, drain, thread, (log, root)).await
+        access_log: (access_log_file(root), closed),
+        changes,
+    }
 }
 
 /// Waits for the signal to end and ends everything; a further signal cuts that short.
@@ -241,7 +250,8 @@ fn let_go(root: StateRoot, ended: Option<Result<(), Refusal>>) -> Result<(), Ref
 }
 
 /// Every route of the door.
-fn routes(status: Arc<StatusSource>, registry: metrics::Registry) -> Vec<Route<App>> {
+fn routes(status: Arc<StatusSource>, mut registry: metrics::Registry, numbers: HouseNumbers) -> Vec<Route<App>> {
+    registry.register_collector(Box::new(numbers));
     let mut routes = health::routes(Arc::new(move || status.ready()), Arc::new(registry));
     routes.extend(handlers::routes());
     routes
@@ -275,6 +285,13 @@ fn posture(bound: &Bind, bearer: bool) -> ControlPlane {
         loopback: bound.is_loopback(),
         auth_mode: if bearer { "bearer" } else { "none" },
     }
+}
+
+/// Listens, and says where: port 0 lets the machine choose.
+async fn bind(wanted: &Bind) -> Result<(Listener, Bind), Refusal> {
+    let listener = Listener::bind(wanted).await.map_err(|error| unbound(wanted, &error))?;
+    let bound = listener.bound().map_err(|error| unbound(wanted, &error))?;
+    Ok((listener, bound))
 }
 
 fn unbound(bind: &Bind, error: &std::io::Error) -> Refusal {

@@ -57,6 +57,16 @@ impl File {
     }
 }
 
+/// What becomes of a sync.
+enum Syncing {
+    /// A disk that takes no writes has nothing to sync.
+    Done,
+    /// It is this one's turn to fail.
+    Failed,
+    /// What is unsynced is to be made durable.
+    Due,
+}
+
 #[derive(Debug, Clone)]
 enum NameChange {
     Link(String, usize),
@@ -108,6 +118,18 @@ impl State {
         self.operations += 1;
         self.dead = self.fault == Fault::PowerCut(self.operations);
         Ok(self.dead)
+    }
+
+    /// Counts a sync of a file or a folder.
+    fn sync_step(&mut self) -> io::Result<Syncing> {
+        if self.fault == Fault::ReadOnly {
+            return Ok(Syncing::Done);
+        }
+        if self.step()? {
+            return Err(cut());
+        }
+        self.syncs += 1;
+        Ok(if self.fault == Fault::SyncError(self.syncs) { Syncing::Failed } else { Syncing::Due })
     }
 
     fn change_name(&mut self, change: NameChange) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Fault, File, NameChange, SECTOR, SimDisk, apply_name, cut};
+use super::{Fault, File, NameChange, SECTOR, SimDisk, Syncing, apply_name, cut};
 use crate::platform::disk::{Disk, DiskFile, Entry, Open};
 
 impl Disk for SimDisk {
@@ -83,15 +83,10 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
-        if state.fault == Fault::ReadOnly {
-            return Ok(());
-        }
-        if state.step()? {
-            return Err(cut());
-        }
-        state.syncs += 1;
-        if state.fault == Fault::SyncError(state.syncs) {
-            return Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()));
+        match state.sync_step()? {
+            Syncing::Done => return Ok(()),
+            Syncing::Failed => return Err(rustix::io::Errno::IO.into()),
+            Syncing::Due => {}
         }
         let within = |name: &str| name.rsplit_once('/').map_or("", |(folder, _)| folder) == path;
         let pending = std::mem::take(&mut state.unsynced_names);
@@ -172,18 +167,14 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        if state.fault == Fault::ReadOnly {
-            return Ok(());
+        match state.sync_step()? {
+            Syncing::Done => {}
+            Syncing::Failed => {
+                state.files[self.index].dirty.clear();
+                return Err(rustix::io::Errno::IO.into());
+            }
+            Syncing::Due => state.files[self.index].flush(),
         }
-        if state.step()? {
-            return Err(cut());
-        }
-        state.syncs += 1;
-        if state.fault == Fault::SyncError(state.syncs) {
-            state.files[self.index].dirty.clear();
-            return Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()));
-        }
-        state.files[self.index].flush();
         Ok(())
     }
 
