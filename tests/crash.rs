@@ -340,6 +340,41 @@ fn a_changed_byte_of_what_acked_names_is_found_also_while_a_daemon_holds_the_jou
 }
 
 #[test]
+fn a_batch_behind_the_acknowledged_note_whose_seal_is_not_signed_by_the_key_refuses_the_start() {
+    let disk = SimDisk::new(5);
+    let (mut journal, _) = start(&disk).unwrap();
+    assert_eq!(workload(&mut journal, 8), 8);
+    let segments = journal.reader().segments();
+    drop(journal);
+    let killed = disk.after_kill();
+    assert_eq!(start(&killed.copy()).unwrap().1.len(), 20, "nothing is wrong with it yet");
+    let slots = killed.content(acked::PATH).unwrap();
+    let noted = slots.chunks(acked::SLOT_BYTES).filter_map(acked::parse_slot).map(|note| note.size).max().unwrap();
+    let mut refused = 0;
+    for path in segments.into_iter().map(layout::segment_path) {
+        let content = String::from_utf8(killed.content(&path).unwrap()).unwrap();
+        for (at, _) in content.match_indices(",\"seal\":\"") {
+            let line = content[..at].rfind('\n').unwrap() + 1;
+            let seq: u64 = content[line..at].trim_start_matches("{\"seq\":").parse().unwrap();
+            let end = at + content[at..].find("\\n\"}").unwrap();
+            // Letters of the signature; the last one bears loose bits, which is another fault.
+            for index in (end - 84..end - 2).filter(|_| seq > noted).step_by(9) {
+                let changed = killed.copy();
+                changed.tamper(&path, |bytes| bytes[index] = if bytes[index] == b'A' { b'B' } else { b'A' });
+                match start(&changed).err() {
+                    Some(OpenError::Corrupt { seq: from, why, .. }) if why == "the seal's signature is not valid" => {
+                        assert!(from < seq, "{from} of the seal {seq}");
+                    }
+                    other => panic!("byte {index} of the seal {seq}: {other:?}"),
+                }
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(refused, 20, "two seals stand behind what was acknowledged");
+}
+
+#[test]
 fn missing_swapped_renamed_and_foreign_segments_are_refused_by_name() {
     let (disk, _) = drained();
     let segments: Vec<String> =

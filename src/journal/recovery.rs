@@ -351,6 +351,10 @@ impl Walk<'_> {
             seq,
             why,
         };
+        // The walker has passed a batch whose lines agree with its root; its seal does not count, and no crash makes one.
+        if let Some(broken) = stopped.as_ref().filter(|broken| broken.offset < walker.offset()) {
+            return Err(corrupt(broken.offset, broken.seq, broken.why.to_owned()));
+        }
         if is_last && self.reached.is_none() {
             let from_seq = walker.tree().size();
             let empty = rest.iter().all(|byte| *byte == b'\n' || *byte == 0);
