@@ -5,7 +5,8 @@ Usage: verify_journal.py PATH [--key VERIFIER_KEY] [--state-root DIR]
 A receipt is checked with the key, or with the keys of the state root, walked from its first one (which must be the key given).
 Needs the package `cryptography`. Exit code: 0 valid, 1 invalid, 2 no such path, 3 unverifiable.
 Reads a state root that no daemon writes at the moment. Kinds, versions and bodies are compared with the schemas that lie
-beside this file in ../state-schema; without them a journal is unverifiable.
+beside this file in ../state-schema; without them a journal is unverifiable. Large parts in artifacts/ and files in the quarantine
+are compared with the records that name them. Not looked at: the access log, snapshots, and the digests of read models.
 """
 import base64
 import hashlib
@@ -237,12 +238,12 @@ def check_record(line, seq, in_force):
     if len(line) > 1 << 20 or record["ctx"] != in_force:
         raise Invalid(f"record {seq} passes a limit or names another context than the one in force")
     check_schema(record)
-    return in_force
+    return record, in_force
 
 
-def render_seal(note):
+def render_seal(note, seq=None):
     text = note.text.replace("\n", "\\n")
-    return f'{{"seq":{note.size},"seal":"{text}"}}'.encode()
+    return f'{{"seq":{note.size if seq is None else seq},"seal":"{text}"}}'.encode()
 
 
 def read_header(line, path):
@@ -263,7 +264,7 @@ def read_header(line, path):
     return segment, note, tree
 
 
-def verify_segment(path, name, last, keys, root, seals):
+def verify_segment(path, name, last, keys, root, seals, named):
     data = open(path, "rb").read()
     line, _, rest = data.partition(b"\n")
     segment, note, tree = read_header(line, name)
@@ -274,39 +275,135 @@ def verify_segment(path, name, last, keys, root, seals):
         raise Invalid(f"{name}: the header does not continue the segment before")
     if name != f"{segment['first_seq']:020}.jsonl":
         raise Invalid(f"{name}: the name is not the first sequence number")
-    records, lines, in_force = 0, rest.split(b"\n"), None
-    torn = lines.pop()
-    lines.append(b"")
-    for index, line in enumerate(lines):
-        if not line:
-            if records or torn or any(lines[index:]):
-                raise_open(lines[index:] + [torn], records or torn, name)
-            return last, tree
-        seq = tree.size
-        if line.startswith(b'{"seq":%d,"seal":"' % seq):
-            seal = Note(json.loads(line, object_pairs_hook=unique)["seal"])
-            if render_seal(seal) != line or seal.size != seq or seal.root != tree.root() or not records:
-                raise Invalid(f"{name}: seal {seq} does not match the lines before it")
+    at, in_force, fault = len(data) - len(rest), None, None
+    while fault is None and data[at:at + 1] not in (b"", b"\n"):
+        batch, grown, end, sealed = [], Tree(tree.size, tree.roots), at, False
+        while fault is None and not sealed:
+            stop, seq = data.find(b"\n", end), grown.size
+            line = data[end:max(stop, end)]
+            number, sealed = shape(line) or (None, False)
+            seal = parse_seal(line) if sealed else None
+            if stop < 0 or number != seq:
+                fault = f"line {seq} is not the one that is due"
+            elif sealed and not (seal and seal.size == seq and seal.root == grown.root()):
+                fault = f"seal {seq} does not match the lines before it"
+            else:
+                batch, end = batch + [line], stop + 1
+                grown.push(leaf(line))
+        if fault is None:
+            in_force = check_batch(batch[:-1], tree.size, in_force, name, named)
             if not keys.accepts(seal):
-                raise Invalid(f"{name}: the signature of seal {seq} is not valid")
-            seals[seal.size] = seal.root
-            last, records = seal, 0
-        else:
-            try:
-                in_force = check_record(line, seq, in_force)
-            except (ValueError, KeyError) as fault:
-                raise Invalid(f"{name}: line {seq} is no record: {fault}") from fault
-            records += 1
-        tree.push(leaf(line))
-    if records:
-        raise Open(f"{name}: lines stand behind the newest seal")
+                raise Invalid(f"{name}: the signature of seal {seal.size} is not valid")
+            seals[seal.size], last, tree, at = seal.root, seal, grown, end
+    judge_tail(data[at:], at, tree.size, f"{name}: {fault or 'padding holds other bytes than newlines'}")
     return last, tree
 
 
-def raise_open(rest, records, name):
-    if records and not any(rest[:-1]):
-        raise Open(f"{name}: lines stand behind the newest seal")
-    raise Invalid(f"{name}: padding holds other bytes than newlines")
+def check_batch(lines, seq, in_force, name, named):
+    if not lines:
+        raise Invalid(f"{name}: the batch at {seq} holds no record")
+    for index, line in enumerate(lines):
+        try:
+            record, in_force = check_record(line, seq + index, in_force)
+        except (ValueError, KeyError) as fault:
+            raise Invalid(f"{name}: line {seq + index} is no record: {fault}") from fault
+        body = record["data"]
+        for file in {"journal.tail_quarantined": [body], "journal.repaired": body.get("files", [])}.get(record["kind"], []):
+            named.quarantined[file["file"]] = file["sha256"]
+        if b'"blob":{' in line:
+            named.find_blobs(body)
+    return in_force
+
+
+class Named:
+    """Files beside the segments that records name."""
+
+    def __init__(self):
+        self.quarantined, self.blobs = {}, {}
+
+    def find_blobs(self, value):
+        if isinstance(value, dict) and list(value) == ["blob"]:
+            self.blobs[value["blob"]["sha256"]] = value["blob"]["bytes"]
+        elif isinstance(value, (dict, list)):
+            for part in value.values() if isinstance(value, dict) else value:
+                self.find_blobs(part)
+
+    def check(self, path):
+        folder = os.path.join(path, "journal", "quarantine")
+        planned = []
+        if os.path.exists(os.path.join(path, "repair.json")):
+            plan = json.load(open(os.path.join(path, "repair.json"), "rb"))
+            planned = [file["file"] for file in plan["repaired"].get("files", [])]
+        unnamed = None
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+            if name in self.quarantined:
+                if sha(open(os.path.join(folder, name), "rb").read()).hex() != self.quarantined[name]:
+                    raise Invalid(f"quarantine/{name} is not the file that its record names")
+            elif not name.endswith(".pending") and name not in planned:
+                unnamed = unnamed or name
+        if unnamed:
+            raise Unverifiable(f"quarantine/{unnamed}: no record names this file")
+
+    def check_blobs(self, path):
+        missing = []
+        for digest, size in sorted(self.blobs.items()):
+            file = os.path.join(path, "artifacts", "sha256", digest[:2], digest)
+            if not os.path.exists(file):
+                missing.append(digest)
+            elif os.path.getsize(file) != size or sha(open(file, "rb").read()).hex() != digest:
+                raise Invalid(f"artifacts: {digest} is not the part that the journal names")
+        if missing:
+            raise Unverifiable(f"{len(missing)} parts that the journal names are not there, among them {missing[0]}")
+
+
+def shape(line):
+    """The number of a line, and whether it begins as a seal."""
+    found = re.match(rb'\{"seq":([0-9]{1,20}),"(seal|at_ms)":', line)
+    return found and (int(found[1]), found[2] == b"seal")
+
+
+def parse_seal(line):
+    try:
+        seal = Note(json.loads(line, object_pairs_hook=unique)["seal"])
+        return seal if render_seal(seal, shape(line)[0]) == line else None
+    except (Invalid, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def parses(line, sealed):
+    if sealed:
+        return parse_seal(line) is not None
+    try:
+        check_schema(json.loads(line, object_pairs_hook=unique))
+        return True
+    except (Invalid, ValueError, KeyError, TypeError):
+        return False
+
+
+def judge_tail(tail, offset, seq, fault):
+    """Judges what stands behind the last good seal: padding, damage, or what a crash explains.
+
+    A crash takes two things: directly behind the last right byte stands a run of newlines or NULs that ends where a
+    sector of 512 bytes does, or at the end of the file; and at most one seal is left."""
+    if not tail.strip(b"\n"):
+        return
+    at = 0
+    while (stop := tail.find(b"\n", at)) >= 0:
+        found = shape(tail[at:stop])
+        if not found or not parses(tail[at:stop], found[1]):
+            break
+        if found[0] != seq or found[1]:
+            raise Invalid(fault)
+        at, seq = stop + 1, seq + 1
+    torn = re.match(rb"[^\n\0]*", tail[at:])[0]
+    end = at + len(torn) + len(re.match(rb"[\n\0]*", tail[at + len(torn):])[0])
+    due = b'{"seq":%d,"' % seq
+    begins = due.startswith(torn) or torn.startswith(due)
+    sector = (offset + end) % 512 == 0 or (offset + end) % 512 == 1 and tail[end - 1:end] == b"\n"
+    seals = sum(parse_seal(part) is not None for part in re.split(rb"[\n\0]", tail))
+    if not begins or not (end == len(tail) or end > at + len(torn) and sector) or seals > 1:
+        raise Invalid(fault)
+    raise Open(f"{fault.split(':')[0]}: bytes stand behind the newest seal: the next start will decide")
 
 
 def verify_root(path, key):
@@ -328,10 +425,10 @@ def verify_root(path, key):
         raise Invalid("the first segment is missing")
     if not segments or any(os.path.getsize(os.path.join(folder, name)) == 0 for name in segments):
         raise Invalid("a segment is missing or empty")
-    last, tree, seals, opened = None, Tree(), {0: sha(b"")}, None
+    last, tree, seals, opened, named = None, Tree(), {0: sha(b"")}, None, Named()
     for name in segments:
         try:
-            last, tree = verify_segment(os.path.join(folder, name), name, last, keys, root, seals)
+            last, tree = verify_segment(os.path.join(folder, name), name, last, keys, root, seals, named)
         except Open as fault:
             if name != segments[-1]:
                 raise Invalid(str(fault)) from fault
@@ -343,10 +440,12 @@ def verify_root(path, key):
         note = Note(slot.rstrip(b"\n").decode() + "\n")
         if note.text.encode().ljust(4096, b"\n") != slot or not keys.accepts(note) or seals.get(note.size) != note.root:
             raise Invalid("a slot of acked is no canonical note over a prefix of the journal")
+    named.check(path)
     if "next" in names:
         check_next(os.path.join(folder, "next"))
     if opened is not None:
         raise opened
+    named.check_blobs(path)
     return f"valid: {tree.size} lines in {len(segments)} segments"
 
 
@@ -391,11 +490,26 @@ def verify_receipt(path, key, root=None):
     return f"valid: line {receipt['seq']} is in the tree of {size} lines"
 
 
+def parse_key(text):
+    """A C2SP verifier key: its name, its id and the key."""
+    try:
+        name, key_id, key = text.split("+", 2)
+        key = strict_b64(key)
+        if len(key) == 33 and key[:1] == b"\1" and sha(name.encode() + b"\n" + key)[:4].hex() == key_id:
+            return key[1:]
+    except (ValueError, Invalid):
+        pass
+    return None
+
+
 def main(arguments):
     key = root = None
     if "--key" in arguments:
         at = arguments.index("--key")
-        key = strict_b64(arguments[at + 1].split("+", 2)[2])[1:]
+        key = parse_key("".join(arguments[at + 1:at + 2]))
+        if key is None:
+            print("--key is not a C2SP verifier key", file=sys.stderr)
+            return 2
         del arguments[at:at + 2]
     if "--state-root" in arguments:
         at = arguments.index("--state-root")

@@ -696,6 +696,25 @@ fn commands_at_the_same_time_keep_one_head_and_a_folder_that_cannot_be_written_i
     assert!(left.err.contains("warning: the journal's head is not kept"), "{}", left.err);
 }
 
+#[test]
+fn a_command_that_keeps_a_newer_head_while_a_state_root_is_verified_is_no_rollback() {
+    let house = House::new();
+    assert_eq!(house.run(&["sessions", "create"]).code, 0);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                house.run(&["sessions", "create"]);
+            }
+        });
+        let verified: Vec<Left> = (0..10).map(|_| house.run(&["verify"])).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        for left in verified {
+            assert!(left.code == 0 && left.out.contains("kept head: the journal continues"), "{}", left.out);
+        }
+    });
+}
+
 fn outcomes(report: &Value) -> std::collections::BTreeMap<String, String> {
     let findings = report["findings"].as_array().unwrap().iter();
     findings

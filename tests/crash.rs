@@ -19,6 +19,8 @@ mod handover;
 mod house;
 #[path = "crash/repair.rs"]
 mod repair;
+#[path = "crash/running.rs"]
+mod running;
 
 use std::sync::Arc;
 
@@ -306,7 +308,7 @@ fn what_a_lying_device_dropped_of_the_acknowledged_end_refuses_the_start_and_no_
             let error = start(&changed).err().unwrap_or_else(|| panic!("{range:?} of {path} is lost, and it starts"));
             refused += usize::from(matches!(error, OpenError::Corrupt { .. } | OpenError::Rollback { .. }));
             for held in [false, true] {
-                let verdict = look(&changed, held, &mut |_| {}).verdict;
+                let verdict = look(&changed, held, &mut |_, _| {}).verdict;
                 assert!(matches!(verdict, Verdict::Invalid { .. }), "{range:?}, held {held}: {verdict:?}");
             }
         }
@@ -329,7 +331,7 @@ fn a_changed_byte_of_what_acked_names_is_found_also_while_a_daemon_holds_the_jou
         for index in (0..=data).step_by(29) {
             let changed = disk.copy();
             changed.tamper(&path, |bytes| bytes[index] ^= 0x01);
-            let Verdict::Invalid { file, offset, .. } = look(&changed, true, &mut |_| {}).verdict else {
+            let Verdict::Invalid { file, offset, .. } = look(&changed, true, &mut |_, _| {}).verdict else {
                 panic!("byte {index} of {path} was changed and nobody noticed")
             };
             assert!(file == path || file.ends_with(".jsonl"), "{file} at {offset} for byte {index} of {path}");

@@ -9,10 +9,11 @@ use clap::Args;
 use ed25519_dalek::VerifyingKey;
 use serde_json::{Value, json};
 
+use super::client::ClientArgs;
+use super::heads::{self, Kept};
 use super::output::{self, Format};
-use super::{client::ClientArgs, heads};
 use crate::journal::keys::{KeyRing, WalkedKey};
-use crate::journal::note::{Note, parse_verifier_key};
+use crate::journal::note::{Note, Origin, parse_verifier_key};
 use crate::journal::proof::{ProofFault, Receipt};
 use crate::journal::recovery::read_root;
 use crate::journal::verify::{Report, Verdict};
@@ -141,6 +142,8 @@ fn state_root(path: &Path, key: Option<&VerifyingKey>, format: Format) -> ExitCo
         Ok(held) => held,
         Err(error) => return Said::unverifiable(&format!("{}: {error}", layout::LOCK)).print(format),
     };
+    // Commands go on while the journal is read: a head that they keep meanwhile says nothing about what was read.
+    let before = kept_before(&folder);
     let mut house = verify(&folder, held);
     if house.journal.verdict != Verdict::Valid && !held && folder.is_locked(layout::LOCK).unwrap_or(false) {
         // A daemon has started in the meantime, and what it writes is no damage.
@@ -155,9 +158,16 @@ fn state_root(path: &Path, key: Option<&VerifyingKey>, format: Format) -> ExitCo
         let (chunks, unnamed) = (house.chunks, house.unnamed);
         output::talk(&format!("access log: {chunks} closed chunks verified, {unnamed} not named by the journal yet"));
     }
+    if house.blobs > 0 {
+        output::talk(&format!("artifacts: {} large parts verified", house.blobs));
+    }
+    if house.digests > 0 {
+        let digests = house.digests;
+        output::talk(&format!("not looked at: {digests} digests of read models in the records of snapshots"));
+    }
     let mut said = judged(&report);
     if report.verdict == Verdict::Valid {
-        match beside_kept(&folder, &report) {
+        match beside_kept(&folder, &report, before) {
             Ok(None) => {}
             Ok(Some(line)) => {
                 said.lines.insert(1, line.clone());
@@ -189,7 +199,7 @@ fn judged(report: &Report) -> Said {
         said.lines.push(format!("in flight: {} bytes after the newest seal", report.in_flight_bytes));
     }
     if report.quarantined > 0 {
-        said.lines.push(format!("quarantine: {} files, each named by a record", report.quarantined));
+        said.lines.push(format!("quarantine: {} files, each the one that a record names", report.quarantined));
     }
     if !report.key.is_empty() {
         said.lines.push(format!("pinned key: {}", report.key));
@@ -218,11 +228,25 @@ enum Differs {
     Otherwise(String),
 }
 
-/// Compares with the head that this user's commands keep: the journal must hold the seal that they saw.
-fn beside_kept(folder: &Folder, report: &Report) -> Result<Option<String>, Differs> {
+/// The head that this user's commands keep of a state root's journal, and the journal's name.
+fn kept_before(folder: &Folder) -> Option<(Origin, Result<Option<Kept>, String>)> {
+    let (origin, _) = read_root(folder).ok()?.1.newest()?;
+    Some((origin, heads::kept(&origin)))
+}
+
+/// Compares with the head that this user's commands kept before: the journal must hold the seal that they saw.
+fn beside_kept(
+    folder: &Folder,
+    report: &Report,
+    before: Option<(Origin, Result<Option<Kept>, String>)>,
+) -> Result<Option<String>, Differs> {
     let Some(newest) = Note::parse(&report.note) else { return Ok(None) };
-    let kept = heads::kept(&newest.origin).map_err(Differs::Unknown)?;
-    let Some(kept) = kept.and_then(|kept| kept.note()) else { return Ok(None) };
+    let kept = match before {
+        Some((origin, kept)) if origin == newest.origin => kept,
+        // The newest seal is of an epoch before.
+        Some(_) | None => heads::kept(&newest.origin),
+    };
+    let Some(kept) = kept.map_err(Differs::Unknown)?.and_then(|kept| kept.note()) else { return Ok(None) };
     if kept.size > newest.size {
         let (seen, found) = (kept.size, newest.size);
         return Err(Differs::Otherwise(format!(

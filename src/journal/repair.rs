@@ -235,7 +235,7 @@ pub(super) fn end(disk: &dyn Disk) -> Result<(), OpenError> {
 /// above all where a newer program has written what this one can't read.
 pub fn is_needed(disk: &dyn Disk) -> Result<bool, OpenError> {
     match recovery::read(disk, None, &mut |_| {}) {
-        Ok(_) => Ok(matches!(look(disk, false, &mut |_| {}).verdict, Verdict::Invalid { .. })),
+        Ok(_) => Ok(matches!(look(disk, false, &mut |_, _| {}).verdict, Verdict::Invalid { .. })),
         Err(OpenError::Corrupt { .. } | OpenError::Rollback { .. }) => Ok(true),
         Err(
             error @ (OpenError::Absent(_)

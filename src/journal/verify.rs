@@ -13,13 +13,14 @@ use super::layout;
 use super::line;
 use super::note::{Note, verifier_key};
 use super::recovery::read_root;
+use super::repair;
 use super::segments::{self, SegmentFile};
 use super::tail::{self, Tail};
 use super::walk::{self, Step};
 use crate::domain::event::Event;
 use crate::domain::limits;
 use crate::domain::record::Record;
-use crate::platform::disk::{Disk, Open, join, read_bounded};
+use crate::platform::disk::{Disk, DiskFile, Open, join, read_bounded};
 
 /// What verification found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -63,7 +64,7 @@ pub struct Report {
     pub keys: Vec<WalkedKey>,
     /// The newest note.
     pub note: String,
-    /// Files in the quarantine.
+    /// Files in the quarantine that records name.
     pub quarantined: usize,
     /// Bytes behind the newest seal of a running daemon.
     pub in_flight_bytes: u64,
@@ -80,11 +81,28 @@ struct Verifier<'a> {
     met: Vec<Note>,
     /// Digests that records give of quarantined files.
     quarantined: BTreeMap<String, String>,
-    visit: &'a mut dyn FnMut(&Record),
+    /// The context in force in the segment that is walked.
+    in_force: Option<u64>,
+    visit: &'a mut Visit<'a>,
 }
+
+/// Where the walk of a segment ended.
+struct Walked {
+    /// Where and why it stopped, if not at the end of the data.
+    broken: Option<(u64, u64, &'static str)>,
+    /// What stands behind.
+    tail: Tail,
+    /// Of a running daemon: how many bytes of it are on their way.
+    in_flight: Option<u64>,
+}
+
+/// Is shown a record and its line.
+pub type Visit<'a> = dyn FnMut(&Record, &[u8]) + 'a;
 
 /// How often a running journal that looks broken is read again: a batch may have been half written at that moment.
 const ATTEMPTS: usize = 3;
+/// How often the walk of a running journal is taken up again where its daemon has written on meanwhile.
+const ROUNDS: usize = 8;
 
 fn invalid(file: &str, offset: u64, seq: u64, why: impl Into<String>) -> Verdict {
     Verdict::Invalid { file: file.to_owned(), offset, seq, why: why.into() }
@@ -93,11 +111,11 @@ fn invalid(file: &str, offset: u64, seq: u64, why: impl Into<String>) -> Verdict
 /// Verifies a state root. `held` says whether a daemon holds its lock: then one unfinished batch behind the newest seal
 /// is in flight. Everything that `acked` names was on disk before it was named, so it must verify, held or not.
 pub fn verify(disk: &dyn Disk, held: bool) -> Report {
-    verify_visiting(disk, held, &mut |_| {})
+    verify_visiting(disk, held, &mut |_, _| {})
 }
 
 /// The same, and shows each record that holds, in order; all of them again where it had to look again.
-pub fn verify_visiting(disk: &dyn Disk, held: bool, visit: &mut dyn FnMut(&Record)) -> Report {
+pub fn verify_visiting(disk: &dyn Disk, held: bool, visit: &mut Visit<'_>) -> Report {
     let mut report = look(disk, held, visit);
     for _ in 1..ATTEMPTS {
         if !held || report.verdict == Verdict::Valid {
@@ -110,7 +128,7 @@ pub fn verify_visiting(disk: &dyn Disk, held: bool, visit: &mut dyn FnMut(&Recor
 }
 
 /// Looks once, as [`verify`] does: a batch that is being written at this very moment may look broken.
-pub fn look(disk: &dyn Disk, held: bool, visit: &mut dyn FnMut(&Record)) -> Report {
+pub fn look(disk: &dyn Disk, held: bool, visit: &mut Visit<'_>) -> Report {
     let mut report = Report {
         verdict: Verdict::Valid,
         lines: 0,
@@ -133,9 +151,8 @@ pub fn look(disk: &dyn Disk, held: bool, visit: &mut dyn FnMut(&Record)) -> Repo
         report.key = verifier_key(&origin.to_string(), &key);
     }
     report.keys = ring.walked();
-    report.quarantined = disk.list(layout::QUARANTINE).map_or(0, |entries| entries.len());
     let (slots, met, quarantined) = (Vec::new(), Vec::new(), BTreeMap::new());
-    let mut verifier = Verifier { disk, ring, held, report, slots, met, quarantined, visit };
+    let mut verifier = Verifier { disk, ring, held, report, slots, met, quarantined, in_force: None, visit };
     let outcome = verifier.run(root.id);
     verifier.report.verdict = outcome.err().unwrap_or(Verdict::Valid);
     verifier.report
@@ -173,21 +190,23 @@ impl Verifier<'_> {
             if !chained {
                 return Err(invalid(&file.path, 0, file.first_seq, "the header does not continue the segment before"));
             }
-            let broken = self.segment(file, &mut walker, &mut last)?;
-            let rest = segments::rest(opened.as_ref(), walker.offset()).map_err(|e| unreadable(&file.path, &e))?;
+            self.in_force = None;
+            let live = self.held && index + 1 == count;
+            let Walked { broken, tail, in_flight: flying } =
+                self.walk(file, opened.as_ref(), &mut walker, &mut last, live)?;
             let seq = walker.tree().size();
             self.report.lines = seq;
             self.report.segments = index + 1;
             let (at, wrong, why) = broken.unwrap_or((walker.offset(), seq, "padding holds other bytes than newlines"));
             let fault = invalid(&file.path, at, wrong, why);
-            match tail::judge(&rest, walker.offset(), seq) {
-                Tail::Padding => {}
-                Tail::Crash { bytes, .. } if index + 1 == count && self.held => {
-                    self.report.in_flight_bytes = bytes as u64;
+            match (tail, flying) {
+                (Tail::Padding, _) => {}
+                (Tail::Crash { .. } | Tail::Rot { .. }, Some(bytes)) => {
+                    self.report.in_flight_bytes = bytes;
                     in_flight = Some(fault);
                 }
-                Tail::Crash { .. } if index + 1 == count => open_end = Some(fault),
-                Tail::Crash { .. } | Tail::Rot { .. } => return Err(fault),
+                (Tail::Crash { .. }, None) if index + 1 == count => open_end = Some(fault),
+                (Tail::Crash { .. } | Tail::Rot { .. }, None) => return Err(fault),
             }
         }
         // What stops short of `acked` is no torn end but damage, and that is where it is.
@@ -203,6 +222,33 @@ impl Verifier<'_> {
         }
     }
 
+    /// Walks a segment to the end of its data, and reads what stands behind. A daemon that runs has written on between
+    /// the two; then the walk is taken up again, for as long as it comes further and the daemon lets it catch up.
+    fn walk(
+        &mut self,
+        file: &SegmentFile,
+        opened: &dyn DiskFile,
+        walker: &mut walk::Walker,
+        last: &mut Option<Note>,
+        live: bool,
+    ) -> Result<Walked, Verdict> {
+        let mut rounds = 0;
+        loop {
+            let before = walker.offset();
+            let broken = self.segment(file, walker, last)?;
+            let rest = segments::rest(opened, walker.offset()).map_err(|error| unreadable(&file.path, &error))?;
+            let tail = tail::judge(&rest, walker.offset(), walker.tree().size());
+            let rot = matches!(tail, Tail::Rot { .. });
+            let further = rounds == 0 || walker.offset() > before;
+            rounds += 1;
+            if !live || !rot || !further || rounds == ROUNDS {
+                let bytes = rest.iter().rposition(|byte| *byte != b'\n').map_or(0, |last| last as u64 + 1);
+                return Ok(Walked { broken, tail, in_flight: (live && (!rot || further)).then_some(bytes) });
+            }
+            walker.read_anew();
+        }
+    }
+
     /// Checks the batches of a segment; gives where and why it stopped, if not at the end of the data.
     fn segment(
         &mut self,
@@ -210,7 +256,6 @@ impl Verifier<'_> {
         walker: &mut walk::Walker,
         last: &mut Option<Note>,
     ) -> Result<Option<(u64, u64, &'static str)>, Verdict> {
-        let mut in_force = None;
         loop {
             let batch = match walker.step().map_err(|error| unreadable(&file.path, &error))? {
                 Step::End => return Ok(None),
@@ -224,9 +269,9 @@ impl Verifier<'_> {
                 let record =
                     line::check_record(text).map_err(|error| invalid(&file.path, offset, seq, error.to_string()))?;
                 if let Event::ContextSet(_) = record.event {
-                    in_force = Some(seq);
+                    self.in_force = Some(seq);
                 }
-                if text.len() > limits::RECORD_BYTES || in_force != Some(record.ctx) {
+                if text.len() > limits::RECORD_BYTES || self.in_force != Some(record.ctx) {
                     let why = "the record passes a limit or does not name the context in force in its segment";
                     return Err(invalid(&file.path, offset, seq, why));
                 }
@@ -249,7 +294,7 @@ impl Verifier<'_> {
             if !self.ring.accepts(&batch.note) {
                 return Err(invalid(&file.path, batch.offset, batch.note.size, "the seal's signature is not valid"));
             }
-            records.iter().for_each(&mut *self.visit);
+            batch.record_lines().zip(&records).for_each(|(text, record)| (self.visit)(record, text));
             self.report.seals += 1;
             if let Some(key) = self.report.keys.iter_mut().rfind(|key| key.from_seq <= batch.note.size) {
                 key.seals += 1;
@@ -299,18 +344,35 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Compares quarantined files with the digests that records give of them. One that an operator removed is no fault.
-    fn check_quarantine(&self) -> Result<(), Verdict> {
-        for (name, sha256) in &self.quarantined {
-            let path = join(layout::QUARANTINE, name);
-            match read_bounded(self.disk, &path, 1 << 30) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(unreadable(&path, &error)),
-                Ok(bytes) if HEXLOWER.encode(&Sha256::digest(&bytes)) == *sha256 => {}
-                Ok(_) => return Err(invalid(&path, 0, 0, "the file is not the one that its record names")),
+    /// Compares quarantined files with the digests that records give of them. One that an operator removed is no fault;
+    /// of one that nothing names nobody can say what it is.
+    fn check_quarantine(&mut self) -> Result<(), Verdict> {
+        let entries = match self.disk.list(layout::QUARANTINE) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            other => other.map_err(|error| unreadable(layout::QUARANTINE, &error))?,
+        };
+        // A repair that was broken off has not written its record yet.
+        let plan = repair::begun(self.disk).map_err(verdict_of)?;
+        let planned = |name: &str| plan.iter().flat_map(|plan| &plan.repaired().files).any(|file| file.file == name);
+        let mut unnamed = None;
+        for entry in entries {
+            let path = join(layout::QUARANTINE, &entry.name);
+            let Some(sha256) = self.quarantined.get(&entry.name) else {
+                if !entry.name.ends_with(layout::PENDING) && !planned(&entry.name) {
+                    unnamed = unnamed.or(Some(path));
+                }
+                continue;
+            };
+            let bytes = read_bounded(self.disk, &path, 1 << 30).map_err(|error| unreadable(&path, &error))?;
+            if HEXLOWER.encode(&Sha256::digest(&bytes)) != *sha256 {
+                return Err(invalid(&path, 0, 0, "the file is not the one that its record names"));
             }
+            self.report.quarantined += 1;
         }
-        Ok(())
+        match unnamed {
+            None => Ok(()),
+            Some(path) => Err(Verdict::Unverifiable { why: format!("{path}: no record names this file") }),
+        }
     }
 
     fn check_next(&self) -> Result<(), Verdict> {

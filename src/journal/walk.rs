@@ -102,6 +102,13 @@ pub fn open(file: Arc<dyn DiskFile>) -> io::Result<Result<(Header, Walker), Line
 }
 
 impl Walker {
+    /// Forgets what was read ahead, so that what has been written behind it meanwhile is seen.
+    pub fn read_anew(&mut self) {
+        self.buffer.clear();
+        self.start = 0;
+        self.at_end = false;
+    }
+
     /// Offset of the next unread byte.
     pub fn offset(&self) -> u64 {
         self.offset

@@ -37,6 +37,11 @@ fn folder(digest: &str) -> String {
     join(FOLDER, digest.get(..2).unwrap_or("xx"))
 }
 
+/// Where the blob with this digest lies below the state root.
+pub(super) fn path(digest: &str) -> String {
+    join(&folder(digest), digest)
+}
+
 impl Blobs {
     /// Blobs below a state root.
     pub fn new(disk: Arc<dyn Disk>) -> io::Result<Self> {
@@ -68,7 +73,7 @@ impl Blobs {
 
     /// The bytes of a blob, if they are kept and still have their digest.
     pub fn read(&self, blob: &BlobRef) -> Option<Vec<u8>> {
-        let path = join(&folder(&blob.sha256), &blob.sha256);
+        let path = path(&blob.sha256);
         let bytes = read_bounded(self.disk.as_ref(), &path, blob.bytes).ok()?;
         (HEXLOWER.encode(&Sha256::digest(&bytes)) == blob.sha256).then_some(bytes)
     }

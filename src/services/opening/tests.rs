@@ -73,7 +73,7 @@ fn a_start_on_a_disk_without_writes_shows_what_is_there_and_goes_on_when_it_can(
         assert_eq!(kinds, ["context.set", "session.created"], "{reason}");
         assert_eq!(opened.published.feed().next_seq(), opened.published.head().next_seq);
         stop(opened);
-        assert!(matches!(look(&disk, false, &mut |_| {}).verdict, Verdict::Valid));
+        assert!(matches!(look(&disk, false, &mut |_, _| {}).verdict, Verdict::Valid));
         let again = start(&disk.after_power_cut(), 3).unwrap();
         assert_eq!(again.published.models().sessions.count(), 2);
         stop(again);

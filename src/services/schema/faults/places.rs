@@ -83,7 +83,34 @@ pub(super) fn files(book: &mut Book) -> Result<(), String> {
             *byte = b' ';
         }
     })?;
+    torn(book)?;
     strangers(book)
+}
+
+/// What a power cut leaves behind the newest seal: the beginning of a line, before the space that was written ahead, or
+/// before a hole.
+fn torn(book: &mut Book) -> Result<(), String> {
+    let end_in = |filler: u8| {
+        move |files: &mut Files| {
+            if let Some(bytes) = files.get_mut(SECOND_FILE) {
+                let end = bytes.iter().rposition(|byte| *byte != b'\n').map_or(0, |at| at + 2);
+                bytes.truncate(end);
+                bytes.extend_from_slice(b"{\"seq\":15,\"at_ms\":17000");
+                bytes.resize((end + 64).next_multiple_of(512), filler);
+                bytes.extend_from_slice(&[b'\n'; 512]);
+            }
+        }
+    };
+    book.file(
+        ("torn-line", "Half a line stands behind the newest seal: the next start decides."),
+        (3, None),
+        end_in(b'\n'),
+    )?;
+    book.file(
+        ("torn-zeros", "Half a line and a hole stand behind the newest seal: the next start decides."),
+        (3, None),
+        end_in(0),
+    )
 }
 
 /// Files and lines that do not belong here, and `state-root.json`.
