@@ -70,11 +70,12 @@ impl Agents {
             tool_network: settings.tool_network,
             confinement: Confinement::probe(),
             scratch: settings.state_root.join("scratch"),
-            protected: vec![settings.state_root.clone()],
+            protected: secrets(settings).map(|(_, path)| path.clone()).chain([settings.state_root.clone()]).collect(),
             read_only: Vec::new(),
         });
         let workspace = Workspace::open(&settings.workspace_root)
             .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("--workspace-root: {}", error.detail)))?;
+        check_secrets(settings, &launcher, &workspace)?;
         let numbers = ProviderNumbers::new(routes.iter().map(|(id, _)| id.to_owned()));
         Ok(Self {
             readiness: Readiness::of(&routes, numbers.clone()),
@@ -116,4 +117,26 @@ impl Agents {
         };
         Runner::start(parts, Settings::default())
     }
+}
+
+/// Files that nobody but the daemon may read, by the flags that name them.
+fn secrets(settings: &ServeSettings) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+    let tokens = [
+        ("--http-admin-token-file", &settings.admin_token_file),
+        ("--http-readonly-token-file", &settings.readonly_token_file),
+    ];
+    let proxy = settings.trusted_proxy_secret_file.iter().map(|path| ("--trusted-proxy-secret-file", path));
+    tokens.into_iter().chain(proxy)
+}
+
+/// Whoever holds the admin token decides on approvals: no agent may come by one.
+fn check_secrets(settings: &ServeSettings, launcher: &Launcher, workspace: &Workspace) -> Result<(), Refusal> {
+    let problems: Vec<String> = secrets(settings)
+        .filter_map(|(flag, path)| {
+            let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let way = launcher.way_to(&whole, workspace.path())?;
+            Some(format!("{flag}: agents could read {} in {}; move it", whole.display(), way.display()))
+        })
+        .collect();
+    if problems.is_empty() { Ok(()) } else { Err(Refusal::new(Reason::ConfigInvalid, problems.join("; "))) }
 }

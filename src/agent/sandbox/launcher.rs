@@ -12,7 +12,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 
 use super::confinement::{Confinement, SandboxMode};
 use super::plan::{Ended, How, Plan, Report, Rules, STOP};
-use super::{VERB, limits, restrict};
+use super::places::real;
+use super::{VERB, limits};
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::entropy::SystemEntropy;
 use crate::platform::scratch;
@@ -39,7 +40,7 @@ pub struct Settings {
     pub confinement: Confinement,
     /// Where private temporary folders are made; what a dead supervisor left there may be removed at start.
     pub scratch: PathBuf,
-    /// What no command may ever see, such as the state root: nothing is started if a readable folder holds it.
+    /// What no command may ever see, such as the state root and files with secrets: nothing is started if a readable folder holds it.
     pub protected: Vec<PathBuf>,
     /// What commands may read and execute besides the system's folders.
     pub read_only: Vec<PathBuf>,
@@ -67,7 +68,7 @@ pub struct Command {
 /// Starts commands.
 #[derive(Debug)]
 pub struct Launcher {
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 impl Launcher {
@@ -168,16 +169,13 @@ impl Launcher {
     }
 
     fn rules(&self, command: &Command, folder: &Path) -> Result<Rules, Refusal> {
-        let system = restrict::READ_ONLY.iter().map(PathBuf::from);
         let rules = Rules {
             landlock_abi: self.settings.confinement.landlock_abi.unwrap_or(0),
             network: self.network(command.profile),
-            read_only: system.chain(self.settings.read_only.iter().cloned()).collect(),
+            read_only: self.readable().collect(),
             read_write: vec![command.workspace.clone(), folder.to_owned()],
         };
         for open in rules.read_only.iter().chain(&rules.read_write) {
-            // Compared as the kernel will see them, so that a link does not hide what holds what.
-            let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
             if let Some(shut) = self.settings.protected.iter().find(|shut| real(shut).starts_with(real(open))) {
                 return Err(unavailable(&format!(
                     "{} lies in {}, which commands can read; move it",

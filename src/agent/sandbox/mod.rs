@@ -10,6 +10,7 @@ mod filter;
 mod launcher;
 pub mod limits;
 mod ownership;
+mod places;
 mod plan;
 mod restrict;
 mod supervisor;
