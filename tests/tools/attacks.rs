@@ -77,7 +77,11 @@ async fn a_descriptor_that_reads_changes_nothing_of_a_file_that_may_only_be_read
     settings.read_only = vec![folder.clone()];
     let launcher = Launcher::new(settings);
     let before = (facts(&file), facts(&folder));
-    let open = format!("open(F, q({})) or exit 0; opendir(D, q({})) or exit 0; $n = fileno(F);", file.display(), folder.display());
+    let open = format!(
+        "open(F, q({})) or exit 0; opendir(D, q({})) or exit 0; $n = fileno(F);",
+        file.display(),
+        folder.display()
+    );
     // The last three are fchmod by its number, fsetxattr, and FS_IOC_SETFLAGS.
     let attacks = [
         "chmod(0666, *F)",

@@ -11,8 +11,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 
 use super::confinement::{Confinement, SandboxMode};
-use super::plan::{Ended, How, Plan, Report, Rules, STOP};
 use super::places::real;
+use super::plan::{Ended, How, Plan, Report, Rules, STOP};
 use super::{VERB, limits};
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::entropy::SystemEntropy;

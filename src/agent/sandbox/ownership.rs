@@ -54,8 +54,7 @@ impl Asked {
         let [first, second, third, fourth, fifth, _] = call.arguments;
         let number = low(first).cast_signed();
         let at = |flags: u64, change| Self { folder: number, path: Some(second), flags: low(flags), change };
-        let open =
-            |change| Self { folder: number, path: None, flags: libc::AT_EMPTY_PATH.cast_unsigned(), change };
+        let open = |change| Self { folder: number, path: None, flags: libc::AT_EMPTY_PATH.cast_unsigned(), change };
         #[cfg(target_arch = "x86_64")]
         {
             let bare = |flags: i32, change| Self {
