@@ -64,6 +64,8 @@ pub enum TerminalReason {
     TimeLimit,
     /// The daemon stopped before it ended.
     DaemonRestarted,
+    /// What watched over it was killed; how it ended is not known.
+    Lost,
     /// Its run or session was stopped.
     RunStopped,
 }

@@ -15,7 +15,6 @@ use chancery::agent::workspace::Workspace;
 use chancery::domain::ids::{SessionId, TaskId};
 use chancery::domain::reason::Refusal;
 use chancery::platform::tasks::Tasks;
-use tokio::io::AsyncReadExt as _;
 use tokio_util::sync::CancellationToken;
 
 /// Whether this machine can confine. Where it cannot, the test fails, unless `CHANCERY_TEST_NO_SANDBOX=1` says that
@@ -84,7 +83,13 @@ impl Place {
 /// Reads all output and waits for the end.
 pub async fn finish(mut child: Child) -> (String, Exit) {
     let mut text = Vec::new();
-    child.take_output().unwrap().read_to_end(&mut text).await.unwrap();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match child.read(&mut buffer).await {
+            0 => break,
+            count => text.extend_from_slice(&buffer[..count]),
+        }
+    }
     let exit = child.wait().await;
     (String::from_utf8_lossy(&text).into_owned(), exit)
 }

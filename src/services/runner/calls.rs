@@ -126,6 +126,12 @@ impl Drive {
         let began = clock.boot_ms();
         let outcome = ready.tool.perform(&ready.prepared, &context).await;
         let duration_ms = clock.boot_ms().saturating_sub(began);
+        if outcome.code == Some(Reason::RunOutcomeUnknown) {
+            // What it did is not known, so it is not reported to a model that might repeat it.
+            self.fail(Reason::RunOutcomeUnknown, format!("The outcome of {id} is not known: what watched over it was lost."))
+                .await?;
+            return Ok(Flow::On);
+        }
         let outcome = self.record_task(id, outcome).await?;
         let output = self.house.pen.keep(outcome.output).await?;
         let body = Finished {
