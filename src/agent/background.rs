@@ -1,7 +1,7 @@
 //! Background tasks: commands that go on while their run does other things. Output goes to a file that keeps the
 //! newest part; the end is told once, over a bounded channel.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +12,7 @@ use crate::agent::tools::limits;
 use crate::domain::ids::{SessionId, TaskId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::task::{Status, TerminalReason};
-use crate::platform::spool::{Piece, Spool, SpoolEnd, piece, tail};
+use crate::platform::spool::{Piece, Spool, SpoolEnd, piece, prune, tail};
 use crate::platform::tasks::Tasks;
 
 /// What background tasks are made of.
@@ -230,7 +230,24 @@ impl Inner {
         Ok(())
     }
 
+    /// Makes room for a task's output: what all tasks ever wrote would fill the disk that the journal lies on.
+    async fn make_room(&self) {
+        let directory = self.settings.directory.clone();
+        let running: BTreeSet<String> = {
+            let known = self.known();
+            let running = known.all.iter().filter(|(_, entry)| entry.view.status == Status::InProgress);
+            running.map(|(id, _)| id.to_string()).collect()
+        };
+        let (files, bytes) = (limits::TASK_FILES - 1, limits::TASK_FILES_BYTES - self.settings.keep_bytes);
+        let pruned =
+            tokio::task::spawn_blocking(move || prune(&directory, files, bytes, &|stem| running.contains(stem)));
+        if let Ok(Err(fault)) = pruned.await {
+            tracing::warn!(%fault, "old output of tasks could not be removed");
+        }
+    }
+
     async fn launch(&self, task_id: TaskId, command: Command) -> Result<(Child, Spool), Refusal> {
+        self.make_room().await;
         let spool = Spool::create(&self.path(task_id), self.settings.keep_bytes)
             .map_err(|fault| Refusal::new(Reason::ToolFailed, format!("The output cannot be kept: {fault}.")))?;
         let child = self.settings.launcher.start(command).await?;

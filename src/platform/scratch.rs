@@ -76,7 +76,11 @@ struct Facts {
 /// Of the entry itself, not of what a link leads to.
 fn facts(path: &Path) -> std::io::Result<Facts> {
     let stat = rustix::fs::lstat(path)?;
-    Ok(Facts { kind: rustix::fs::FileType::from_raw_mode(stat.st_mode), owner: stat.st_uid, mode: stat.st_mode & 0o7777 })
+    Ok(Facts {
+        kind: rustix::fs::FileType::from_raw_mode(stat.st_mode),
+        owner: stat.st_uid,
+        mode: stat.st_mode & 0o7777,
+    })
 }
 
 fn own_id() -> u32 {
@@ -116,7 +120,8 @@ mod tests {
         std::fs::write(at("ours-file"), "x").unwrap();
         symlink(at("theirs-1"), at("ours-link")).unwrap();
         assert_eq!(sweep(root.path(), "ours-", &at("ours-kept")).unwrap(), (2, 0));
-        let mut names: Vec<_> = std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["ours-file", "ours-kept", "ours-link", "theirs-1"]);
         let open = |mode| std::fs::set_permissions(at("theirs-1"), std::fs::Permissions::from_mode(mode)).unwrap();

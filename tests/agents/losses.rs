@@ -24,7 +24,10 @@ fn a_run_whose_supervisor_is_killed_ends_with_an_unknown_outcome_and_nothing_of_
     let view = daemon.when(&run, "failed");
     assert_eq!(view["error"]["code"], "run.outcome_unknown", "{view}");
     assert!(!lives(&pid) && !lives(&below), "what the command started is there when the run has ended");
-    assert_eq!((daemon.records(&run, "call.outcome_unknown").len(), daemon.records(&run, "call.finished").len()), (1, 0));
+    assert_eq!(
+        (daemon.records(&run, "call.outcome_unknown").len(), daemon.records(&run, "call.finished").len()),
+        (1, 0)
+    );
     daemon.stop();
 }
 
@@ -66,7 +69,8 @@ fn a_drain_kills_what_misses_its_deadline_and_says_so() {
 
 #[test]
 fn temporary_files_of_commands_lie_beside_the_state_root_and_go_with_the_daemon_or_the_next_start() {
-    let house = House::playing(&[bash("echo $TMPDIR > tmp.txt; echo $PPID > above.txt; echo x > $TMPDIR/x; exec sleep 300")]);
+    let house =
+        House::playing(&[bash("echo $TMPDIR > tmp.txt; echo $PPID > above.txt; echo x > $TMPDIR/x; exec sleep 300")]);
     let temporary = house.folder.path().join("temporary");
     std::fs::create_dir(&temporary).unwrap();
     let daemon = house.start_with(&[("TMPDIR", temporary.to_str().unwrap())]);
@@ -99,4 +103,30 @@ fn temporary_files_of_commands_lie_beside_the_state_root_and_go_with_the_daemon_
     daemon.when(&next, "cancelled");
     daemon.stop();
     assert_eq!(names(), ["of-others"], "the drain removes the daemon's folder");
+}
+
+#[test]
+fn a_model_can_look_at_its_tasks_of_an_earlier_daemon() {
+    let first = [calls(&[("bash", json!({ "background": true, "command": "echo hello" }))]), says("done")];
+    let house = House::playing(&first);
+    let daemon = house.start();
+    let session = daemon.session(&json!({ "permission_mode": "bypass-permissions" }));
+    let run = daemon.run_in(&session);
+    let end = eventually("end of the task", || daemon.records(&run, "task.finished").pop());
+    daemon.when(&run, "completed");
+    daemon.stop();
+    let task = &end["data"]["task_id"];
+    let later = calls(&[("task_output", json!({ "task_id": task })), ("task_stop", json!({ "task_id": task }))]);
+    let second = [later, says("done")].map(|turn| turn.replace("[[turns]]\n", "[[turns]]\nmessage = 2\n"));
+    let script = format!("version = 1\n{}{}", first.concat(), second.concat());
+    std::fs::write(house.folder.path().join("script.toml"), script).unwrap();
+    let daemon = house.start();
+    let run = daemon.run_in(&session);
+    daemon.when(&run, "completed");
+    let finished = daemon.records(&run, "call.finished");
+    let codes: Vec<_> = finished.iter().map(|one| one["data"]["code"].as_str()).collect();
+    assert_eq!(codes, [None, Some("task.terminal")], "{finished:?}");
+    let shown = format!("[{} is completed with exit code 0; it wrote 6 bytes]\nhello\n", task.as_str().unwrap());
+    assert_eq!(daemon.outputs(&run)[0], shown);
+    daemon.stop();
 }

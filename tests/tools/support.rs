@@ -10,7 +10,7 @@ use chancery::agent::background::{self, Background, TaskEnd};
 use chancery::agent::sandbox::{
     Child, Command, Confinement, Exit, LANDLOCK_ABI_FLOOR, Launcher, Profile, SandboxMode, Settings,
 };
-use chancery::agent::tools::{self, Prepared, ToolContext, ToolOutcome};
+use chancery::agent::tools::{self, Prepared, RecordedTasks, ToolContext, ToolOutcome};
 use chancery::agent::workspace::Workspace;
 use chancery::domain::ids::{SessionId, TaskId};
 use chancery::domain::reason::Refusal;
@@ -164,6 +164,7 @@ impl House {
             workspace: Arc::new(Workspace::open(&place.work()).unwrap()),
             launcher,
             background: Background::new(settings),
+            recorded: RecordedTasks(Arc::new(|_| None)),
             session_id: SessionId::from_ulid(ulid(1)),
             fresh_task_id: TaskId::from_ulid(ulid(2)),
             stop: CancellationToken::new(),

@@ -36,7 +36,7 @@ impl Wires {
             pid,
             output,
             quiet_at: None,
-            watch: Watch { reports, supervisor, ended: None, overdue_at, sweep: None },
+            watch: Watch { reports, supervisor, ended: None, overdue_at, sweep: None, swept: false },
             lifeline: Arc::new(Lifeline { line: lifeline, stopped_at: OnceLock::new(), stopped: Milestone::default() }),
         }
     }
@@ -119,20 +119,23 @@ struct Watch {
     overdue_at: Option<Instant>,
     /// Ends what a lost supervisor left.
     sweep: Option<JoinHandle<(usize, usize)>>,
+    swept: bool,
 }
 
 impl Watch {
-    /// May be dropped and called again.
+    /// May be dropped and called again: what has come of it is kept at once.
     async fn end(&mut self, lifeline: &Lifeline) -> Exit {
-        if let Some(exit) = &self.ended {
-            return exit.clone();
-        }
-        let exit = if self.sweep.is_some() { Exit::LOST } else { self.report(lifeline).await };
-        if exit.how == How::Lost {
+        let exit = match &self.ended {
+            Some(exit) => exit.clone(),
+            None => {
+                let exit = self.report(lifeline).await;
+                self.ended.insert(exit).clone()
+            }
+        };
+        if exit.how == How::Lost && !self.swept {
             self.sweep().await;
         }
         self.supervisor.wait().await;
-        self.ended = Some(exit.clone());
         exit
     }
 
@@ -167,6 +170,7 @@ impl Watch {
             }
         };
         let (killed, left) = sweep.await.unwrap_or_default();
+        self.swept = true;
         tracing::warn!(killed, left, "the supervisor of a command was lost; what the command left was killed");
     }
 }
