@@ -83,6 +83,8 @@ impl House {
         if std::env::var_os("CHANCERY_TEST_NO_SANDBOX").is_some() {
             command.args(["--tool-sandbox", "off"]);
         }
+        // What a killed daemon leaves goes with the house.
+        command.env("TMPDIR", self.folder.path());
         command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(std::fs::File::create(self.folder.path().join("log")).unwrap());
         let mut child = command.spawn().unwrap();
