@@ -7,6 +7,8 @@
 
 #[path = "agents/crashes.rs"]
 mod crashes;
+#[path = "agents/losses.rs"]
+mod losses;
 #[path = "agents/people.rs"]
 mod people;
 #[path = "agents/queues.rs"]

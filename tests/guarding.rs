@@ -14,7 +14,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -289,6 +289,53 @@ fn a_token_file_that_is_loose_or_holds_no_token_refuses_the_start_without_tellin
     assert!(std::fs::read(&segment).unwrap() == journal, "a refused start leaves the journal as it was");
     assert_eq!(house.start("").create().unwrap().0, 201, "the control: the file as it was");
     assert!(std::fs::read(&segment).unwrap() != journal);
+}
+
+#[test]
+fn a_secret_that_agents_could_read_refuses_the_start_and_is_not_made() {
+    let house = House::new();
+    drop(house.start(""));
+    for folder in ["beside", "work/folder"] {
+        std::fs::create_dir(house.path(folder)).unwrap();
+    }
+    std::os::unix::fs::symlink(house.path("beside"), house.path("work/out")).unwrap();
+    std::os::unix::fs::symlink(house.path("work/folder"), house.path("in")).unwrap();
+    let secret = house.path("work/secret");
+    std::fs::write(&secret, format!("{}\n", "0123456789abcdef".repeat(4))).unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let below_programs = std::path::PathBuf::from("/usr/lib/chancery-test-of-places.token");
+    for (flag, path, absent) in [
+        ("--http-admin-token-file", house.path("work/admin"), true),
+        ("--http-readonly-token-file", house.path("work/folder/readonly"), true),
+        ("--http-admin-token-file", house.path("in/admin"), true),
+        ("--http-admin-token-file", house.path("work/out/admin"), true),
+        ("--http-admin-token-file", below_programs, true),
+        ("--trusted-proxy-secret-file", secret, false),
+    ] {
+        let mut command = Command::new(BINARY);
+        let command = house.serving(&mut command).arg(flag).arg(&path).stderr(Stdio::piped());
+        let mut daemon = Daemon { child: command.spawn().unwrap(), address: String::new(), token: String::new() };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let ended = loop {
+            match daemon.child.try_wait().unwrap() {
+                Some(status) => break Some(status.code()),
+                None if Instant::now() >= deadline => break None,
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        let _ = daemon.child.kill();
+        let mut told = String::new();
+        daemon.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        let made = absent && path.exists() && std::fs::remove_file(&path).is_ok();
+        assert_eq!((ended, made), (Some(Some(1)), false), "{flag} {}: {told}", path.display());
+        assert!(told.contains("config.invalid") && told.contains(flag) && told.contains("agents could read"), "{told}");
+    }
+    // The control: beside the workspace it is made.
+    let beside = house.path("beside/admin");
+    let mut command = Command::new(BINARY);
+    command.env("CHANCERY_HTTP_ADMIN_TOKEN_FILE", &beside);
+    drop(house.launch(&mut command));
+    assert!(beside.exists());
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod attacks;
 mod background;
 #[path = "tools/calls.rs"]
 mod calls;
+#[path = "tools/losses.rs"]
+mod losses;
 #[path = "tools/sandbox.rs"]
 mod sandbox;
 #[path = "tools/support.rs"]

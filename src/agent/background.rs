@@ -1,11 +1,10 @@
 //! Background tasks: commands that go on while their run does other things. Output goes to a file that keeps the
 //! newest part; the end is told once, over a bounded channel.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
 use crate::agent::sandbox::{Child, Command, Exit, How, Launcher, Stopper};
@@ -13,7 +12,7 @@ use crate::agent::tools::limits;
 use crate::domain::ids::{SessionId, TaskId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::task::{Status, TerminalReason};
-use crate::platform::spool::{Piece, Spool, SpoolEnd, piece, tail};
+use crate::platform::spool::{Piece, Spool, SpoolEnd, piece, prune, tail};
 use crate::platform::tasks::Tasks;
 
 /// What background tasks are made of.
@@ -134,6 +133,13 @@ impl Background {
         }
     }
 
+    /// The tasks that run.
+    pub fn running(&self) -> Vec<TaskId> {
+        let known = self.0.known();
+        let running = known.all.iter().filter(|(_, entry)| entry.view.status == Status::InProgress);
+        running.map(|(id, _)| *id).collect()
+    }
+
     /// Where a task stands, if this daemon has run it and not yet forgotten it.
     pub fn view(&self, task_id: TaskId) -> Result<TaskView, Refusal> {
         self.0.known().all.get(&task_id).map(|entry| entry.view).ok_or(Reason::TaskNotFound.into())
@@ -224,7 +230,24 @@ impl Inner {
         Ok(())
     }
 
+    /// Makes room for a task's output: what all tasks ever wrote would fill the disk that the journal lies on.
+    async fn make_room(&self) {
+        let directory = self.settings.directory.clone();
+        let running: BTreeSet<String> = {
+            let known = self.known();
+            let running = known.all.iter().filter(|(_, entry)| entry.view.status == Status::InProgress);
+            running.map(|(id, _)| id.to_string()).collect()
+        };
+        let (files, bytes) = (limits::TASK_FILES - 1, limits::TASK_FILES_BYTES - self.settings.keep_bytes);
+        let pruned =
+            tokio::task::spawn_blocking(move || prune(&directory, files, bytes, &|stem| running.contains(stem)));
+        if let Ok(Err(fault)) = pruned.await {
+            tracing::warn!(%fault, "old output of tasks could not be removed");
+        }
+    }
+
     async fn launch(&self, task_id: TaskId, command: Command) -> Result<(Child, Spool), Refusal> {
+        self.make_room().await;
         let spool = Spool::create(&self.path(task_id), self.settings.keep_bytes)
             .map_err(|fault| Refusal::new(Reason::ToolFailed, format!("The output cannot be kept: {fault}.")))?;
         let child = self.settings.launcher.start(command).await?;
@@ -253,23 +276,24 @@ impl Inner {
     /// Moves output into the spool until there is no more. A spool that cannot be written is given up: the command is
     /// not the one to suffer from a full disk.
     async fn pump(&self, task_id: TaskId, child: &mut Child, spool: Spool) -> Option<Spool> {
-        let mut output = child.take_output()?;
         let mut spool = Some(spool);
         let mut stopping = false;
         loop {
             let mut buffer = vec![0; 64 << 10];
-            let read = tokio::select! {
-                read = output.read(&mut buffer) => read,
+            let count = tokio::select! {
+                count = child.read(&mut buffer) => count,
                 () = self.settings.tasks.stopping(), if !stopping => {
                     stopping = true;
                     if let Some(entry) = self.known().all.get_mut(&task_id) {
                         entry.told.get_or_insert(TerminalReason::DaemonRestarted);
                     }
-                    child.stopper().stop();
+                    child.stop();
                     continue;
                 }
             };
-            let Ok(count @ 1..) = read else { return spool };
+            if count == 0 {
+                return spool;
+            }
             buffer.truncate(count);
             if let Some(mut open) = spool.take() {
                 let written = tokio::task::spawn_blocking(move || open.append(&buffer).is_ok().then_some(open)).await;
@@ -292,9 +316,10 @@ impl Inner {
         let (status, terminal_reason) = match (exit.how, told) {
             (How::Exited, _) => (Status::Completed, TerminalReason::Exited),
             (How::TimeLimit, _) => (Status::Failed, TerminalReason::TimeLimit),
-            (How::Stopped, Some(TerminalReason::DaemonRestarted)) | (How::DaemonGone | How::Lost, _) => {
+            (How::Stopped, Some(TerminalReason::DaemonRestarted)) | (How::DaemonGone, _) => {
                 (Status::Failed, TerminalReason::DaemonRestarted)
             }
+            (How::Lost, _) => (Status::Failed, TerminalReason::Lost),
             (How::Stopped, why) => (Status::Cancelled, why.unwrap_or(TerminalReason::Stopped)),
         };
         let written = self.known().all.get(&task_id).map_or(0, |entry| entry.view.output_bytes);

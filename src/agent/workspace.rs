@@ -130,6 +130,10 @@ impl Workspace {
     /// Does nothing unless the file's digest is still `expected` (nothing: there is no file). Mode and owner stay.
     pub fn replace(&self, path: &str, content: &[u8], expected: Option<&str>) -> Result<(), Refusal> {
         let (folder, name) = split(path)?;
+        // Looked at before anything is made, and again before the swap.
+        if self.digest(path)?.as_deref() != expected {
+            return Err(changed(path));
+        }
         let folder = self.make_folders(folder).map_err(|errno| refusal(path, errno))?;
         let temporary = format!(".chancery-{:032x}.tmp", SystemEntropy::default().u128());
         let swapped = write_new(&folder, &temporary, name, content)
@@ -138,7 +142,11 @@ impl Workspace {
         if swapped.is_err() {
             let _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());
         }
-        swapped
+        swapped?;
+        // Not before its name is on the disk is the new content there to stay.
+        sync_folder(&folder).map_err(|errno| {
+            Refusal::new(Reason::ToolFailed, format!("{path} was written, but a power cut may undo that: {errno}."))
+        })
     }
 
     fn make_folders(&self, path: &str) -> Result<OwnedFd, Errno> {
@@ -147,7 +155,8 @@ impl Workspace {
             let parent = self.beneath(if at.is_empty() { "." } else { &at }, READ | OFlags::DIRECTORY)?;
             if part != "." {
                 match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
+                    Ok(()) => sync_folder(&parent)?,
+                    Err(Errno::EXIST) => {}
                     Err(errno) => return Err(errno),
                 }
             }
@@ -240,6 +249,14 @@ fn write_new(folder: &OwnedFd, temporary: &str, name: &str, content: &[u8]) -> R
     let mode = old.map_or(0o644, |stat| stat.st_mode & 0o777);
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
     rustix::fs::fdatasync(&file)
+}
+
+/// Puts the names in a folder on the disk; some file systems have nothing to do for that, and say so.
+fn sync_folder(folder: &OwnedFd) -> Result<(), Errno> {
+    match rustix::fs::fsync(folder) {
+        Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+        other => other,
+    }
 }
 
 /// Puts the new file in place if the old one is still what it was.
@@ -360,6 +377,8 @@ mod tests {
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o750);
         assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no temporary file stays");
         assert_eq!(workspace.digest("none/such").unwrap(), None);
+        assert_eq!(workspace.replace("none/such", b"x", Some(&digest)).unwrap_err().reason, Reason::ToolFileChanged);
+        assert!(!workspace.path().join("none").exists(), "what is refused makes no folder");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::scratch_place::ScratchPlace;
 use crate::agent::background::{self, Background, TaskEnd};
 use crate::agent::sandbox::{self, Confinement, Launcher, SandboxMode};
 use crate::agent::tools;
@@ -35,6 +36,8 @@ pub(super) struct Agents {
     models: RoutedModels,
     workspace: Arc<Workspace>,
     launcher: Arc<Launcher>,
+    /// Where commands have their temporary files.
+    pub(super) scratch: ScratchPlace,
     /// Ids of the routes.
     pub(super) route_ids: Arc<BTreeSet<String>>,
     /// Whether the routes can be used.
@@ -64,17 +67,23 @@ impl Agents {
         let providers = Providers::new(&routes, &around)?;
         let route_ids = Arc::new(routes.iter().map(|(id, _)| id.to_owned()).collect());
         let mode = if settings.tool_sandbox { SandboxMode::On } else { SandboxMode::Off };
-        let launcher = Launcher::new(sandbox::Settings {
+        let mut commands = sandbox::Settings {
             exe: PathBuf::from("/proc/self/exe"),
             mode,
             tool_network: settings.tool_network,
             confinement: Confinement::probe(),
             scratch: settings.state_root.join("scratch"),
-            protected: vec![settings.state_root.clone()],
+            protected: secrets(settings).map(|(_, path)| path.clone()).chain([settings.state_root.clone()]).collect(),
             read_only: Vec::new(),
-        });
+        };
         let workspace = Workspace::open(&settings.workspace_root)
             .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("--workspace-root: {}", error.detail)))?;
+        check_secrets(settings, &commands, &workspace)?;
+        let scratch = ScratchPlace::choose(&settings.state_root, entropy.as_ref(), |folder| {
+            commands.way_to(folder, workspace.path()).map(|way| format!("agents could read it in {}", way.display()))
+        });
+        commands.scratch.clone_from(&scratch.folder);
+        let launcher = Launcher::new(commands);
         let numbers = ProviderNumbers::new(routes.iter().map(|(id, _)| id.to_owned()));
         Ok(Self {
             readiness: Readiness::of(&routes, numbers.clone()),
@@ -82,6 +91,7 @@ impl Agents {
             workspace: Arc::new(workspace),
             sandbox: launcher.label(),
             launcher: Arc::new(launcher),
+            scratch,
             route_ids,
         })
     }
@@ -94,6 +104,8 @@ impl Agents {
         (settings, tasks, boot_id): (&ServeSettings, &Tasks, BootId),
         begun: Milestone,
     ) -> Runner {
+        // Beside everything else: what was left may be large.
+        std::thread::spawn(move || self.scratch.sweep());
         let (sender, ended) = mpsc::channel::<TaskEnd>(WAITING_ENDS);
         let background = Background::new(background::Settings {
             directory: settings.state_root.join("tasks"),
@@ -116,4 +128,26 @@ impl Agents {
         };
         Runner::start(parts, Settings::default())
     }
+}
+
+/// Files that nobody but the daemon may read, by the flags that name them.
+fn secrets(settings: &ServeSettings) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+    let tokens = [
+        ("--http-admin-token-file", &settings.admin_token_file),
+        ("--http-readonly-token-file", &settings.readonly_token_file),
+    ];
+    let proxy = settings.trusted_proxy_secret_file.iter().map(|path| ("--trusted-proxy-secret-file", path));
+    tokens.into_iter().chain(proxy)
+}
+
+/// Whoever holds the admin token decides on approvals: no agent may come by one.
+fn check_secrets(settings: &ServeSettings, commands: &sandbox::Settings, workspace: &Workspace) -> Result<(), Refusal> {
+    let problems: Vec<String> = secrets(settings)
+        .filter_map(|(flag, path)| {
+            let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let way = commands.way_to(&whole, workspace.path())?;
+            Some(format!("{flag}: agents could read {} in {}; move it", whole.display(), way.display()))
+        })
+        .collect();
+    if problems.is_empty() { Ok(()) } else { Err(Refusal::new(Reason::ConfigInvalid, problems.join("; "))) }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::beginning::note;
+use super::scratch_place::ScratchPlace;
+use crate::agent::sandbox;
 use crate::domain::context::DaemonStopped;
 use crate::domain::ids::BootId;
 use crate::domain::reason::{Reason, Refusal};
@@ -20,6 +22,8 @@ use crate::services::snapshotter::Snapshotter;
 const DRAIN_MS: u64 = 8_000;
 /// How long runs may go on as if nothing were, milliseconds.
 const RUNS_MS: u64 = 3_000;
+/// How long background tasks that were told to end may take beyond the runs, milliseconds.
+const COMMANDS_MS: u64 = 1_000;
 /// What is left of the drain for connections, at least, milliseconds.
 const DOOR_MS: u64 = 1_500;
 /// How long the last record may take, and then the end of the journal, milliseconds each.
@@ -33,6 +37,8 @@ pub(super) struct Drain<'a> {
     pub(super) runner: &'a Runner,
     /// Background tasks of agents.
     pub(super) commands: &'a Tasks,
+    /// Temporary files of commands.
+    pub(super) scratch: &'a ScratchPlace,
     /// The door and the workers.
     pub(super) tasks: &'a Tasks,
     /// Takes snapshots.
@@ -58,7 +64,7 @@ impl Drain<'_> {
         if !self.runner.stop(Duration::from_millis(RUNS_MS), cut).await {
             tracing::warn!("some runs were cut");
         }
-        self.commands.stop();
+        self.end_commands(cut, deadline).await;
         self.tasks.stop();
         if !self.tasks.drained(deadline.saturating_duration_since(Instant::now())).await {
             tracing::warn!("some tasks did not end in time");
@@ -71,6 +77,29 @@ impl Drain<'_> {
         let closed = timeout_at(after(LAST_MS), close(self.clerk, thread)).await;
         closed.unwrap_or_else(|_| Err(late("the journal's end")))?;
         noted
+    }
+
+    /// Waits for commands until `cut`, then kills what is left of them.
+    async fn end_commands(&self, cut: Instant, deadline: Instant) {
+        self.commands.stop();
+        let wait = cut.saturating_duration_since(Instant::now()).min(Duration::from_millis(COMMANDS_MS));
+        if !self.commands.drained(wait).await {
+            let tasks: Vec<String> = self.runner.background().running().iter().map(ToString::to_string).collect();
+            tracing::warn!(?tasks, "background tasks did not end in time; they are killed");
+        }
+        let scratch = self.scratch.clone();
+        let killing = tokio::task::spawn_blocking(move || {
+            let ended = sandbox::end_all();
+            scratch.remove();
+            ended
+        });
+        match timeout_at(deadline, killing).await {
+            Ok(Ok((0, _))) => {}
+            Ok(Ok((killed, left))) => {
+                tracing::warn!(killed, left, "processes of commands did not end in time and were killed")
+            }
+            Ok(Err(_)) | Err(_) => tracing::warn!("what is left of commands could not be removed in time"),
+        }
     }
 
     async fn snapshot(&self, deadline: Instant) {

@@ -6,6 +6,7 @@ mod door_path;
 mod drain;
 pub mod log_level;
 pub mod schema;
+mod scratch_place;
 pub mod serve;
 mod signals;
 mod token_files;

@@ -77,7 +77,9 @@ struct House {
 /// Serves until a signal. Everything is checked before anything is bound.
 pub async fn serve(settings: ServeSettings, set_level: SetLevel) -> Result<(), Refusal> {
     signals::outlive()?;
-    own_process::close_memory().map_err(|error| Refusal::new(Reason::InternalError, error.to_string()))?;
+    own_process::close_memory()
+        .and_then(|()| own_process::adopt_orphans())
+        .map_err(|error| Refusal::new(Reason::InternalError, error.to_string()))?;
     descriptors::raise_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
@@ -188,6 +190,7 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), Arc::clone(&agents.route_ids)).with_past(past);
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let commands = Tasks::new();
+    let scratch = agents.scratch.clone();
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id), begun.clone());
     let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
     let routes = routes(Arc::clone(&status), registry, numbers);
@@ -199,7 +202,7 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     tasks.spawn(accept(listener, edge));
     tracing::info!(address = %bound, %boot_id, "serving");
     let (runner, commands, tasks, snapshots, clerk) = (&runner, &commands, &tasks, &snapshots, &clerk);
-    let drain = Drain { runner, commands, tasks, snapshots, clerk, boot_id };
+    let drain = Drain { runner, commands, scratch: &scratch, tasks, snapshots, clerk, boot_id };
     until_ended(signals, drain, thread, (log, root)).await
 }
 

@@ -34,9 +34,10 @@ fn lost_tasks(world: &World, boot_id: BootId) -> impl Iterator<Item = Draft> {
             status: task::Status::Failed,
             terminal_reason: TerminalReason::DaemonRestarted,
             exit_code: None,
-            output_bytes: 0,
+            // Whoever counted is gone, and what it left of the output says less than it wrote.
+            output_bytes: None,
             output_sha256: None,
-            rotations: 0,
+            rotations: None,
         };
         Draft::new(world.names.text(task.org), Stream::Run(task.run), event.into())
     })

@@ -224,9 +224,9 @@ fn command_about_call(house: &House, (kind, at, how): Step) -> Command {
                 status: task::Status::Completed,
                 terminal_reason: task::TerminalReason::Exited,
                 exit_code: Some(0),
-                output_bytes: 0,
+                output_bytes: Some(0),
                 output_sha256: None,
-                rotations: 0,
+                rotations: Some(0),
             };
             Command::FinishTask(task::Finish { body })
         }

@@ -64,6 +64,8 @@ pub enum TerminalReason {
     TimeLimit,
     /// The daemon stopped before it ended.
     DaemonRestarted,
+    /// What watched over it was killed; how it ended is not known.
+    Lost,
     /// Its run or session was stopped.
     RunStopped,
 }
@@ -81,13 +83,15 @@ pub struct Finished {
     /// Exit code, where the command ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// Bytes it wrote in all.
-    pub output_bytes: u64,
+    /// Bytes it wrote in all, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
     /// Digest of the kept output, hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_sha256: Option<String>,
-    /// How often its output was rotated.
-    pub rotations: u32,
+    /// How often its output was rotated, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotations: Option<u32>,
 }
 
 /// A background task that works, as far as rules need it.

@@ -1,4 +1,4 @@
-//! What others, and the machine, may do with this process's memory.
+//! What others, and the machine, may do with this process's memory; and whose parent it becomes.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
@@ -8,4 +8,10 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 pub fn close_memory() -> std::io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Whatever loses its parent among the descendants of this process becomes its child from here on, instead of the first
+/// process's of the machine, where nobody would find it.
+pub fn adopt_orphans() -> std::io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
 }

@@ -1,5 +1,7 @@
 //! Processes below this one: finding them, signalling them, reaping them. The supervisor of a command lives on this.
 
+use std::collections::BTreeSet;
+
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group};
 
@@ -14,6 +16,8 @@ struct Line {
     pid: i32,
     parent: i32,
     group: i32,
+    /// It has ended and is not reaped yet.
+    zombie: bool,
 }
 
 fn table() -> Result<Vec<Line>, NoTable> {
@@ -31,20 +35,23 @@ fn table() -> Result<Vec<Line>, NoTable> {
 
 /// Reads `/proc/PID/stat`; the name in front of the numbers may itself hold spaces and parentheses.
 fn line_of(pid: i32, stat: &str) -> Option<Line> {
-    let mut numbers = stat.rsplit_once(')')?.1.split_whitespace().skip(1);
-    Some(Line { pid, parent: numbers.next()?.parse().ok()?, group: numbers.next()?.parse().ok()? })
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace();
+    let zombie = matches!(words.next()?, "Z" | "X");
+    Some(Line { pid, parent: words.next()?.parse().ok()?, group: words.next()?.parse().ok()?, zombie })
 }
 
 fn below(root: Pid) -> Result<Vec<Line>, NoTable> {
-    let table = table()?;
-    let mut parents = vec![root.as_raw_nonzero().get()];
+    Ok(below_all(&table()?, vec![root.as_raw_nonzero().get()]))
+}
+
+fn below_all(table: &[Line], mut parents: Vec<i32>) -> Vec<Line> {
     let mut found: Vec<Line> = Vec::new();
     while let Some(parent) = parents.pop() {
         let children = table.iter().filter(|line| line.parent == parent && line.pid != parent);
         parents.extend(children.clone().map(|line| line.pid));
         found.extend(children);
     }
-    Ok(found)
+    found
 }
 
 /// Every process below `root`.
@@ -68,8 +75,19 @@ pub fn signal_descendants(signal: Signal) -> Result<usize, NoTable> {
 /// Groups are safe to kill where none of the descendants shares a session with others, as after `setsid`.
 pub fn kill_descendants() -> Result<usize, NoTable> {
     let all = below(rustix::process::getpid())?;
+    kill(&all);
+    for _ in 0..100 {
+        for pid in children("/proc/thread-self/children") {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    Ok(all.len())
+}
+
+/// Kills these and their groups, but not the group of this process.
+fn kill(lines: &[Line]) {
     let own_group = rustix::process::getpgrp();
-    for line in &all {
+    for line in lines {
         if let Some(pid) = Pid::from_raw(line.pid) {
             let _ = kill_process(pid, Signal::KILL);
         }
@@ -77,18 +95,44 @@ pub fn kill_descendants() -> Result<usize, NoTable> {
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
-    for _ in 0..100 {
-        for pid in children() {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
-    Ok(all.len())
 }
 
-/// Direct children of this thread; none where the kernel does not list them.
-fn children() -> Vec<Pid> {
+/// Whether a process, and all that it starts, can never gain privileges.
+pub fn is_without_new_privileges(pid: i32) -> bool {
     #[expect(clippy::disallowed_methods, reason = "this is the platform, and /proc is not a disk")]
-    let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("NoNewPrivs:").is_some_and(|value| value.trim() == "1"))
+}
+
+/// One attempt to kill those children of this process that are meant, and everything below them; says how many it saw
+/// alive. To be repeated until there are none. Of what was killed the children are reaped that this process did not
+/// start itself: nobody else waits for them.
+pub fn kill_trees(meant: &dyn Fn(i32) -> bool, started: &BTreeSet<i32>) -> Result<usize, NoTable> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let table = table()?;
+    let mut all: Vec<Line> =
+        table.iter().filter(|line| line.parent == own && line.pid != own && meant(line.pid)).copied().collect();
+    all.extend(below_all(&table, all.iter().map(|line| line.pid).collect()));
+    kill(&all);
+    for _ in 0..100 {
+        // Whoever loses its parent comes to the first thread.
+        for pid in children(&format!("/proc/self/task/{own}/children")) {
+            if meant(pid.as_raw_nonzero().get()) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+    for line in all.iter().filter(|line| !started.contains(&line.pid)) {
+        // Those further below are no children yet, and say so.
+        let _ = Pid::from_raw(line.pid).map(|pid| rustix::process::waitpid(Some(pid), WaitOptions::NOHANG));
+    }
+    Ok(all.iter().filter(|line| !line.zombie).count())
+}
+
+/// Direct children of a thread; none where the kernel does not list them.
+fn children(list: &str) -> Vec<Pid> {
+    #[expect(clippy::disallowed_methods, reason = "this is the platform, and /proc is not a disk")]
+    let text = std::fs::read_to_string(list).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw).collect()
 }
 
@@ -121,7 +165,8 @@ mod tests {
 
     #[test]
     fn the_parent_is_found_behind_a_hostile_name() {
-        assert_eq!(line_of(7, "7 (a) S 1 (b)) R 42 8 9 0"), Some(Line { pid: 7, parent: 42, group: 8 }));
+        assert_eq!(line_of(7, "7 (a) S 1 (b)) R 42 8 9 0"), Some(Line { pid: 7, parent: 42, group: 8, zombie: false }));
+        assert_eq!(line_of(8, "8 (x) Z 1 8 9 0"), Some(Line { pid: 8, parent: 1, group: 8, zombie: true }));
         assert_eq!(line_of(7, "7 (cut"), None);
     }
 

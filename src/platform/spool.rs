@@ -9,6 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 /// What the line at the head of a rotated file says behind the number of bytes.
 const MARKER: &str = " bytes of output before this were dropped]";
+/// More was never dropped: a line that says so is a command's own. Sums of offsets stay far from their end.
+const DROPPED_BYTES: u64 = 1 << 53;
 /// Longest such line.
 const MARKER_BYTES: u64 = 1 + 20 + MARKER.len() as u64 + 1;
 
@@ -99,6 +101,41 @@ impl Spool {
     }
 }
 
+/// Removes the oldest files of a folder of spools until there are at most so many, which hold at most so many bytes, and
+/// what a rotation left half done. Names say their age; what `kept` names by its stem stays. Says how many went.
+pub fn prune(folder: &Path, files: usize, bytes: u64, kept: &dyn Fn(&str) -> bool) -> std::io::Result<usize> {
+    let mut found: Vec<(PathBuf, u64)> = Vec::new();
+    let mut removed = 0;
+    let mut remove = |path: &Path| {
+        #[expect(clippy::disallowed_methods, reason = "this is the platform; nothing here needs to survive power loss")]
+        if std::fs::remove_file(path).is_ok() {
+            removed += 1;
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "this is the platform")]
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        let path = entry.path();
+        let stays = path.file_stem().and_then(|stem| stem.to_str()).is_none_or(kept);
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("log") => found.push((path, entry.metadata().map_or(0, |facts| facts.len()))),
+            Some("tmp") if !stays => remove(&path),
+            _ => {}
+        }
+    }
+    found.sort_unstable();
+    let (mut count, mut total) = (found.len(), found.iter().map(|(_, bytes)| bytes).sum::<u64>());
+    for (path, size) in found {
+        if count <= files && total <= bytes {
+            break;
+        }
+        if !path.file_stem().and_then(|stem| stem.to_str()).is_none_or(kept) {
+            remove(&path);
+            (count, total) = (count - 1, total - size);
+        }
+    }
+    Ok(removed)
+}
+
 /// The last so many bytes of a file, and how many come before them.
 pub fn tail(path: &Path, bytes: u64) -> std::io::Result<(Vec<u8>, u64)> {
     let mut file = OpenOptions::new().read(true).open(path)?;
@@ -131,6 +168,9 @@ pub fn piece(path: &Path, offset: u64, limit_bytes: u64, rotated: bool) -> std::
     let size = file.metadata()?.len();
     let end = dropped_bytes + size.saturating_sub(marker_bytes);
     let offset = offset.max(dropped_bytes);
+    if offset > end {
+        return Ok(Piece { bytes: Vec::new(), offset, dropped_bytes, end });
+    }
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(offset - dropped_bytes + marker_bytes))?;
     file.take(limit_bytes).read_to_end(&mut bytes)?;
@@ -146,7 +186,8 @@ fn marker(file: &mut File) -> std::io::Result<(u64, u64)> {
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let dropped = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix('[')?.strip_suffix(MARKER));
     let dropped = dropped.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    Ok(dropped.and_then(|digits| digits.parse().ok()).map_or((0, 0), |dropped| (line.len() as u64 + 1, dropped)))
+    let dropped = dropped.and_then(|digits| digits.parse().ok()).filter(|dropped| *dropped <= DROPPED_BYTES);
+    Ok(dropped.map_or((0, 0), |dropped| (line.len() as u64 + 1, dropped)))
 }
 
 #[cfg(test)]
@@ -205,6 +246,54 @@ mod tests {
         std::fs::write(&path, forged).unwrap();
         let found = piece(&path, 0, 100, false).unwrap();
         assert_eq!((found.bytes.as_slice(), found.dropped_bytes), (&forged[..], 0));
+    }
+
+    #[test]
+    fn a_line_that_claims_more_than_can_be_is_output_like_any_other_and_no_offset_is_too_large() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("output.log");
+        for claimed in [u64::MAX, u64::MAX - 60, 1 << 60] {
+            let forged = format!("[{claimed} bytes of output before this were dropped]\nx");
+            std::fs::write(&path, &forged).unwrap();
+            let found = piece(&path, 0, 100, true).unwrap();
+            let whole =
+                Piece { bytes: forged.clone().into_bytes(), offset: 0, dropped_bytes: 0, end: forged.len() as u64 };
+            assert_eq!(found, whole);
+            for offset in [u64::MAX, u64::MAX - 10, 1 << 63] {
+                let found = piece(&path, offset, 100, true).unwrap();
+                assert_eq!(found, Piece { bytes: Vec::new(), offset, ..whole.clone() });
+            }
+        }
+    }
+
+    #[test]
+    fn the_oldest_files_go_first_and_those_that_are_written_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let fill = || {
+            for name in ["task_1.log", "task_2.log", "task_3.log", "task_4.log", "task_1.tmp", "task_2.tmp", "notes"] {
+                std::fs::write(root.path().join(name), "0123456789").unwrap();
+            }
+        };
+        let names = || {
+            let mut names: Vec<_> = root
+                .path()
+                .read_dir()
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names.join(" ")
+        };
+        for (files, bytes, left) in [
+            (9, 100, "notes task_1.log task_1.tmp task_2.log task_3.log task_4.log"),
+            (2, 100, "notes task_1.log task_1.tmp task_4.log"),
+            (9, 25, "notes task_1.log task_1.tmp task_4.log"),
+            (0, 0, "notes task_1.log task_1.tmp"),
+        ] {
+            fill();
+            prune(root.path(), files, bytes, &|stem| stem == "task_1").unwrap();
+            assert_eq!(names(), left, "{files} {bytes}");
+        }
     }
 
     #[test]

@@ -126,11 +126,11 @@ pub struct TaskView {
     pub terminal_reason: Option<TerminalReason>,
     /// Exit code of its command.
     pub exit_code: Option<i32>,
-    /// Bytes it wrote in all; known at its end.
+    /// Bytes it wrote in all; known at its end, unless the daemon ended first.
     pub output_bytes: Option<u64>,
     /// Digest of the kept output, hex.
     pub output_sha256: Option<String>,
-    /// How often its output was rotated; known at its end.
+    /// How often its output was rotated; known at its end, unless the daemon ended first.
     pub rotations: Option<u32>,
 }
 
@@ -166,9 +166,9 @@ impl Facts {
             if let Event::TaskFinished(body) = record.event {
                 view.terminal_reason = Some(body.terminal_reason);
                 view.exit_code = body.exit_code;
-                view.output_bytes = Some(body.output_bytes);
+                view.output_bytes = body.output_bytes;
                 view.output_sha256 = body.output_sha256;
-                view.rotations = Some(body.rotations);
+                view.rotations = body.rotations;
             }
         }
         view

@@ -73,6 +73,7 @@ fn a_background_task_does_not_outlive_a_killed_daemon_and_the_next_start_says_so
         records.as_str().unwrap().lines().filter(|line| line.contains("\"kind\":\"task.finished\"")).collect();
     assert_eq!(finished.len(), 1, "{finished:?}");
     assert!(finished[0].contains("daemon_restarted"), "{}", finished[0]);
+    assert!(!finished[0].contains("output_bytes"), "nobody knows how much it wrote: {}", finished[0]);
     daemon.stop();
 }
 

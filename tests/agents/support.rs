@@ -64,7 +64,17 @@ impl House {
         eventually(name, || std::fs::read_to_string(self.work(name)).ok().filter(|text| text.ends_with('\n')))
     }
 
+    /// What the daemon wrote to its standard error.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     pub fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    /// A daemon with these variables.
+    pub fn start_with(&self, variables: &[(&str, &str)]) -> Daemon {
         let state = self.folder.path().join("state");
         let mut command = Command::new(BINARY);
         command.args(["serve", "--bind", "127.0.0.1:0", "--state-root"]).arg(&state);
@@ -73,7 +83,10 @@ impl House {
         if std::env::var_os("CHANCERY_TEST_NO_SANDBOX").is_some() {
             command.args(["--tool-sandbox", "off"]);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // What a killed daemon leaves goes with the house.
+        command.env("TMPDIR", self.folder.path());
+        command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(std::fs::File::create(self.folder.path().join("log")).unwrap());
         let mut child = command.spawn().unwrap();
         let address = eventually("a daemon that serves", || {
             assert!(child.try_wait().unwrap().is_none(), "the daemon ended instead of serving");

@@ -56,7 +56,8 @@ impl House {
         if self.path("routes.toml").exists() {
             command.arg("--routes-file").arg(self.path("routes.toml"));
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null())
+        // What a killed daemon leaves goes with the house.
+        command.env("TMPDIR", self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null())
     }
 
     /// Starts a daemon by a command and waits until it serves.

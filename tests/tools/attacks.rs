@@ -62,6 +62,52 @@ async fn a_command_cannot_change_mode_owner_or_access_list_of_what_it_may_not_wr
 }
 
 #[tokio::test]
+async fn a_descriptor_that_reads_changes_nothing_of_a_file_that_may_only_be_read() {
+    if !sandbox_or_skip("modes of system files") {
+        return;
+    }
+    let place = Place::new();
+    let folder = place.root.path().join("system");
+    let file = folder.join("passwd");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(&file, "root").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut settings = place.settings(SandboxMode::On);
+    settings.read_only = vec![folder.clone()];
+    let launcher = Launcher::new(settings);
+    let before = (facts(&file), facts(&folder));
+    let open = format!(
+        "open(F, q({})) or exit 0; opendir(D, q({})) or exit 0; $n = fileno(F);",
+        file.display(),
+        folder.display()
+    );
+    // The last three are fchmod by its number, fsetxattr, and FS_IOC_SETFLAGS.
+    let attacks = [
+        "chmod(0666, *F)",
+        "chmod(0777, *D)",
+        "chown(12345, 12345, *F)",
+        "syscall(91, $n, 0666) == 0",
+        "syscall(190, $n, $a = q(user.x), $b = q(v), 1, 0) == 0",
+        "ioctl(F, 0x40086602, $f = pack(q(L), 0x80))",
+    ];
+    let script = |attack: &str| format!("perl -e '{open} ({attack}) ? exit 0 : exit 9'");
+    for attack in attacks {
+        let (text, exit) = run(&launcher, place.shell(&script(attack))).await;
+        assert_eq!(exit.code, Some(9), "{attack}: {text}");
+        assert_eq!((facts(&file), facts(&folder)), before, "{attack}: {text}");
+    }
+    // What it may write it changes that way as ever.
+    let own = "perl -e 'open(F, q(>own)); open(G, q(own)); chmod(0640, *G) or exit 9'; stat -c %a own; rm own; \
+               perl -e 'open(F, q(>gone)); unlink(q(gone)); chmod(0640, *F) or exit 9'";
+    let (text, exit) = run(&launcher, place.shell(own)).await;
+    assert_eq!((exit.code, text.as_str()), (Some(0), "640\n"));
+    // The control: without the sandbox the first one succeeds.
+    let (_, exit) = run(&place.launcher(SandboxMode::Off), place.shell(&script(attacks[0]))).await;
+    assert_eq!((exit.code, facts(&file).0), (Some(0), 0o666));
+}
+
+#[tokio::test]
 async fn modes_and_times_of_its_own_files_a_command_changes_as_ever() {
     if !sandbox_or_skip("modes inside of the workspace") {
         return;

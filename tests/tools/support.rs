@@ -10,12 +10,11 @@ use chancery::agent::background::{self, Background, TaskEnd};
 use chancery::agent::sandbox::{
     Child, Command, Confinement, Exit, LANDLOCK_ABI_FLOOR, Launcher, Profile, SandboxMode, Settings,
 };
-use chancery::agent::tools::{self, Prepared, ToolContext, ToolOutcome};
+use chancery::agent::tools::{self, Prepared, RecordedTasks, ToolContext, ToolOutcome};
 use chancery::agent::workspace::Workspace;
 use chancery::domain::ids::{SessionId, TaskId};
 use chancery::domain::reason::Refusal;
 use chancery::platform::tasks::Tasks;
-use tokio::io::AsyncReadExt as _;
 use tokio_util::sync::CancellationToken;
 
 /// Whether this machine can confine. Where it cannot, the test fails, unless `CHANCERY_TEST_NO_SANDBOX=1` says that
@@ -84,7 +83,13 @@ impl Place {
 /// Reads all output and waits for the end.
 pub async fn finish(mut child: Child) -> (String, Exit) {
     let mut text = Vec::new();
-    child.take_output().unwrap().read_to_end(&mut text).await.unwrap();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match child.read(&mut buffer).await {
+            0 => break,
+            count => text.extend_from_slice(&buffer[..count]),
+        }
+    }
     let exit = child.wait().await;
     (String::from_utf8_lossy(&text).into_owned(), exit)
 }
@@ -159,6 +164,7 @@ impl House {
             workspace: Arc::new(Workspace::open(&place.work()).unwrap()),
             launcher,
             background: Background::new(settings),
+            recorded: RecordedTasks(Arc::new(|_| None)),
             session_id: SessionId::from_ulid(ulid(1)),
             fresh_task_id: TaskId::from_ulid(ulid(2)),
             stop: CancellationToken::new(),

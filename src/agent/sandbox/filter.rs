@@ -38,6 +38,9 @@ pub(super) fn compile(network: bool, guarded: Option<&Guarded>) -> Result<Vec<Bp
     }
     let mut attributes = Rules::default();
     attributes.always(ATTRIBUTES);
+    for request in FILE_FLAGS {
+        attributes.when(libc::SYS_ioctl, &[(1, SeccompCmpOp::Eq, *request)])?;
+    }
     Ok(vec![refused.compile(libc::EPERM)?, missing.compile(libc::ENOSYS)?, attributes.compile(libc::ENOTSUP)?])
 }
 
@@ -136,16 +139,22 @@ const MISSING: &[i64] = &[
     FILE_SETATTR,
 ];
 
-/// Calls that change extended attributes by path. Access lists are among these, and Landlock does not guard them;
-/// programs know file systems that have none.
+/// Calls that change extended attributes, by path or through a descriptor, for which one that reads is enough. Access
+/// lists are among these, and Landlock does not guard them; programs know file systems that have none.
 const ATTRIBUTES: &[i64] = &[
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
     SETXATTRAT,
     REMOVEXATTRAT,
 ];
+
+/// Requests that change what a file system keeps about a file, also through a descriptor that was opened for reading:
+/// `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`, `FS_IOC_SETVERSION`, `FS_IOC_ENABLE_VERITY`, `FS_IOC_SET_ENCRYPTION_POLICY`.
+const FILE_FLAGS: &[u32] = &[0x4008_6602, 0x401c_5820, 0x4008_7602, 0x4080_6685, 0x800c_6613];
 
 // Numbers that are the same on every architecture and too new for the list.
 const SETXATTRAT: i64 = 463;

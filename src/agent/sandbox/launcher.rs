@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
+use tokio::net::unix::pipe;
 
+use super::child::{Child, Reports, Wires};
 use super::confinement::{Confinement, SandboxMode};
-use super::plan::{Ended, How, Plan, Report, Rules, STOP};
-use super::{VERB, limits, restrict};
+use super::places::real;
+use super::plan::{Plan, Report, Rules};
+use super::supervisors::Supervisor;
+use super::{VERB, limits};
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::entropy::SystemEntropy;
 use crate::platform::scratch;
@@ -37,9 +38,9 @@ pub struct Settings {
     pub tool_network: bool,
     /// What this machine offers.
     pub confinement: Confinement,
-    /// Where private temporary folders are made; what a dead supervisor left there may be removed at start.
+    /// Where private temporary folders are made; what a lost supervisor left there is removed with it.
     pub scratch: PathBuf,
-    /// What no command may ever see, such as the state root: nothing is started if a readable folder holds it.
+    /// What no command may ever see, such as the state root and files with secrets: nothing is started if a readable folder holds it.
     pub protected: Vec<PathBuf>,
     /// What commands may read and execute besides the system's folders.
     pub read_only: Vec<PathBuf>,
@@ -94,7 +95,8 @@ impl Launcher {
     /// Starts a command and returns once it runs. Its output is one stream, in the order of writing.
     pub async fn start(&self, command: Command) -> Result<Child, Refusal> {
         self.require()?;
-        let folder = scratch::create(&self.settings.scratch, &SystemEntropy::default())
+        let folder = scratch::own(&self.settings.scratch)
+            .and_then(|()| scratch::create(&self.settings.scratch, &SystemEntropy::default()))
             .map_err(|fault| unavailable(&format!("{}: {fault}", self.settings.scratch.display())))?;
         let mut unused = Folder(Some(folder.clone()));
         let started = self.start_in(command, &folder).await?;
@@ -104,21 +106,18 @@ impl Launcher {
     }
 
     async fn start_in(&self, command: Command, folder: &Path) -> Result<Child, Refusal> {
+        let time_limit = command.time_limit;
         let plan = self.plan(command, folder)?;
         let mut line = serde_json::to_vec(&plan).map_err(|fault| refused(&fault))?;
         line.push(b'\n');
         if line.len() as u64 > limits::PLAN_BYTES {
             return Err(Refusal::new(Reason::ToolLimitExceeded, "The command and its environment are too long."));
         }
-        let (mut supervisor, mut lifeline) = self.spawn().map_err(|fault| unavailable(&fault))?;
-        let first = async {
-            lifeline.write_all(&line).await?;
-            supervisor.reports.next().await
-        };
+        let mut wires = self.spawn().map_err(|fault| unavailable(&fault))?;
         let limit = Duration::from_millis(limits::START_MS.saturating_mul(2));
-        let report = tokio::time::timeout(limit, first).await;
+        let report = tokio::time::timeout(limit, wires.give(&line)).await;
         match report {
-            Ok(Ok(Some(Report::Started { pid }))) => Ok(supervisor.started(pid, lifeline)),
+            Ok(Ok(Some(Report::Started { pid }))) => Ok(wires.started(pid, time_limit)),
             Ok(Ok(Some(Report::NotConfined { detail }))) => Err(unavailable(&detail)),
             Ok(Ok(Some(Report::NotStarted { detail }))) => Err(refused(&detail)),
             Ok(Ok(Some(Report::Ended(_)) | None)) => Err(unavailable(&"the supervisor ended without a word")),
@@ -127,12 +126,13 @@ impl Launcher {
         }
     }
 
-    fn spawn(&self) -> std::io::Result<(Unwired, OwnedWriteHalf)> {
+    fn spawn(&self) -> std::io::Result<Wires> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let (read, write) = tokio::net::UnixStream::from_std(ours)?.into_split();
+        let (reports, lifeline) = tokio::net::UnixStream::from_std(ours)?.into_split();
         let (output, ends) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let supervisor = tokio::process::Command::new(&self.settings.exe)
+        let mut command = tokio::process::Command::new(&self.settings.exe);
+        command
             .arg(VERB)
             .env_clear()
             .current_dir("/")
@@ -140,10 +140,10 @@ impl Launcher {
             .stdout(Stdio::from(ends.try_clone()?))
             .stderr(Stdio::from(ends))
             // A signal to the daemon's group, such as ^C, is the daemon's to handle.
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
+        let supervisor = Supervisor::start(&mut command)?;
         let output = pipe::Receiver::from_owned_fd(output)?;
-        Ok((Unwired { output, reports: Reports { from: BufReader::new(read), line: Vec::new() }, supervisor }, write))
+        Ok(Wires { output, reports: Reports::new(reports), lifeline, supervisor })
     }
 
     fn plan(&self, command: Command, folder: &Path) -> Result<Plan, Refusal> {
@@ -168,16 +168,13 @@ impl Launcher {
     }
 
     fn rules(&self, command: &Command, folder: &Path) -> Result<Rules, Refusal> {
-        let system = restrict::READ_ONLY.iter().map(PathBuf::from);
         let rules = Rules {
             landlock_abi: self.settings.confinement.landlock_abi.unwrap_or(0),
             network: self.network(command.profile),
-            read_only: system.chain(self.settings.read_only.iter().cloned()).collect(),
+            read_only: self.settings.readable().collect(),
             read_write: vec![command.workspace.clone(), folder.to_owned()],
         };
         for open in rules.read_only.iter().chain(&rules.read_write) {
-            // Compared as the kernel will see them, so that a link does not hide what holds what.
-            let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
             if let Some(shut) = self.settings.protected.iter().find(|shut| real(shut).starts_with(real(open))) {
                 return Err(unavailable(&format!(
                     "{} lies in {}, which commands can read; move it",
@@ -223,113 +220,6 @@ impl Drop for Folder {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
             let _ = scratch::remove(path);
-        }
-    }
-}
-
-/// A supervisor that has not been given its plan.
-struct Unwired {
-    output: Output,
-    reports: Reports,
-    supervisor: tokio::process::Child,
-}
-
-impl Unwired {
-    fn started(self, pid: i32, lifeline: OwnedWriteHalf) -> Child {
-        Child {
-            pid,
-            output: Some(self.output),
-            reports: self.reports,
-            ended: None,
-            lifeline: Arc::new(lifeline),
-            supervisor: self.supervisor,
-        }
-    }
-}
-
-/// What a command writes, standard output and standard error in one.
-pub type Output = pipe::Receiver;
-
-#[derive(Debug)]
-struct Reports {
-    from: BufReader<OwnedReadHalf>,
-    /// What has come of the next line; kept here so that a wait can be given up and taken up again.
-    line: Vec<u8>,
-}
-
-impl Reports {
-    async fn next(&mut self) -> std::io::Result<Option<Report>> {
-        (&mut self.from).take(limits::PLAN_BYTES).read_until(b'\n', &mut self.line).await?;
-        let line = std::mem::take(&mut self.line);
-        if line.is_empty() { Ok(None) } else { serde_json::from_slice(&line).map(Some).map_err(std::io::Error::other) }
-    }
-}
-
-/// A running command. Dropping it kills the command and everything it started.
-#[derive(Debug)]
-pub struct Child {
-    pid: i32,
-    output: Option<Output>,
-    reports: Reports,
-    ended: Option<Exit>,
-    lifeline: Arc<OwnedWriteHalf>,
-    supervisor: tokio::process::Child,
-}
-
-/// How a command ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exit {
-    /// What ended it.
-    pub how: How,
-    /// Its exit code, where it exited.
-    pub code: Option<i32>,
-    /// The signal, where one ended it.
-    pub signal: Option<i32>,
-    /// Processes that even a kill did not end in time; zero but for a broken machine.
-    pub survivors: u32,
-}
-
-impl Child {
-    /// The command's process.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// What it writes; can be taken once. Ends when the command and all that it started have ended.
-    pub fn take_output(&mut self) -> Option<Output> {
-        self.output.take()
-    }
-
-    /// Something to stop it with from elsewhere.
-    pub fn stopper(&self) -> Stopper {
-        Stopper(Arc::downgrade(&self.lifeline))
-    }
-
-    /// Waits for the end of the command and of everything it started. May be dropped and called again.
-    pub async fn wait(&mut self) -> Exit {
-        if let Some(exit) = &self.ended {
-            return exit.clone();
-        }
-        let exit = match self.reports.next().await {
-            Ok(Some(Report::Ended(Ended { how, code, signal, survivors }))) => Exit { how, code, signal, survivors },
-            _ => Exit { how: How::Lost, code: None, signal: None, survivors: 0 },
-        };
-        self.ended = Some(exit.clone());
-        let _ = self.supervisor.wait().await;
-        exit
-    }
-}
-
-/// Stops a command.
-#[derive(Debug, Clone)]
-pub struct Stopper(Weak<OwnedWriteHalf>);
-
-impl Stopper {
-    /// Asks the command to end; what has not ended after the grace is killed. Does nothing where it has ended.
-    pub fn stop(&self) {
-        if let Some(lifeline) = self.0.upgrade() {
-            // The socket holds at most a few such bytes, so it has room; an error means that the supervisor is gone.
-            let _ = lifeline.try_write(&[STOP]);
         }
     }
 }

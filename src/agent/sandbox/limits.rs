@@ -6,6 +6,12 @@ pub const PLAN_BYTES: u64 = 1 << 20;
 pub const GRACE_MS: u64 = 2_000;
 /// How long the supervisor goes on killing what does not die, milliseconds.
 pub const KILL_MS: u64 = 10_000;
+/// How long a supervisor that should be done is waited for beyond what it may take, milliseconds.
+pub const LATE_MS: u64 = 2_000;
+/// How long this process goes on killing what a lost supervisor left, milliseconds.
+pub const ORPHANS_MS: u64 = 2_000;
+/// How long output is waited for after the end of the command, milliseconds.
+pub const QUIET_MS: u64 = 5_000;
 /// How long a command may take to be started, milliseconds.
 pub const START_MS: u64 = 10_000;
 /// How often the supervisor looks for orphans to reap, milliseconds.

@@ -2,26 +2,37 @@
 //! a supervisor that leaves nothing of it running.
 //!
 //! daemon → `__confine` (supervisor, outside of the sandbox) → `__confine enter` (confines itself, becomes the
-//! command). Plans and reports travel over a socket that is also the supervisor's life line.
+//! command). Plans and reports travel over a socket that is also the supervisor's life line. Where a supervisor is lost,
+//! what it watched over comes back to the daemon, which kills it.
 
+mod child;
 mod confinement;
 mod enter;
 mod filter;
 mod launcher;
 pub mod limits;
 mod ownership;
+mod places;
 mod plan;
 mod restrict;
 mod supervisor;
+mod supervisors;
 
+pub use child::{Child, Exit, Stopper};
 pub use confinement::{Confinement, LANDLOCK_ABI_FLOOR, LANDLOCK_ABI_SIGNALS, SandboxMode};
-pub use launcher::{Child, Command, Exit, Launcher, Output, Profile, Settings, Stopper};
+pub use launcher::{Command, Launcher, Profile, Settings};
 pub use plan::How;
 
 /// The hidden verb.
 pub const VERB: &str = "__confine";
 /// Its second half.
 const ENTER: &str = "enter";
+
+/// Kills every command of this process and everything they started. Says how many processes that were, and how many of
+/// them live on all the same. Blocks for two seconds at most.
+pub fn end_all() -> (usize, usize) {
+    supervisors::end(supervisors::Whose::All)
+}
 
 /// Runs the hidden verb in this process. Without a daemon at the other end of standard input it does nothing.
 pub fn confined_child() -> std::process::ExitCode {

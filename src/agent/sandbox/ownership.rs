@@ -20,7 +20,7 @@ const SET_ID: u32 = 0o6000;
 
 /// The calls that are handed over.
 pub(super) fn handed() -> Vec<i64> {
-    let mut calls = vec![libc::SYS_fchmodat, FCHMODAT2, libc::SYS_fchownat];
+    let mut calls = vec![libc::SYS_fchmodat, FCHMODAT2, libc::SYS_fchownat, libc::SYS_fchmod, libc::SYS_fchown];
     #[cfg(target_arch = "x86_64")]
     calls.extend([libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown]);
     calls
@@ -37,7 +37,9 @@ enum Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Asked {
     folder: i32,
-    path: u64,
+    /// Where its path stands in the caller's memory; nothing where the open file itself is meant. A descriptor that was
+    /// opened for reading is enough for that, so these calls reach every file that the command may read.
+    path: Option<u64>,
     flags: u32,
     change: Change,
 }
@@ -50,12 +52,17 @@ fn low(argument: u64) -> u32 {
 impl Asked {
     fn of(call: &HandedCall) -> Option<Self> {
         let [first, second, third, fourth, fifth, _] = call.arguments;
-        let at =
-            |flags: u64, change| Self { folder: low(first).cast_signed(), path: second, flags: low(flags), change };
+        let number = low(first).cast_signed();
+        let at = |flags: u64, change| Self { folder: number, path: Some(second), flags: low(flags), change };
+        let open = |change| Self { folder: number, path: None, flags: libc::AT_EMPTY_PATH.cast_unsigned(), change };
         #[cfg(target_arch = "x86_64")]
         {
-            let bare =
-                |flags: i32, change| Self { folder: libc::AT_FDCWD, path: first, flags: flags.cast_unsigned(), change };
+            let bare = |flags: i32, change| Self {
+                folder: libc::AT_FDCWD,
+                path: Some(first),
+                flags: flags.cast_unsigned(),
+                change,
+            };
             match call.number {
                 libc::SYS_chmod => return Some(bare(0, Change::Mode(low(second)))),
                 libc::SYS_chown => return Some(bare(0, Change::Owner(low(second), low(third)))),
@@ -69,6 +76,8 @@ impl Asked {
             libc::SYS_fchmodat => Some(at(0, Change::Mode(low(third)))),
             FCHMODAT2 => Some(at(fourth, Change::Mode(low(third)))),
             libc::SYS_fchownat => Some(at(fifth, Change::Owner(low(third), low(fourth)))),
+            libc::SYS_fchmod => Some(open(Change::Mode(low(second)))),
+            libc::SYS_fchown => Some(open(Change::Owner(low(second), low(third)))),
             _ => None,
         }
     }
@@ -106,7 +115,7 @@ impl Keeper {
         let asked = Asked::of(call).ok_or(Errno::PERM)?;
         let known = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
         let flags = AtFlags::from_bits(asked.flags).filter(|flags| known.contains(*flags)).ok_or(Errno::INVAL)?;
-        let path = self.path(call, asked.path)?;
+        let path = asked.path.map_or_else(|| Ok(Vec::new()), |at| self.path(call, at))?;
         let descriptor = own_descriptor(&path);
         let (folder, path) = descriptor.map_or((asked.folder, path), |number| (number, Vec::new()));
         let base = base(call.thread, folder, &path)?;

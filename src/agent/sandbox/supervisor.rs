@@ -27,7 +27,8 @@ pub(super) fn supervise() -> std::io::Result<()> {
     plan.supervisor_pid = rustix::process::getpid().as_raw_nonzero().get();
     let report = match start(&plan) {
         Ok((main, keeper)) => {
-            send(&mut lifeline, &Report::Started { pid: main.as_raw_nonzero().get() })?;
+            // A daemon that has gone meanwhile hears nothing; the watch finds that out and ends the command.
+            let _ = send(&mut lifeline, &Report::Started { pid: main.as_raw_nonzero().get() });
             Report::Ended(Watch::new(&plan, &lifeline, main, keeper).run())
         }
         Err(report) => {

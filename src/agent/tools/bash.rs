@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt as _;
 
 use super::text::HeadAndTail;
 use super::{Prepared, Tool, ToolClass, ToolContext, ToolOutcome, arguments, invalid, limits, parse, prepared, within};
@@ -105,26 +104,24 @@ fn shell() -> PathBuf {
 async fn follow(mut child: Child, context: &ToolContext) -> ToolOutcome {
     let mut kept = HeadAndTail::new(limits::RESULT_BYTES);
     let mut flood = false;
-    if let Some(mut output) = child.take_output() {
-        let mut buffer = vec![0; 64 << 10];
-        let mut stopping = false;
-        loop {
-            let read = tokio::select! {
-                read = output.read(&mut buffer) => read,
-                () = context.stop.cancelled(), if !stopping => {
-                    stopping = true;
-                    child.stopper().stop();
-                    continue;
-                }
-            };
-            match read {
-                Ok(0) | Err(_) => break,
-                Ok(count) => kept.push(&buffer[..count]),
+    let mut buffer = vec![0; 64 << 10];
+    let mut stopping = false;
+    loop {
+        let count = tokio::select! {
+            count = child.read(&mut buffer) => count,
+            () = context.stop.cancelled(), if !stopping => {
+                stopping = true;
+                child.stop();
+                continue;
             }
-            if kept.total() > limits::COMMAND_OUTPUT_BYTES && !flood {
-                flood = true;
-                child.stopper().stop();
-            }
+        };
+        if count == 0 {
+            break;
+        }
+        kept.push(&buffer[..count]);
+        if kept.total() > limits::COMMAND_OUTPUT_BYTES && !flood {
+            flood = true;
+            child.stop();
         }
     }
     let exit = child.wait().await;

@@ -56,6 +56,10 @@ pub const TASK_MS_DEFAULT: u64 = 60 * 60 * 1_000;
 pub const TASK_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// Output of a background task that is kept, bytes.
 pub const TASK_OUTPUT_BYTES: u64 = 8 << 20;
+/// Most tasks whose output is kept; the oldest goes first.
+pub const TASK_FILES: usize = 1_000;
+/// Most output of all tasks that is kept, bytes; the oldest goes first.
+pub const TASK_FILES_BYTES: u64 = 2 << 30;
 /// Most background tasks that run at a time.
 pub const TASKS_RUNNING: usize = 64;
 /// Most ended tasks whose end is remembered.

@@ -26,6 +26,7 @@ use crate::agent::sandbox::Launcher;
 use crate::agent::workspace::Workspace;
 use crate::domain::ids::{SessionId, TaskId};
 use crate::domain::reason::{Reason, Refusal};
+use crate::projections::tasks::TaskView;
 
 pub use ask_user_question::{Arguments as QuestionArguments, OptionArguments};
 
@@ -71,6 +72,25 @@ pub struct Prepared {
     pub edited_files: Vec<EditedFile>,
 }
 
+/// Looks a task up in the journal; may block.
+#[derive(Clone)]
+pub struct RecordedTasks(pub Arc<dyn Fn(TaskId) -> Option<TaskView> + Send + Sync>);
+
+impl RecordedTasks {
+    /// A task of this session; another session's task is as good as none.
+    async fn of(&self, session_id: SessionId, task_id: TaskId) -> Result<TaskView, Refusal> {
+        let look = Arc::clone(&self.0);
+        let found = tokio::task::spawn_blocking(move || look(task_id)).await.ok().flatten();
+        found.filter(|task| task.session_id == session_id).ok_or_else(|| Reason::TaskNotFound.into())
+    }
+}
+
+impl std::fmt::Debug for RecordedTasks {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("RecordedTasks")
+    }
+}
+
 /// What a call works with.
 #[derive(Debug, Clone)]
 pub struct ToolContext {
@@ -78,8 +98,10 @@ pub struct ToolContext {
     pub workspace: Arc<Workspace>,
     /// Starts commands.
     pub launcher: Arc<Launcher>,
-    /// Background tasks.
+    /// Background tasks of this daemon.
     pub background: Background,
+    /// Background tasks of the journal, for those that this daemon has not run or has forgotten.
+    pub recorded: RecordedTasks,
     /// The session; its tasks are the only ones that the call sees.
     pub session_id: SessionId,
     /// The id of the task that the call starts, if it starts one.

@@ -8,7 +8,7 @@ use super::text;
 use super::{Prepared, Tool, ToolClass, ToolContext, ToolOutcome, arguments, invalid, limits, parse, prepared};
 use crate::agent::workspace::Workspace;
 use crate::domain::ids::TaskId;
-use crate::domain::reason::Refusal;
+use crate::domain::reason::{Reason, Refusal};
 
 pub(super) struct TaskOutput;
 
@@ -58,20 +58,31 @@ impl Tool for TaskOutput {
 
 async fn show(arguments: Result<Arguments, Refusal>, context: &ToolContext) -> Result<ToolOutcome, Refusal> {
     let arguments = arguments?;
-    let view = context.background.view_in(arguments.task_id, context.session_id)?;
-    let output = context.background.output(arguments.task_id, arguments.limit_bytes).await?;
-    let state = match (view.status, view.exit_code) {
+    let task_id = arguments.task_id;
+    let (status, exit_code, written) = match context.background.view_in(task_id, context.session_id) {
+        Ok(view) => (view.status, view.exit_code, Some(view.output_bytes)),
+        Err(_) => {
+            let task = context.recorded.of(context.session_id, task_id).await?;
+            (task.status, task.exit_code, task.output_bytes)
+        }
+    };
+    let output = match context.background.output(task_id, arguments.limit_bytes).await {
+        Err(refusal) if refusal.reason == Reason::TaskNotFound => None,
+        output => Some(output?),
+    };
+    let state = match (status, exit_code) {
         (crate::domain::task::Status::InProgress, _) => "in progress".to_owned(),
         (crate::domain::task::Status::Completed, Some(code)) => format!("completed with exit code {code}"),
         (crate::domain::task::Status::Completed, None) => "completed".to_owned(),
         (crate::domain::task::Status::Failed, _) => "failed".to_owned(),
         (crate::domain::task::Status::Cancelled, _) => "stopped".to_owned(),
     };
-    let mut shown = format!("[{} is {state}; it wrote {} bytes]\n", arguments.task_id, view.output_bytes);
-    let cut = output.bytes_before > 0;
-    if cut {
-        let _ = writeln!(shown, "[{} kept bytes before this are not shown]", output.bytes_before);
+    let wrote = written.map_or("how much it wrote is not known".to_owned(), |bytes| format!("it wrote {bytes} bytes"));
+    let mut shown = format!("[{task_id} is {state}; {wrote}]\n");
+    let before = output.as_ref().map_or(0, |output| output.bytes_before);
+    if before > 0 {
+        let _ = writeln!(shown, "[{before} kept bytes before this are not shown]");
     }
-    shown.push_str(&text::lossy(&output.bytes));
-    Ok(ToolOutcome { exit_code: view.exit_code, ..ToolOutcome::done(shown, cut) })
+    shown.push_str(&output.map_or("[its output is no longer kept]\n".to_owned(), |output| text::lossy(&output.bytes)));
+    Ok(ToolOutcome { exit_code, ..ToolOutcome::done(shown, before > 0) })
 }

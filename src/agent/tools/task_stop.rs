@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Prepared, Tool, ToolClass, ToolContext, ToolOutcome, arguments, parse, prepared};
 use crate::agent::workspace::Workspace;
 use crate::domain::ids::TaskId;
-use crate::domain::reason::Refusal;
+use crate::domain::reason::{Reason, Refusal};
 use crate::domain::task::TerminalReason;
 
 pub(super) struct TaskStop;
@@ -40,13 +40,17 @@ impl Tool for TaskStop {
     }
 
     fn perform<'a>(&'a self, prepared: &'a Prepared, context: &'a ToolContext) -> BoxFuture<'a, ToolOutcome> {
-        Box::pin(async move { stop(arguments(self, prepared), context).into() })
+        Box::pin(async move { stop(arguments(self, prepared), context).await.into() })
     }
 }
 
-fn stop(arguments: Result<Arguments, Refusal>, context: &ToolContext) -> Result<ToolOutcome, Refusal> {
+async fn stop(arguments: Result<Arguments, Refusal>, context: &ToolContext) -> Result<ToolOutcome, Refusal> {
     let task_id = arguments?.task_id;
-    context.background.view_in(task_id, context.session_id)?;
+    if context.background.view_in(task_id, context.session_id).is_err() {
+        // This daemon runs it no more, if it ever did: it has ended, or is about to be recorded so.
+        context.recorded.of(context.session_id, task_id).await?;
+        return Err(Reason::TaskTerminal.into());
+    }
     context.background.stop(task_id, TerminalReason::Stopped)?;
     Ok(ToolOutcome::done(format!("{task_id} was asked to stop.\n"), false))
 }

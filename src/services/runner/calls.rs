@@ -1,8 +1,10 @@
 //! A tool call: prepared, judged, shown to a person where one must allow it, prepared again, recorded, made, recorded.
 
+use std::sync::Arc;
+
 use super::drive::{Drive, Flow};
 use super::pen;
-use crate::agent::tools::{self, Prepared, Tool, ToolClass, ToolContext, ToolOutcome};
+use crate::agent::tools::{self, Prepared, RecordedTasks, Tool, ToolClass, ToolContext, ToolOutcome};
 use crate::domain::approval;
 use crate::domain::call::{self, Finished};
 use crate::domain::canonical::{self, NotCanonical};
@@ -119,6 +121,7 @@ impl Drive {
             workspace: self.house.workspace.clone(),
             launcher: self.house.launcher.clone(),
             background: self.house.background.clone(),
+            recorded: self.recorded_tasks(),
             session_id: self.story.session,
             fresh_task_id,
             stop: self.stop.clone(),
@@ -126,6 +129,15 @@ impl Drive {
         let began = clock.boot_ms();
         let outcome = ready.tool.perform(&ready.prepared, &context).await;
         let duration_ms = clock.boot_ms().saturating_sub(began);
+        if outcome.code == Some(Reason::RunOutcomeUnknown) {
+            // What it did is not known, so it is not reported to a model that might repeat it.
+            self.fail(
+                Reason::RunOutcomeUnknown,
+                format!("The outcome of {id} is not known: what watched over it was lost."),
+            )
+            .await?;
+            return Ok(Flow::On);
+        }
         let outcome = self.record_task(id, outcome).await?;
         let output = self.house.pen.keep(outcome.output).await?;
         let body = Finished {
@@ -144,6 +156,15 @@ impl Drive {
             self.confirm(Confirmed::Shutdown).await?;
         }
         Ok(Flow::On)
+    }
+
+    /// Tasks as the journal tells them.
+    fn recorded_tasks(&self) -> RecordedTasks {
+        let (published, org) = (self.house.published.clone(), self.story.org.clone());
+        RecordedTasks(Arc::new(move |id| {
+            let facts = published.models().task(&org, id).ok()?;
+            Some(facts.view(&published))
+        }))
     }
 
     /// Records a background task that a call started. One that cannot be recorded is stopped.

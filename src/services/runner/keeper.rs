@@ -86,8 +86,8 @@ fn finished(end: &TaskEnd) -> Finished {
         status: end.status,
         terminal_reason: end.terminal_reason,
         exit_code: end.exit_code,
-        output_bytes: end.output_bytes,
+        output_bytes: Some(end.output_bytes),
         output_sha256: end.output_sha256.clone(),
-        rotations: end.rotations,
+        rotations: Some(end.rotations),
     }
 }
