@@ -7,6 +7,8 @@
 
 #[path = "agents/crashes.rs"]
 mod crashes;
+#[path = "agents/models.rs"]
+mod models;
 #[path = "agents/people.rs"]
 mod people;
 #[path = "agents/queues.rs"]

@@ -471,8 +471,9 @@ mod tests {
             [rule("*", Ask), rule("mcp__*", Deny), rule("mcp__linear__*", Allow), rule("mcp__linear__*", Deny)];
         let session = [rule("bash", Allow)];
         let rules = Rules { session: &session, project: &project, user: &user };
-        let of =
-            |tool: &str| assess(tool, only(Mode::Default), rules).rule.map(|rule| (rule.scope, rule.tool, rule.behavior));
+        let of = |tool: &str| {
+            assess(tool, only(Mode::Default), rules).rule.map(|rule| (rule.scope, rule.tool, rule.behavior))
+        };
         assert_eq!(of("bash"), Some((RuleScope::Session, "bash".into(), Allow)));
         assert_eq!(of("mcp__linear__get"), Some((RuleScope::Project, "mcp__linear__*".into(), Allow)));
         assert_eq!(of("mcp__other"), Some((RuleScope::Project, "mcp__*".into(), Deny)));

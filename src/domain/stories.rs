@@ -3,8 +3,8 @@
 use super::actor::ActorKind;
 use super::approval::Decision;
 use super::command::{Answer, Command};
-use super::ids::{SessionId, TaskId};
 use super::event::Event;
+use super::ids::{SessionId, TaskId};
 use super::permission::{Behavior, Mode, Rule, RuleScope};
 use super::reason::Reason;
 use super::record::{DEFAULT_ORG, Draft, RequestFacts};

@@ -226,12 +226,8 @@ fn containment_reaches_runs_that_work_and_wait_and_says_so_in_the_audit() {
     let approval = daemon.pending(&waiting);
     let working = daemon.run(&json!({ "permission_mode": "bypass-permissions" }));
     house.written("ran.txt");
-    let (status, _) = daemon.request(
-        &daemon.token,
-        "PUT",
-        "/v1/runtime/permission-mode",
-        &json!({ "mode": "dont-ask" }).to_string(),
-    );
+    let (status, _) =
+        daemon.request(&daemon.token, "PUT", "/v1/runtime/permission-mode", &json!({ "mode": "dont-ask" }).to_string());
     assert_eq!(status, 200);
     daemon.when(&working, "completed");
     let audit = |run: &str| -> Vec<(Value, Value)> {

@@ -13,7 +13,6 @@ use chancery::outbound::providers::{
     Delta, Message, ModelAnswer, ModelRequest, ProviderError, Providers, Surroundings,
 };
 use chancery::platform::clock::SystemClock;
-use chancery::platform::entropy::SystemEntropy;
 use tokio_util::sync::CancellationToken;
 
 /// One thing that the server does on a connection; after the last it closes.
@@ -144,7 +143,6 @@ pub fn open(text: &str, folder: &std::path::Path) -> Result<(Providers, Resolved
     let routes = Routes::parse(text, folder, "routes.toml")?;
     let around = Surroundings {
         clock: Arc::new(SystemClock),
-        entropy: Arc::new(SystemEntropy::default()),
         resolver: Arc::new(SystemResolver),
         allowed: Vec::new(),
         deadlines: Deadlines { first_byte: Duration::from_secs(10), idle: Duration::from_secs(10) },

@@ -20,7 +20,6 @@ use crate::config::routes::{Driver, ResolvedRoute, Route, Routes};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::turn::{StopReason, Usage};
 use crate::platform::clock::Clock;
-use crate::platform::entropy::Entropy;
 
 use self::openai::OpenAi;
 use self::rehearsal::Rehearsal;
@@ -196,8 +195,6 @@ pub(super) fn send_live(deltas: &Sender<Delta>, delta: Delta) {
 pub struct Surroundings {
     /// The machine's clock.
     pub clock: Arc<dyn Clock>,
-    /// The machine's randomness.
-    pub entropy: Arc<dyn Entropy>,
     /// The machine's resolver.
     pub resolver: Arc<dyn Resolve>,
     /// What the operator allows besides public machines; a route's own address is allowed to that route anyway.
@@ -233,7 +230,6 @@ impl Speaker {
                     base_url,
                     call_time: Duration::from_millis(route.timeout_ms.unwrap_or(limits::CALL_MS)),
                     clock: Arc::clone(&around.clock),
-                    entropy: Arc::clone(&around.entropy),
                 }))
             }
         }

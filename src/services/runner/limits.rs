@@ -13,7 +13,7 @@ pub const TICK_MS: u64 = 1_000;
 /// How often lapses are looked for, milliseconds.
 pub const SWEEP_MS: u64 = 5_000;
 /// Failed attempts at a turn after which the run fails.
-pub const FAILURES_PER_TURN: u32 = 4;
+pub const FAILURES_PER_TURN: u32 = 5;
 /// Attempts at a turn after which the run fails, those that a restart cut off included.
 pub const ATTEMPTS_PER_TURN: u32 = 12;
 /// Pause before the second attempt at a turn, milliseconds; doubles with each failure.

@@ -22,6 +22,14 @@ enum Said {
     Cut,
 }
 
+/// How long to wait, of chance in part, so that many that failed at once do not come back at once. What the provider
+/// asks for is a floor.
+fn pause_ms(own: u64, asked: u64, chance: u64) -> u64 {
+    let half = own / 2;
+    let own = half.saturating_add(chance % (own - half).saturating_add(1));
+    own.max(asked.saturating_add(if asked == 0 { 0 } else { chance % half.saturating_add(1) }))
+}
+
 /// Every tool as a model is told of it.
 pub(super) fn tool_texts() -> Vec<ToolText> {
     let text = |tool: &&dyn tools::Tool| ToolText {
@@ -68,8 +76,8 @@ impl Drive {
 
     /// Waits before another attempt. Says whether nothing came between.
     async fn pause(&self, failures: u32) -> bool {
-        let pause = doubled(self.house.settings.retry_ms, failures.saturating_sub(1), limits::RETRY_MS_MAX);
-        let pause = pause.max(self.leave_alone_ms.min(limits::RETRY_MS_MAX));
+        let own = doubled(self.house.settings.retry_ms, failures.saturating_sub(1), limits::RETRY_MS_MAX);
+        let pause = pause_ms(own, self.leave_alone_ms.min(limits::RETRY_MS_MAX), self.house.entropy.u128() as u64);
         tokio::select! {
             () = self.stop.cancelled() => false,
             () = self.house.draining.cancelled() => false,
@@ -161,5 +169,21 @@ impl Drive {
         let body = turn::Failed { turn, code, detail, partial, duration_ms };
         let ask = turn::Fail { run_id: self.story.run, body };
         self.house.pen.outcome(Command::RecordTurnFailed(ask), self.by()).await.map(|_| Flow::On)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pause_ms;
+
+    proptest::proptest! {
+        #[test]
+        fn a_pause_is_never_shorter_than_asked_nor_longer_than_both_together(
+            own in 0u64..60_000, asked in 0u64..60_000, chance: u64,
+        ) {
+            let pause = pause_ms(own, asked, chance);
+            proptest::prop_assert!(pause >= asked.max(own / 2));
+            proptest::prop_assert!(pause <= asked + own);
+        }
     }
 }
