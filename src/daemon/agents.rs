@@ -109,6 +109,8 @@ impl Agents {
             boot_id,
             begun,
         };
-        Runner::start(parts, Settings::default())
+        let mut bounds = Settings::default();
+        bounds.runs_at_a_time = settings.runs_at_a_time.unwrap_or(bounds.runs_at_a_time);
+        Runner::start(parts, bounds)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{House, says};
+use crate::support::{House, eventually, says};
 
 /// What a server says to a request, before it closes; without words it says nothing and holds on.
 type Answer = Option<String>;
@@ -117,4 +117,69 @@ fn what_a_model_may_have_been_paid_for_is_not_asked_again() {
         assert_eq!((server.asked.load(Ordering::SeqCst), requested), (1, 1), "{answer:?}");
         daemon.stop();
     }
+}
+
+#[test]
+fn every_word_of_an_answer_that_broke_off_is_kept_however_fast_they_came() {
+    let numbered: Vec<String> = (0..2_000).map(|at| format!("{at:04} ")).collect();
+    let events: String = numbered.iter().map(|word| words(word)).collect();
+    let server = Server::start(vec![streamed(&events, false)]);
+    let house = server.house(20_000);
+    let daemon = house.start();
+    let run = daemon.run(&json!({}));
+    assert_eq!(daemon.when(&run, "failed")["error"]["code"], "provider.stream_broken");
+    assert_eq!(daemon.records(&run, "turn.failed")[0]["data"]["partial"], numbered.concat());
+    daemon.stop();
+}
+
+#[test]
+fn an_answer_of_many_calls_that_pass_a_record_together_is_taken() {
+    let call = |at: usize| {
+        let arguments = json!({ "path": format!("{at}.txt"), "content": "\u{1}".repeat(9_000) + &"y".repeat(5_000) });
+        json!({ "index": at, "id": format!("c{at}"), "function": { "name": "write_file", "arguments": arguments.to_string() } })
+    };
+    let wanted: Vec<Value> = (0..20).map(call).collect();
+    let events = format!("data: {}\n\n", json!({ "choices": [{ "delta": { "tool_calls": wanted } }] }));
+    let server = Server::start(vec![streamed(&events, true), streamed(&words("written"), true)]);
+    let house = server.house(20_000);
+    let daemon = house.start();
+    let run = daemon.run(&json!({ "permission_mode": "bypass-permissions" }));
+    assert_eq!(daemon.when(&run, "completed")["output"], "written");
+    assert_eq!(std::fs::read_to_string(house.work("19.txt")).unwrap().len(), 14_000);
+    daemon.stop();
+}
+
+#[test]
+fn a_route_that_does_not_answer_leaves_room_for_the_others() {
+    let server = Server::start(vec![None]);
+    let house = server.house(60_000);
+    let daemon = house.start();
+    // As many as may work at a time.
+    let hung: Vec<String> = (0..8).map(|_| daemon.run(&json!({}))).collect();
+    eventually("calls of the route that does not answer", || (server.asked.load(Ordering::SeqCst) == 6).then_some(()));
+    let other = daemon.run(&json!({ "route": "practice" }));
+    daemon.when(&other, "completed");
+    assert_eq!(server.asked.load(Ordering::SeqCst), 6, "no more of them at a time");
+    for run in hung {
+        assert_eq!(daemon.post(&format!("/v1/runs/{run}/cancel"), &json!({})).0, 200);
+        daemon.when(&run, "cancelled");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_run_that_pauses_before_it_asks_again_holds_no_place_and_is_cancelled_at_once() {
+    let later = "HTTP/1.1 429 Later\r\nRetry-After: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let server = Server::start(vec![Some(later.to_owned())]);
+    let house = server.house(20_000);
+    let daemon = house.start_with(&["--runs-at-a-time", "1"]);
+    let pausing = daemon.run(&json!({}));
+    eventually("failed attempt", || (!daemon.records(&pausing, "turn.failed").is_empty()).then_some(()));
+    let other = daemon.run(&json!({ "route": "practice" }));
+    daemon.when(&other, "completed");
+    assert_eq!(daemon.view(&pausing)["status"], "running");
+    assert_eq!(daemon.post(&format!("/v1/runs/{pausing}/cancel"), &json!({})).0, 200);
+    daemon.when(&pausing, "cancelled");
+    assert_eq!(server.asked.load(Ordering::SeqCst), 1);
+    daemon.stop();
 }

@@ -65,11 +65,15 @@ impl House {
     }
 
     pub fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    pub fn start_with(&self, flags: &[&str]) -> Daemon {
         let state = self.folder.path().join("state");
         let mut command = Command::new(BINARY);
         command.args(["serve", "--bind", "127.0.0.1:0", "--state-root"]).arg(&state);
         command.arg("--workspace-root").arg(self.folder.path().join("work"));
-        command.arg("--routes-file").arg(self.folder.path().join("routes.toml"));
+        command.arg("--routes-file").arg(self.folder.path().join("routes.toml")).args(flags);
         if std::env::var_os("CHANCERY_TEST_NO_SANDBOX").is_some() {
             command.args(["--tool-sandbox", "off"]);
         }

@@ -124,7 +124,8 @@ impl Server {
 
     pub async fn call_until(&self, timeout_ms: u64, stop: &CancellationToken) -> Result<ModelAnswer, ProviderError> {
         let (providers, route) = self.providers(timeout_ms);
-        let (deltas, _watcher) = tokio::sync::mpsc::channel(1);
+        // Nobody listens; a driver waits for whoever does.
+        let (deltas, _) = tokio::sync::mpsc::channel(1);
         providers.call(&route, &request(), deltas, stop.clone()).await
     }
 

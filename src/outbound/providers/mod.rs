@@ -116,7 +116,7 @@ pub struct RequestedCall {
     pub input: String,
 }
 
-/// A piece of an answer, for people who watch. Pieces may be lost; the answer is whole all the same.
+/// A piece of an answer, for people who watch. Whoever takes the pieces takes them all: a driver waits for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delta {
     /// Words.
@@ -184,10 +184,10 @@ fn too_large(words: String) -> ProviderError {
     ProviderError::within(Reason::ProviderRejected, detail, words)
 }
 
-/// What a driver says while it hears an answer: live pieces, dropped where nobody takes them in time.
-pub(super) fn send_live(deltas: &Sender<Delta>, delta: Delta) {
-    // A watcher that is slow or gone loses live pieces; the call goes on.
-    let _ = deltas.try_send(delta);
+/// What a driver says while it hears an answer: live pieces. Waits until there is room.
+async fn send_live(deltas: &Sender<Delta>, delta: Delta) {
+    // Whoever listened is gone: then nobody misses it.
+    let _ = deltas.send(delta).await;
 }
 
 /// What the drivers need of the machine and of the operator.

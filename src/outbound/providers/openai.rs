@@ -49,7 +49,11 @@ impl OpenAi {
         let body = Bytes::from(request::body(request).to_string());
         let digest = request.digest();
         let mut assembly = Assembly::new(deltas, digest.get(..8).unwrap_or_default());
-        match cancel.run_until_cancelled(self.attempt(body, until, &mut assembly)).await {
+        let outcome = cancel.run_until_cancelled(self.attempt(body, until, &mut assembly)).await;
+        if outcome.is_some() {
+            assembly.pass_on().await;
+        }
+        match outcome {
             None => Err(ProviderError::cancelled(assembly.into_words())),
             Some(Ok(())) => assembly.into_answer(),
             Some(Err(error)) => Err(error),
@@ -129,6 +133,7 @@ async fn read(answer: &mut Answer, assembly: &mut Assembly) -> Result<(), Provid
             }
         }
         pushed.map_err(|fault| assembly.broken(fault.to_string()))?;
+        assembly.pass_on().await;
         match next_piece(answer, assembly).await? {
             Some(next) => piece = next,
             None => break,

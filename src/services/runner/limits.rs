@@ -6,8 +6,11 @@ pub const RUNS_AT_A_TIME: usize = 8;
 pub const LIVE_DELTAS: usize = 256;
 /// Deltas between a provider and the run before the provider waits.
 pub const DELTAS_ON_THE_WAY: usize = 64;
-/// Most words of an unfinished answer that are kept, bytes.
+/// Most words of an answer that was given up that are kept, bytes. Of one that broke off all are kept.
 pub const PARTIAL_BYTES: usize = 256 << 10;
+/// Parts of an answer that stand in its record, bytes together; the largest beyond it become blobs. Written as JSON a part
+/// takes up to six times its bytes, and a record has a limit of its own.
+pub const ANSWER_INLINE_BYTES: usize = 128 << 10;
 /// How often owed work is looked for where nothing was published, milliseconds.
 pub const TICK_MS: u64 = 1_000;
 /// How often lapses are looked for, milliseconds.
