@@ -9,6 +9,8 @@
 mod crashes;
 #[path = "agents/losses.rs"]
 mod losses;
+#[path = "agents/models.rs"]
+mod models;
 #[path = "agents/people.rs"]
 mod people;
 #[path = "agents/queues.rs"]

@@ -66,7 +66,7 @@ pub enum BehaviorWord {
 pub enum Runtime {
     /// Shows it
     Get(At),
-    /// Sets the mode of sessions that set none
+    /// Sets the mode of sessions that set none; `plan` and `dont-ask` bind every run, also those that work
     SetPermissionMode {
         /// The mode
         #[arg(value_enum)]

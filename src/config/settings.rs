@@ -90,7 +90,13 @@ pub struct ServeArgs {
     /// Whether confined commands may use the network
     #[arg(long, env = "CHANCERY_TOOL_NETWORK", hide_env_values = true, value_enum, default_value = "off")]
     pub tool_network: Switch,
+    /// Runs that work at a time; each holds its model's answer and its commands in memory [default: 8]
+    #[arg(long, env = "CHANCERY_RUNS_AT_A_TIME", hide_env_values = true, value_name = "NUMBER")]
+    pub runs_at_a_time: Option<usize>,
 }
+
+/// Most runs that an operator may have work at a time.
+const RUNS_AT_A_TIME_MOST: usize = 256;
 
 /// The settings of `serve`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +129,8 @@ pub struct ServeSettings {
     pub tool_sandbox: bool,
     /// Whether confined commands may use the network.
     pub tool_network: bool,
+    /// Runs that work at a time, where the operator names a number.
+    pub runs_at_a_time: Option<usize>,
 }
 
 impl ServeSettings {
@@ -225,14 +233,18 @@ impl ServeArgs {
             trusted_proxy_secret_file: self.trusted_proxy_secret_file.clone(),
             tool_sandbox: self.tool_sandbox == Switch::On,
             tool_network: self.tool_network == Switch::On,
+            runs_at_a_time: self.runs_at_a_time,
         };
         check_together(&settings, &mut problems);
         if problems.0.is_empty() { Ok(settings) } else { Err(problems.0) }
     }
 }
 
-/// The rules that concern more than one setting.
+/// The rules that concern more than one setting, and numbers.
 fn check_together(settings: &ServeSettings, problems: &mut Problems) {
+    if settings.runs_at_a_time.is_some_and(|number| !(1..=RUNS_AT_A_TIME_MOST).contains(&number)) {
+        problems.add("--runs-at-a-time", format!("is a number from 1 to {RUNS_AT_A_TIME_MOST}"));
+    }
     if settings.auth_mode == AuthMode::None {
         if !settings.bind.is_loopback() {
             problems.add("--http-auth-mode", "none needs a loopback --bind");
@@ -306,6 +318,15 @@ mod tests {
                 "--default-route"
             ]
         );
+    }
+
+    #[test]
+    fn the_number_of_runs_at_a_time_has_bounds() {
+        let number = |number: &str| settings(&["--workspace-root", "/w", "--runs-at-a-time", number]);
+        assert_eq!(number("256").unwrap().runs_at_a_time, Some(256));
+        for odd in ["0", "257"] {
+            assert_eq!(number(odd).unwrap_err()[0].flag, "--runs-at-a-time", "{odd}");
+        }
     }
 
     #[test]

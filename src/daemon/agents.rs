@@ -48,18 +48,13 @@ pub(super) struct Agents {
 
 impl Agents {
     /// Reads the routes and their scripts, opens the workspace, and looks at what can confine commands.
-    pub(super) fn prepare(
-        settings: &ServeSettings,
-        clock: &Arc<dyn Clock>,
-        entropy: &Arc<dyn Entropy>,
-    ) -> Result<Self, Refusal> {
+    pub(super) fn prepare(settings: &ServeSettings, clock: &Arc<dyn Clock>) -> Result<Self, Refusal> {
         let routes = match &settings.routes_file {
             Some(path) => Routes::load(path, settings.default_route.as_deref())?,
             None => Routes::default(),
         };
         let around = Surroundings {
             clock: Arc::clone(clock),
-            entropy: Arc::clone(entropy),
             resolver: Arc::new(SystemResolver),
             allowed: settings.outbound_allow.clone(),
             deadlines: Deadlines::default(),
@@ -126,7 +121,9 @@ impl Agents {
             boot_id,
             begun,
         };
-        Runner::start(parts, Settings::default())
+        let mut bounds = Settings::default();
+        bounds.runs_at_a_time = settings.runs_at_a_time.unwrap_or(bounds.runs_at_a_time);
+        Runner::start(parts, bounds)
     }
 }
 

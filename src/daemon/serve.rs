@@ -108,7 +108,7 @@ fn take(
     token_files::check(&settings)?;
     let proxy_secret = proxy_secret(settings.trusted_proxy_secret_file.as_deref())?;
     audit::look(&access_log_file(&root)).map_err(|error| unlogged(&error))?;
-    let agents = Agents::prepare(&settings, &clock, &entropy)?;
+    let agents = Agents::prepare(&settings, &clock)?;
     let build_digest = digest_of(hashing);
     let batches = BatchNumbers::default();
     let counted = batches.clone();

@@ -9,7 +9,7 @@ use super::context::ClockTrust;
 use super::ids::{ApprovalId, CallId, RunId};
 use super::limits::{APPROVAL_MS, CARD_BYTES, SWEEP_ITEMS};
 use super::names::Name;
-use super::permission::Behavior;
+use super::permission::{self, Behavior};
 use super::personal::Personal;
 use super::reason::{Reason, Refusal};
 use super::record::{Draft, Record};
@@ -259,6 +259,11 @@ pub(super) fn decide(world: &World, ask: &Decide, context: &Context<'_>) -> Resu
     }
     if ask.card_hash != pending.card_hash {
         return Err(Refusal::from(Reason::ApprovalCallChanged).at("/card_hash"));
+    }
+    if ask.decision == Decision::Allow {
+        // Mode and rules may have changed since the person was asked; nobody allows what they deny now.
+        let run = run::live(world, pending.run)?;
+        permission::check_still(world, run, &call::of_run(run, pending.call)?.tool, true)?;
     }
     let event = Decided {
         approval_id: ask.approval_id,

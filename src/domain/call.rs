@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Answer, Context, Decided};
 use super::ids::{ApprovalId, CallId, QuestionId, RunId, TaskId};
-use super::permission::Behavior;
+use super::permission::{self, Behavior};
 use super::personal::Personal;
 use super::reason::{Reason, Refusal};
 use super::record::{Draft, Record};
@@ -168,6 +168,7 @@ pub(super) fn dispatch(world: &World, ask: &Dispatch, context: &Context<'_>) -> 
         | Stage::Dispatched
         | Stage::Done => return Err(out_of_order("The call may not be made now.")),
     };
+    permission::check_still(world, run, &call.tool, approval_id.is_some())?;
     let event = Dispatched {
         call_id: ask.call_id,
         tool: call.tool.clone(),

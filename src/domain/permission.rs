@@ -6,13 +6,15 @@ use super::call::{self, Stage};
 use super::command::{Answer, Context, Decided as Outcome, invalid};
 use super::ids::{CallId, RunId};
 use super::limits::{NAME_BYTES, PERMISSION_RULES};
-use super::reason::Refusal;
+use super::reason::{Reason, Refusal};
 use super::record::{Draft, Record};
 use super::run::{self, out_of_order};
 use super::stream::Stream;
 use super::world::World;
 
-/// The five modes.
+/// The five modes. No single order says which of two is stricter: `plan` denies what may change something also where a
+/// rule allows it, `dont-ask` denies what would ask, reads too. What has an order is what they decide about one call
+/// ([`Behavior`]); so where two modes bind a run ([`Modes`]), both decide about the call and the stricter decision holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
@@ -40,7 +42,7 @@ pub enum RuleScope {
     Session,
 }
 
-/// What a rule or a decision says.
+/// What a rule or a decision says, from the loosest to the strictest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Behavior {
@@ -50,6 +52,17 @@ pub enum Behavior {
     Ask,
     /// The call is refused.
     Deny,
+}
+
+impl RuleScope {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Project => "project",
+            Self::Session => "session",
+        }
+    }
 }
 
 /// One rule: a tool's name, a prefix ending in `*`, or `*`.
@@ -82,7 +95,7 @@ pub struct Decided {
     pub call_id: CallId,
     /// Name of the tool.
     pub tool: String,
-    /// Mode in force.
+    /// The mode that decided: the one pinned with the run, or the runtime's where that is stricter about this call.
     pub mode: Mode,
     /// What rules or the tool's class say before the mode.
     pub base: Behavior,
@@ -147,6 +160,26 @@ impl Class {
 }
 
 impl Mode {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::AcceptEdits => "accept-edits",
+            Self::BypassPermissions => "bypass-permissions",
+            Self::Plan => "plan",
+            Self::DontAsk => "dont-ask",
+        }
+    }
+
+    /// Whether the runtime's mode contains what works: these two bind also the runs of sessions with a mode of their own. The
+    /// other three are no more than what sessions get that set none.
+    fn contains(self) -> bool {
+        match self {
+            Self::Plan | Self::DontAsk => true,
+            Self::Default | Self::AcceptEdits | Self::BypassPermissions => false,
+        }
+    }
+
     /// What the mode makes of what rules or the tool's class say. A denial stays one.
     fn apply(self, class: Class, base: Behavior) -> Behavior {
         match base {
@@ -204,9 +237,36 @@ impl Rules<'_> {
     }
 }
 
+/// The modes that bind a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Modes {
+    /// The one that the first claim pinned; nothing widens it.
+    pub pinned: Mode,
+    /// The runtime's at the moment, where it binds the run as well.
+    pub present: Option<Mode>,
+}
+
+impl Modes {
+    /// The runtime's mode binds a run whose session sets none, and any run where it is one that contains.
+    pub fn of(pinned: Mode, session: Option<Mode>, runtime: Mode) -> Self {
+        Self { pinned, present: Some(runtime).filter(|mode| session.is_none() || mode.contains()) }
+    }
+
+    /// The stricter decision, and the mode that makes it; the pinned one where both decide the same.
+    fn apply(self, class: Class, base: Behavior) -> (Mode, Behavior) {
+        let pinned = self.pinned.apply(class, base);
+        match self.present.map(|mode| (mode, mode.apply(class, base))) {
+            Some((mode, decision)) if decision > pinned => (mode, decision),
+            Some(_) | None => (self.pinned, pinned),
+        }
+    }
+}
+
 /// What mode and rules say about a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
+    /// The mode that decided.
+    pub mode: Mode,
     /// What rules or the tool's class say before the mode.
     pub base: Behavior,
     /// What holds.
@@ -215,12 +275,49 @@ pub struct Judgement {
     pub rule: Option<MatchedRule>,
 }
 
+impl Judgement {
+    /// Why it does not allow a call, in words.
+    pub fn why(&self) -> String {
+        match &self.rule {
+            Some(rule) if self.base == Behavior::Deny => {
+                format!("The rule `{}` of scope {} denies it.", rule.tool, rule.scope.word())
+            }
+            Some(_) | None => format!("The permission mode `{}` does not allow it.", self.mode.word()),
+        }
+    }
+}
+
 /// Judges a tool.
-pub fn assess(tool: &str, mode: Mode, rules: Rules<'_>) -> Judgement {
+pub fn assess(tool: &str, modes: Modes, rules: Rules<'_>) -> Judgement {
     let class = Class::of(tool);
     let rule = rules.matching(tool);
     let base = rule.as_ref().map_or(class.base(), |rule| rule.behavior);
-    Judgement { base, decision: mode.apply(class, base), rule }
+    let (mode, decision) = modes.apply(class, base);
+    Judgement { mode, base, decision, rule }
+}
+
+/// What modes and rules say at this moment about a call of a run.
+fn assess_now(world: &World, run: &run::Live, tool: &str) -> Result<Judgement, Refusal> {
+    let claim = run.claim.as_ref().ok_or_else(|| out_of_order("The run is not claimed."))?;
+    let session = world.sessions.get(&run.session);
+    let own_mode = session.and_then(|session| session.permission_mode);
+    let modes = Modes::of(claim.permission_mode, own_mode, world.runtime.permission_mode);
+    let rules = Rules {
+        session: session.map_or(&[], |session| &session.permission_rules),
+        project: &world.runtime.project_rules,
+        user: &world.runtime.user_rules,
+    };
+    Ok(assess(tool, modes, rules))
+}
+
+/// Refuses what was allowed, by mode and rules or by a person, and is no longer: both may have changed since.
+pub(super) fn check_still(world: &World, run: &run::Live, tool: &str, by_person: bool) -> Result<(), Refusal> {
+    let judgement = assess_now(world, run, tool)?;
+    match judgement.decision {
+        Behavior::Allow => Ok(()),
+        Behavior::Ask if by_person => Ok(()),
+        Behavior::Ask | Behavior::Deny => Err(Refusal::new(Reason::PermissionDenied, judgement.why())),
+    }
 }
 
 /// Checks rules before they are taken.
@@ -251,21 +348,27 @@ pub struct Judge {
 pub(super) fn judge(world: &World, ask: &Judge, context: &Context<'_>) -> Result<Outcome, Refusal> {
     let run = run::working(world, ask.run_id, context)?;
     let call = call::of_run(run, ask.call_id)?;
-    if call.stage != Stage::Asked {
+    let judgement = assess_now(world, run, &call.tool)?;
+    // What was allowed is judged anew only where it no longer would be.
+    let open = match &call.stage {
+        Stage::Asked => true,
+        Stage::Judged(Behavior::Allow) => judgement.decision > Behavior::Allow,
+        Stage::Approved { .. } => judgement.decision == Behavior::Deny,
+        Stage::Judged(Behavior::Ask | Behavior::Deny)
+        | Stage::AwaitsApproval(_)
+        | Stage::Dropped
+        | Stage::AwaitsAnswer(_)
+        | Stage::Answered
+        | Stage::Dispatched
+        | Stage::Done => false,
+    };
+    if !open {
         return Err(out_of_order("The call was judged before."));
     }
-    let claim = run.claim.as_ref().ok_or_else(|| out_of_order("The run is not claimed."))?;
-    let session = world.sessions.get(&run.session);
-    let rules = Rules {
-        session: session.map_or(&[], |session| &session.permission_rules),
-        project: &world.runtime.project_rules,
-        user: &world.runtime.user_rules,
-    };
-    let judgement = assess(&call.tool, claim.permission_mode, rules);
     let event = Decided {
         call_id: ask.call_id,
         tool: call.tool.clone(),
-        mode: claim.permission_mode,
+        mode: judgement.mode,
         base: judgement.base,
         decision: judgement.decision,
         rule: judgement.rule,
@@ -287,6 +390,10 @@ mod tests {
     const NONE: Rules<'static> = Rules { session: &[], project: &[], user: &[] };
     const MODES: [Mode; 5] = [Mode::Default, Mode::AcceptEdits, Mode::BypassPermissions, Mode::Plan, Mode::DontAsk];
 
+    fn only(pinned: Mode) -> Modes {
+        Modes { pinned, present: None }
+    }
+
     fn rule(tool: &str, behavior: Behavior) -> Rule {
         Rule { tool: tool.to_owned(), behavior }
     }
@@ -307,8 +414,8 @@ mod tests {
         for (tools, decisions) in matrix {
             for tool in tools {
                 for (mode, decision) in MODES.into_iter().zip(decisions) {
-                    assert_eq!(assess(tool, mode, NONE).decision, decision, "{tool} in {mode:?}");
-                    let judged = assess(tool, mode, Rules { user: &denied, ..NONE });
+                    assert_eq!(assess(tool, only(mode), NONE).decision, decision, "{tool} in {mode:?}");
+                    let judged = assess(tool, only(mode), Rules { user: &denied, ..NONE });
                     assert_eq!(judged.decision, Deny, "{tool} in {mode:?}, denied by a rule");
                 }
             }
@@ -328,10 +435,32 @@ mod tests {
         for (tool, behavior, decisions) in cases {
             let rules = [rule(tool, behavior)];
             for (mode, decision) in MODES.into_iter().zip(decisions) {
-                let judged = assess(tool, mode, Rules { session: &rules, ..NONE });
+                let judged = assess(tool, only(mode), Rules { session: &rules, ..NONE });
                 assert_eq!((judged.base, judged.decision), (behavior, decision), "{tool} {behavior:?} in {mode:?}");
             }
         }
+    }
+
+    #[test]
+    fn of_two_modes_the_stricter_decides_about_each_call_and_neither_widens_the_other() {
+        let rules = [rule("read_file", Behavior::Ask), rule("write_file", Behavior::Allow)];
+        let rules = Rules { session: &rules, ..NONE };
+        for tool in ["bash", "read_file", "write_file", "edit_file", "list_files", "exit_plan_mode", "task_stop"] {
+            for (pinned, present) in MODES.iter().flat_map(|one| MODES.map(|other| (*one, other))) {
+                let judged = assess(tool, Modes { pinned, present: Some(present) }, rules);
+                let [one, other] = [pinned, present].map(|mode| assess(tool, only(mode), rules).decision);
+                let mode = if other > one { present } else { pinned };
+                assert_eq!((judged.decision, judged.mode), (one.max(other), mode), "{tool}, {pinned:?}, {present:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_runtimes_mode_binds_sessions_without_their_own_and_contains_all_others() {
+        let bound = |session, runtime| Modes::of(Mode::BypassPermissions, session, runtime).present;
+        let own = Some(Mode::BypassPermissions);
+        assert_eq!(MODES.map(|mode| bound(None, mode)), MODES.map(Some));
+        assert_eq!(MODES.map(|mode| bound(own, mode)), [None, None, None, Some(Mode::Plan), Some(Mode::DontAsk)]);
     }
 
     #[test]
@@ -342,16 +471,17 @@ mod tests {
             [rule("*", Ask), rule("mcp__*", Deny), rule("mcp__linear__*", Allow), rule("mcp__linear__*", Deny)];
         let session = [rule("bash", Allow)];
         let rules = Rules { session: &session, project: &project, user: &user };
-        let of =
-            |tool: &str| assess(tool, Mode::Default, rules).rule.map(|rule| (rule.scope, rule.tool, rule.behavior));
+        let of = |tool: &str| {
+            assess(tool, only(Mode::Default), rules).rule.map(|rule| (rule.scope, rule.tool, rule.behavior))
+        };
         assert_eq!(of("bash"), Some((RuleScope::Session, "bash".into(), Allow)));
         assert_eq!(of("mcp__linear__get"), Some((RuleScope::Project, "mcp__linear__*".into(), Allow)));
         assert_eq!(of("mcp__other"), Some((RuleScope::Project, "mcp__*".into(), Deny)));
         assert_eq!(of("read_file"), Some((RuleScope::Project, "*".into(), Ask)));
         let user_only = Rules { session: &session, project: &[], user: &user };
-        assert_eq!(assess("mcp__linear__get2", Mode::Default, user_only).rule, None);
+        assert_eq!(assess("mcp__linear__get2", only(Mode::Default), user_only).rule, None);
         let exact = [rule("bash*", Allow), rule("bash", Deny)];
-        assert_eq!(assess("bash", Mode::Default, Rules { user: &exact, ..NONE }).decision, Deny);
+        assert_eq!(assess("bash", only(Mode::Default), Rules { user: &exact, ..NONE }).decision, Deny);
     }
 
     #[test]

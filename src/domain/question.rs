@@ -9,7 +9,7 @@ use super::context::ClockTrust;
 use super::ids::{CallId, QuestionId, RunId};
 use super::limits::{ANSWER_BYTES, NAME_BYTES, QUESTION_MS, QUESTION_OPTIONS, QUESTION_TEXT_BYTES, SWEEP_ITEMS};
 use super::names::Name;
-use super::permission::Behavior;
+use super::permission::{self, Behavior};
 use super::personal::Personal;
 use super::reason::{Reason, Refusal};
 use super::record::{Draft, Record};
@@ -220,10 +220,11 @@ fn check_ask(ask: &Ask) -> Result<(), Refusal> {
 pub(super) fn ask(world: &World, ask: &Ask, context: &mut Context<'_>) -> Result<Decided, Refusal> {
     let run = run::working(world, ask.run_id, context)?;
     // What an approver allowed to ask is the question itself, so it stands for any hash.
-    let stage = &call::of_run(run, ask.call_id)?.stage;
-    if !matches!(stage, Stage::Judged(Behavior::Allow) | Stage::Approved { .. }) {
+    let call = call::of_run(run, ask.call_id)?;
+    if !matches!(call.stage, Stage::Judged(Behavior::Allow) | Stage::Approved { .. }) {
         return Err(out_of_order("The call may not ask a question now."));
     }
+    permission::check_still(world, run, &call.tool, matches!(call.stage, Stage::Approved { .. }))?;
     check_ask(ask)?;
     let id = QuestionId::from_ulid(context.ulid());
     let event = Asked {

@@ -3,14 +3,15 @@
 use super::actor::ActorKind;
 use super::approval::Decision;
 use super::command::{Answer, Command};
+use super::event::Event;
 use super::ids::{SessionId, TaskId};
-use super::permission::{Behavior, Mode};
+use super::permission::{Behavior, Mode, Rule, RuleScope};
 use super::reason::Reason;
 use super::record::{DEFAULT_ORG, Draft, RequestFacts};
 use super::run::{Confirmed, Status};
 use super::stream::Stream;
 use super::testing::{House, actor, plain_session};
-use super::{approval, call, context, limits, question, run, runtime, session, task};
+use super::{approval, call, context, limits, permission, question, run, runtime, session, task};
 
 fn code<T: std::fmt::Debug>(result: Result<T, super::reason::Refusal>) -> &'static str {
     result.unwrap_err().reason.code()
@@ -105,6 +106,89 @@ fn a_denied_call_is_refused_and_the_run_goes_on() {
     house.model_answers(run_id, &[]).unwrap();
     house.complete(run_id).unwrap();
     assert_eq!(house.world.runs_ended[&run_id].status, Status::Completed);
+}
+
+fn set_rule(house: &mut House, tool: &str, behavior: Behavior) {
+    let rules = vec![Rule { tool: tool.into(), behavior }];
+    let ask = runtime::SetRules { org: DEFAULT_ORG.into(), scope: RuleScope::User, rules, expected_revision: None };
+    house.act(Command::SetPermissionRules(ask)).unwrap();
+}
+
+fn set_mode(house: &mut House, mode: Mode) {
+    let ask = runtime::SetMode { org: DEFAULT_ORG.into(), mode, expected_revision: None };
+    house.act(Command::SetPermissionMode(ask)).unwrap();
+}
+
+#[test]
+fn a_denial_that_came_meanwhile_stops_calls_that_were_allowed_and_nobody_allows_them_any_more() {
+    type Change = fn(&mut House);
+    let changes: [(Change, &str, &str); 2] = [
+        (|house| set_rule(house, "bash", Behavior::Deny), "default", "The rule `bash` of scope user denies it."),
+        (|house| set_mode(house, Mode::DontAsk), "dont-ask", "The permission mode `dont-ask` does not allow it."),
+    ];
+    for (change, mode, words) in changes {
+        let mut house = House::new();
+        let (asking, allowed) = (house.session(), house.session());
+        let (_, _, id) = house.waiting(asking);
+        let (run_id, call_id, other) = house.waiting(allowed);
+        house.decide_approval(other, Decision::Allow).unwrap();
+        change(&mut house);
+        let refusal = house.decide_approval(id, Decision::Allow).unwrap_err();
+        assert_eq!((refusal.reason.code(), refusal.detail.as_str()), ("permission.denied", words));
+        let refusal = house.dispatch(run_id, call_id, "call").unwrap_err();
+        assert_eq!((refusal.reason.code(), refusal.detail.as_str()), ("permission.denied", words));
+        house.act(Command::RecordPermission(permission::Judge { run_id, call_id })).unwrap();
+        let Some(Event::PermissionDecided(body)) = house.records.last().map(|record| &record.event) else { panic!() };
+        assert_eq!((body.decision, body.mode.word()), (Behavior::Deny, mode));
+        assert_eq!(house.world.runs[&run_id].calls[&call_id].stage, call::Stage::Judged(Behavior::Deny));
+        house.decide_approval(id, Decision::Deny).unwrap();
+    }
+}
+
+#[test]
+fn a_call_that_was_allowed_is_judged_anew_only_where_it_no_longer_would_be() {
+    let mut house = House::new();
+    set_rule(&mut house, "bash", Behavior::Allow);
+    let session = house.session();
+    let run_id = house.started(session);
+    let (call_id, _) = house.judged(run_id, "bash");
+    let again = || Command::RecordPermission(permission::Judge { run_id, call_id });
+    assert_eq!(code(house.act(again())), "run.step_out_of_order");
+    set_rule(&mut house, "bash", Behavior::Ask);
+    assert_eq!(code(house.dispatch(run_id, call_id, "call")), "permission.denied");
+    house.act(again()).unwrap();
+    assert_eq!(house.world.runs[&run_id].calls[&call_id].stage, call::Stage::Judged(Behavior::Ask));
+    set_rule(&mut house, "bash", Behavior::Allow);
+    assert_eq!(code(house.act(again())), "run.step_out_of_order", "nothing is loosened afterwards");
+}
+
+#[test]
+fn a_mode_that_contains_binds_runs_that_work_and_no_later_mode_widens_a_pinned_one() {
+    let mut house = House::new();
+    let session = |house: &mut House, permission_mode| {
+        let body = session::Created { permission_mode, ..plain_session() };
+        let ask = session::Create { org: DEFAULT_ORG.into(), body };
+        let Ok(Answer::Session(id)) = house.act(Command::CreateSession(ask)) else { panic!() };
+        house.started(id)
+    };
+    let own = session(&mut house, Some(Mode::BypassPermissions));
+    let none = session(&mut house, None);
+    let judged = |house: &mut House, run_id| {
+        let (call_id, decision) = house.judged(run_id, "bash");
+        let body = call::Refused { call_id, code: Reason::PermissionDenied, detail: String::new() };
+        house.act(Command::RefuseCall(call::Refuse { run_id, body })).unwrap();
+        decision
+    };
+    for (mode, decisions) in [
+        (Mode::Default, [Behavior::Allow, Behavior::Ask]),
+        (Mode::DontAsk, [Behavior::Deny, Behavior::Deny]),
+        (Mode::Plan, [Behavior::Deny, Behavior::Deny]),
+        (Mode::AcceptEdits, [Behavior::Allow, Behavior::Ask]),
+        (Mode::BypassPermissions, [Behavior::Allow, Behavior::Ask]),
+    ] {
+        set_mode(&mut house, mode);
+        assert_eq!([judged(&mut house, own), judged(&mut house, none)], decisions, "{mode:?}");
+    }
 }
 
 #[test]

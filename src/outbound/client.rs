@@ -9,6 +9,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 
@@ -39,9 +40,12 @@ pub enum SendFault {
     /// The destination may not be reached.
     #[error("{0}")]
     Forbidden(String),
-    /// No answer came.
+    /// No connection came about, so nothing was sent.
     #[error("{0}")]
     Unreachable(String),
+    /// A connection stood, so the request may have been taken, and no answer came.
+    #[error("{0}; the request may have been taken")]
+    Unanswered(&'static str),
     /// A deadline passed.
     #[error("{0} took too long")]
     TooSlow(&'static str),
@@ -73,10 +77,14 @@ impl Client {
     }
 
     /// Sends a request and waits for the head of the answer, not beyond the instant.
-    pub async fn send(&self, request: Request<Full<Bytes>>, until: Instant) -> Result<Answer, SendFault> {
+    pub async fn send(&self, mut request: Request<Full<Bytes>>, until: Instant) -> Result<Answer, SendFault> {
         let until_first = until.min(Instant::now() + self.deadlines.first_byte);
+        let connection = capture_connection(&mut request);
         let response = match tokio::time::timeout_at(until_first, self.inner.request(request)).await {
-            Err(_) => return Err(SendFault::TooSlow("the start of the answer")),
+            Err(_) if connection.connection_metadata().is_some() => {
+                return Err(SendFault::Unanswered("the start of the answer took too long"));
+            }
+            Err(_) => return Err(SendFault::Unreachable("connecting took too long".to_owned())),
             Ok(Err(error)) => return Err(send_fault(&error)),
             Ok(Ok(response)) => response,
         };
@@ -93,7 +101,7 @@ fn send_fault(error: &legacy::Error) -> SendFault {
             None => cause = one.source(),
         }
     }
-    SendFault::Unreachable("the connection ended before an answer came".to_owned())
+    SendFault::Unanswered("the connection ended before an answer came")
 }
 
 /// An answer whose body is read piece by piece.

@@ -12,7 +12,7 @@ pub const ADDRESSES_VETTED: usize = 64;
 pub const FIRST_BYTE_MS: u64 = 180_000;
 /// Time between two pieces of an answer, milliseconds.
 pub const IDLE_MS: u64 = 120_000;
-/// Time for one call of a model with all its retries, milliseconds, where the route names none.
+/// Time for one call of a model, milliseconds, where the route names none.
 pub const CALL_MS: u64 = 600_000;
 /// Most bytes of an answer as sent, keep-alive comments included.
 pub const ANSWER_RAW_BYTES: usize = 64 << 20;
@@ -28,12 +28,6 @@ pub const EVENT_BYTES: usize = 4 << 20;
 pub const ERROR_BODY_BYTES: usize = 64 << 10;
 /// Longest detail of a provider's error, bytes.
 pub const ERROR_DETAIL_BYTES: usize = 500;
-/// Most attempts of one call, the first included.
-pub const ATTEMPTS: u32 = 4;
-/// First pause between attempts, milliseconds; it doubles.
-pub const BACKOFF_FIRST_MS: u64 = 500;
-/// Longest pause of our own between attempts, milliseconds.
-pub const BACKOFF_MOST_MS: u64 = 8_000;
 /// Longest pause that a provider may ask for, milliseconds; a longer one is cut to this.
 pub const RETRY_AFTER_MOST_MS: u64 = 60_000;
 /// Largest rehearsal script, bytes.

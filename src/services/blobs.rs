@@ -60,7 +60,12 @@ impl Blobs {
 
     /// A text as a record may hold it: itself where it is short, else a blob that is on disk when this returns.
     pub async fn keep(&self, text: String) -> Result<Personal, Refusal> {
-        if text.len() <= limits::INLINE_PART_BYTES {
+        self.keep_within(text, limits::INLINE_PART_BYTES).await
+    }
+
+    /// The same, with another bound of what is short.
+    pub async fn keep_within(&self, text: String, inline_bytes: usize) -> Result<Personal, Refusal> {
+        if text.len() <= inline_bytes {
             return Ok(Personal::Clear(text));
         }
         let blobs = self.clone();

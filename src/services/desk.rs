@@ -51,6 +51,11 @@ pub trait WritePath: Send + Sync {
     fn keep(&self, text: String) -> BoxFuture<'_, Result<Personal, Refusal>> {
         Box::pin(std::future::ready(Ok(text.into())))
     }
+
+    /// The same for a record that has room for so many bytes of it.
+    fn keep_within(&self, text: String, _inline_bytes: usize) -> BoxFuture<'_, Result<Personal, Refusal>> {
+        self.keep(text)
+    }
 }
 
 /// What is published: durable facts, and the words behind them.

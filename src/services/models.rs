@@ -37,6 +37,7 @@ impl RoutedModels {
             code: refusal.reason,
             detail: refusal.detail,
             retry_after_ms: None,
+            partial: None,
         })
     }
 }
@@ -96,8 +97,8 @@ impl ModelCaller for RoutedModels {
             let passing = async {
                 while let Some(piece) = pieces.recv().await {
                     if let Delta::Text(text) = piece {
-                        // A watcher that is slow loses live words; the answer is whole all the same.
-                        let _ = words.try_send(text);
+                        // Whoever listened has left: then the call is given up.
+                        let _ = words.send(text).await;
                     }
                 }
             };
@@ -116,6 +117,7 @@ impl ModelCaller for RoutedModels {
                 },
                 detail: error.detail,
                 retry_after_ms: error.retry_after_ms,
+                partial: error.partial,
             })?;
             let call = |RequestedCall { provider_id, tool, input }| CallText { provider_id, tool, input };
             Ok(ModelAnswer {

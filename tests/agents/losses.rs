@@ -73,7 +73,7 @@ fn temporary_files_of_commands_lie_beside_the_state_root_and_go_with_the_daemon_
         House::playing(&[bash("echo $TMPDIR > tmp.txt; echo $PPID > above.txt; echo x > $TMPDIR/x; exec sleep 300")]);
     let temporary = house.folder.path().join("temporary");
     std::fs::create_dir(&temporary).unwrap();
-    let daemon = house.start_with(&[("TMPDIR", temporary.to_str().unwrap())]);
+    let daemon = house.start_with(&[], &[("TMPDIR", temporary.to_str().unwrap())]);
     let run = daemon.run(&json!({ "permission_mode": "bypass-permissions" }));
     let folder = std::path::PathBuf::from(house.written("tmp.txt").trim());
     let own = folder.parent().unwrap();
@@ -89,7 +89,7 @@ fn temporary_files_of_commands_lie_beside_the_state_root_and_go_with_the_daemon_
     let in_the_state_root = house.folder.path().join("state/scratch/scratch-old");
     std::fs::create_dir(&in_the_state_root).unwrap();
     std::fs::create_dir(temporary.join("of-others")).unwrap();
-    let daemon = house.start_with(&[("TMPDIR", temporary.to_str().unwrap())]);
+    let daemon = house.start_with(&[], &[("TMPDIR", temporary.to_str().unwrap())]);
     daemon.when(&run, "interrupted");
     let names = || -> Vec<_> {
         temporary.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()

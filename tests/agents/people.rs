@@ -201,3 +201,45 @@ fn the_closest_rule_decides_and_the_audit_names_it() {
     assert!(!house.work("ran.txt").exists());
     daemon.stop();
 }
+
+#[test]
+fn a_denied_call_says_nothing_about_files_and_its_denial_is_recorded() {
+    let edit = |guess: &str| calls(&[("edit_file", json!({ "path": "s.txt", "old_text": guess, "new_text": "x" }))]);
+    let house = House::playing(&[edit("password=a"), edit("password=b"), says("done")]);
+    std::fs::write(house.work("s.txt"), "password=b\n").unwrap();
+    let daemon = house.start();
+    let run = daemon.run(&json!({ "permission_rules": [{ "tool": "*", "behavior": "deny" }] }));
+    daemon.when(&run, "completed");
+    let said = |record: &Value| (record["data"]["code"].clone(), record["data"]["detail"].clone());
+    let denied = (json!("permission.denied"), json!("The rule `*` of scope session denies it."));
+    let refused: Vec<_> = daemon.records(&run, "call.refused").iter().map(said).collect();
+    assert_eq!(refused, [denied.clone(), denied], "a right and a wrong guess are told the same");
+    assert_eq!(daemon.records(&run, "permission.decided").len(), 2);
+    daemon.stop();
+}
+
+#[test]
+fn containment_reaches_runs_that_work_and_wait_and_says_so_in_the_audit() {
+    let house = House::playing(&[bash("echo ran >> ran.txt; sleep 1"), bash("echo ran >> ran.txt"), says("done")]);
+    let daemon = house.start();
+    let waiting = daemon.run(&json!({}));
+    let approval = daemon.pending(&waiting);
+    let working = daemon.run(&json!({ "permission_mode": "bypass-permissions" }));
+    house.written("ran.txt");
+    let (status, _) =
+        daemon.request(&daemon.token, "PUT", "/v1/runtime/permission-mode", &json!({ "mode": "dont-ask" }).to_string());
+    assert_eq!(status, 200);
+    daemon.when(&working, "completed");
+    let audit = |run: &str| -> Vec<(Value, Value)> {
+        let records = daemon.records(run, "permission.decided");
+        records.iter().map(|record| (record["data"]["mode"].clone(), record["data"]["decision"].clone())).collect()
+    };
+    let pair = |mode: &str, decision: &str| (json!(mode), json!(decision));
+    assert_eq!(audit(&working), [pair("bypass-permissions", "allow"), pair("dont-ask", "deny")]);
+    let (status, problem) = daemon.decide(&approval, "allow");
+    assert_eq!((status, &problem["code"]), (403, &json!("permission.denied")), "{problem}");
+    assert_eq!(daemon.decide(&approval, "deny").0, 200);
+    daemon.when(&waiting, "completed");
+    assert_eq!(house.written("ran.txt"), "ran\n", "nothing ran after the containment");
+    daemon.stop();
+}

@@ -149,7 +149,7 @@ fn a_provider_that_may_recover_is_asked_again_after_a_pause_and_then_given_up() 
     let run = daemon.run(&json!({}));
     let view = daemon.when(&run, "failed");
     assert_eq!(view["error"]["code"], "provider.unavailable");
-    assert_eq!(daemon.records(&run, "turn.failed").len(), 4, "so many attempts a turn has");
+    assert_eq!(daemon.records(&run, "turn.failed").len(), 5, "so many attempts a turn has");
     daemon.stop();
 }
 

@@ -70,16 +70,16 @@ impl House {
     }
 
     pub fn start(&self) -> Daemon {
-        self.start_with(&[])
+        self.start_with(&[], &[])
     }
 
-    /// A daemon with these variables.
-    pub fn start_with(&self, variables: &[(&str, &str)]) -> Daemon {
+    /// A daemon with these flags and variables.
+    pub fn start_with(&self, flags: &[&str], variables: &[(&str, &str)]) -> Daemon {
         let state = self.folder.path().join("state");
         let mut command = Command::new(BINARY);
         command.args(["serve", "--bind", "127.0.0.1:0", "--state-root"]).arg(&state);
         command.arg("--workspace-root").arg(self.folder.path().join("work"));
-        command.arg("--routes-file").arg(self.folder.path().join("routes.toml"));
+        command.arg("--routes-file").arg(self.folder.path().join("routes.toml")).args(flags);
         if std::env::var_os("CHANCERY_TEST_NO_SANDBOX").is_some() {
             command.args(["--tool-sandbox", "off"]);
         }

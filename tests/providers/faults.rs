@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::server::{Act, Server, end, event, head, within, words};
 
-/// Long enough for an answer, too short for a second attempt.
-const ONE_ATTEMPT_MS: u64 = 240;
+/// Long enough for an answer.
+const SHORT_MS: u64 = 240;
 
 fn refused(status: &str, headers: &str, body: &str) -> Vec<Act> {
     let length = body.len();
@@ -21,7 +21,7 @@ fn refused(status: &str, headers: &str, body: &str) -> Vec<Act> {
 }
 
 async fn fault(acts: Vec<Act>) -> ProviderError {
-    Server::start(vec![acts]).call(ONE_ATTEMPT_MS).await.unwrap_err()
+    Server::start(vec![acts]).call(SHORT_MS).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -61,30 +61,25 @@ async fn an_error_before_the_answer_keeps_the_servers_words_and_its_wish() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_asked_again_and_nothing_else_is() {
+async fn a_call_is_one_request_and_what_may_have_been_paid_is_told_from_what_was_not_taken() {
     let good = || vec![head(""), Act::Send((words("a") + &end("stop")).into())];
-    let cut = || vec![head(""), Act::Send(words("half").into())];
-    for (first, asked, answered, wished_ms) in [
-        (refused("503 Later", "", ""), 2, true, 0),
-        (refused("429 Too Many", "Retry-After: 1\r\n", ""), 2, true, 1_000),
-        (vec![], 2, true, 0),
-        (refused("400 Bad Request", "", ""), 1, false, 0),
-        (refused("401 Unauthorized", "", ""), 1, false, 0),
-        (cut(), 1, false, 0),
+    let (unavailable, broken) = (Reason::ProviderUnavailable, Reason::ProviderStreamBroken);
+    for (first, reason) in [
+        (refused("503 Later", "", ""), unavailable),
+        (refused("429 Too Many", "Retry-After: 1\r\n", ""), Reason::ProviderRateLimited),
+        (refused("400 Bad Request", "", ""), Reason::ProviderRejected),
+        (refused("504 Gateway Timeout", "", ""), broken),
+        (vec![], broken),
+        (vec![Act::Hold], broken),
+        (vec![head(""), Act::Send(words("half").into())], broken),
     ] {
         let server = Server::start(vec![first.clone(), good()]);
-        let (outcome, took) = within(Duration::from_secs(8), "a second attempt", server.call(8_000)).await;
-        assert_eq!((outcome.is_ok(), server.asked()), (answered, asked), "{first:?}: {outcome:?}");
-        assert!(took >= Duration::from_millis(wished_ms), "the server's wish is heeded: {took:?}");
+        let (outcome, _) = within(Duration::from_secs(8), "an answer", server.call(500)).await;
+        assert_eq!((outcome.unwrap_err().reason, server.asked()), (reason, 1), "{first:?}");
     }
-    // A wish beyond the call's time ends it at once.
-    let server = Server::start(vec![refused("429 Too Many", "Retry-After: 1000000000\r\n", ""), good()]);
-    let (outcome, _) = within(Duration::from_secs(2), "giving up", server.call(5_000)).await;
-    assert_eq!((outcome.unwrap_err().retry_after_ms, server.asked()), (Some(limits::RETRY_AFTER_MOST_MS), 1));
-    // Attempts end by number.
-    let server = Server::start(vec![refused("500 Broken", "", "")]);
-    let (outcome, _) = within(Duration::from_secs(20), "the last attempt", server.call(60_000)).await;
-    assert_eq!((outcome.unwrap_err().reason, server.asked()), (Reason::ProviderUnavailable, limits::ATTEMPTS as usize));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = Server { port: closed, seen: std::sync::Arc::default() };
+    assert_eq!(nobody.call(500).await.unwrap_err().reason, unavailable, "nothing was sent");
 }
 
 #[tokio::test]
@@ -173,7 +168,7 @@ async fn no_server_makes_the_answer_larger_than_the_limits() {
         assert_eq!(server.asked(), 1, "{name}: what was refused is not asked for again");
     }
     let head = [b"HTTP/1.1 200 OK\r\nX-Long: ".as_slice(), &vec![b'x'; 1 << 20]].concat();
-    assert_eq!(fault(vec![Act::Send(head)]).await.reason, Reason::ProviderUnavailable);
+    assert_eq!(fault(vec![Act::Send(head)]).await.reason, broken);
 }
 
 #[tokio::test]
@@ -186,18 +181,17 @@ async fn a_server_that_is_slow_at_any_point_is_left_at_the_deadline() {
     let mut endless = kept_alive.clone();
     endless.extend((0..200).flat_map(|_| [Act::Wait(20), Act::Send(": alive\n\n".into())]));
     let dripped = [vec![head("")], drip(&words("never comes to its end"))].concat();
-    let (unavailable, broken) = (Reason::ProviderUnavailable, Reason::ProviderStreamBroken);
-    for (name, acts, reason) in [
-        ("says nothing", vec![Act::Hold], unavailable),
-        ("drips its head", drip("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"), unavailable),
-        ("stops after its head", vec![head(""), Act::Hold], broken),
-        ("drips its words", dripped, broken),
-        ("only says that it lives", endless, broken),
+    for (name, acts) in [
+        ("says nothing", vec![Act::Hold]),
+        ("drips its head", drip("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")),
+        ("stops after its head", vec![head(""), Act::Hold]),
+        ("drips its words", dripped),
+        ("only says that it lives", endless),
     ] {
         let server = Server::start(vec![acts]);
         let (outcome, took) = within(Duration::from_secs(3), name, server.call(500)).await;
         let error = outcome.unwrap_err();
-        assert_eq!((error.reason, server.asked()), (reason, 1), "{name}: {}", error.detail);
+        assert_eq!((error.reason, server.asked()), (Reason::ProviderStreamBroken, 1), "{name}: {}", error.detail);
         assert!(took >= Duration::from_millis(400), "{name}: given up after {took:?}: {}", error.detail);
     }
 }

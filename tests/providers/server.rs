@@ -13,7 +13,6 @@ use chancery::outbound::providers::{
     Delta, Message, ModelAnswer, ModelRequest, ProviderError, Providers, Surroundings,
 };
 use chancery::platform::clock::SystemClock;
-use chancery::platform::entropy::SystemEntropy;
 use tokio_util::sync::CancellationToken;
 
 /// One thing that the server does on a connection; after the last it closes.
@@ -125,7 +124,8 @@ impl Server {
 
     pub async fn call_until(&self, timeout_ms: u64, stop: &CancellationToken) -> Result<ModelAnswer, ProviderError> {
         let (providers, route) = self.providers(timeout_ms);
-        let (deltas, _watcher) = tokio::sync::mpsc::channel(1);
+        // Nobody listens; a driver waits for whoever does.
+        let (deltas, _) = tokio::sync::mpsc::channel(1);
         providers.call(&route, &request(), deltas, stop.clone()).await
     }
 
@@ -144,7 +144,6 @@ pub fn open(text: &str, folder: &std::path::Path) -> Result<(Providers, Resolved
     let routes = Routes::parse(text, folder, "routes.toml")?;
     let around = Surroundings {
         clock: Arc::new(SystemClock),
-        entropy: Arc::new(SystemEntropy::default()),
         resolver: Arc::new(SystemResolver),
         allowed: Vec::new(),
         deadlines: Deadlines { first_byte: Duration::from_secs(10), idle: Duration::from_secs(10) },

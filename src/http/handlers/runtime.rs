@@ -14,7 +14,7 @@ use crate::services::authority::Action;
 use crate::services::runtime::{RollBack, SetDebugLevel, SetMode, SetRules};
 
 const MODE: &str = "/v1/runtime/permission-mode";
-const MODE_SUMMARY: &str = "Sets the permission mode for sessions that set none.";
+const MODE_SUMMARY: &str = "Sets the mode of sessions that set none; `plan` and `dont-ask` bind every run.";
 const LEVEL: &str = "/v1/runtime/debug-level";
 const LEVEL_SUMMARY: &str = "Sets how much the daemon says in its log.";
 const RULES: &str = "/v1/runtime/permission-rules";

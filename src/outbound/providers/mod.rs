@@ -20,7 +20,6 @@ use crate::config::routes::{Driver, ResolvedRoute, Route, Routes};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::turn::{StopReason, Usage};
 use crate::platform::clock::Clock;
-use crate::platform::entropy::Entropy;
 
 use self::openai::OpenAi;
 use self::rehearsal::Rehearsal;
@@ -117,7 +116,7 @@ pub struct RequestedCall {
     pub input: String,
 }
 
-/// A piece of an answer, for people who watch. Pieces may be lost; the answer is whole all the same.
+/// A piece of an answer, for people who watch. Whoever takes the pieces takes them all: a driver waits for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delta {
     /// Words.
@@ -185,10 +184,10 @@ fn too_large(words: String) -> ProviderError {
     ProviderError::within(Reason::ProviderRejected, detail, words)
 }
 
-/// What a driver says while it hears an answer: live pieces, dropped where nobody takes them in time.
-pub(super) fn send_live(deltas: &Sender<Delta>, delta: Delta) {
-    // A watcher that is slow or gone loses live pieces; the call goes on.
-    let _ = deltas.try_send(delta);
+/// What a driver says while it hears an answer: live pieces. Waits until there is room.
+async fn send_live(deltas: &Sender<Delta>, delta: Delta) {
+    // Whoever listened is gone: then nobody misses it.
+    let _ = deltas.send(delta).await;
 }
 
 /// What the drivers need of the machine and of the operator.
@@ -196,8 +195,6 @@ pub(super) fn send_live(deltas: &Sender<Delta>, delta: Delta) {
 pub struct Surroundings {
     /// The machine's clock.
     pub clock: Arc<dyn Clock>,
-    /// The machine's randomness.
-    pub entropy: Arc<dyn Entropy>,
     /// The machine's resolver.
     pub resolver: Arc<dyn Resolve>,
     /// What the operator allows besides public machines; a route's own address is allowed to that route anyway.
@@ -233,7 +230,6 @@ impl Speaker {
                     base_url,
                     call_time: Duration::from_millis(route.timeout_ms.unwrap_or(limits::CALL_MS)),
                     clock: Arc::clone(&around.clock),
-                    entropy: Arc::clone(&around.entropy),
                 }))
             }
         }

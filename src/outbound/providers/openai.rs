@@ -21,7 +21,6 @@ use crate::domain::reason::Reason;
 use crate::outbound::client::{Answer, Client, SendFault};
 use crate::outbound::{limits, retry, sse};
 use crate::platform::clock::Clock;
-use crate::platform::entropy::Entropy;
 
 /// The driver of one route.
 #[derive(Clone)]
@@ -30,7 +29,6 @@ pub(super) struct OpenAi {
     pub(super) base_url: BaseUrl,
     pub(super) call_time: Duration,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) entropy: Arc<dyn Entropy>,
 }
 
 impl std::fmt::Debug for OpenAi {
@@ -40,7 +38,7 @@ impl std::fmt::Debug for OpenAi {
 }
 
 impl OpenAi {
-    /// Asks the model; asks again where nothing of an answer came and the error may pass.
+    /// Asks the model, once: whoever records the calls decides about another one.
     pub(super) async fn call(
         &self,
         request: &ModelRequest,
@@ -50,27 +48,15 @@ impl OpenAi {
         let until = Instant::now() + self.call_time;
         let body = Bytes::from(request::body(request).to_string());
         let digest = request.digest();
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let mut assembly = Assembly::new(deltas.clone(), digest.get(..8).unwrap_or_default());
-            let attempt = self.attempt(body.clone(), until, &mut assembly);
-            let error = match cancel.run_until_cancelled(attempt).await {
-                None => return Err(ProviderError::cancelled(assembly.into_words())),
-                Some(Ok(())) => return assembly.into_answer(),
-                Some(Err(error)) if error.answer_begun || !error.reason.retry() => return Err(error),
-                Some(Err(error)) => error,
-            };
-            let left = until.saturating_duration_since(Instant::now());
-            let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            let chance = self.entropy.u128() as u64;
-            let Some(pause) = retry::pause_ms(attempts, error.retry_after_ms, chance, left_ms) else {
-                return Err(error);
-            };
-            let pause = tokio::time::sleep(Duration::from_millis(pause));
-            if cancel.run_until_cancelled(pause).await.is_none() {
-                return Err(ProviderError::cancelled(String::new()));
-            }
+        let mut assembly = Assembly::new(deltas, digest.get(..8).unwrap_or_default());
+        let outcome = cancel.run_until_cancelled(self.attempt(body, until, &mut assembly)).await;
+        if outcome.is_some() {
+            assembly.pass_on().await;
+        }
+        match outcome {
+            None => Err(ProviderError::cancelled(assembly.into_words())),
+            Some(Ok(())) => assembly.into_answer(),
+            Some(Err(error)) => Err(error),
         }
     }
 
@@ -147,6 +133,7 @@ async fn read(answer: &mut Answer, assembly: &mut Assembly) -> Result<(), Provid
             }
         }
         pushed.map_err(|fault| assembly.broken(fault.to_string()))?;
+        assembly.pass_on().await;
         match next_piece(answer, assembly).await? {
             Some(next) => piece = next,
             None => break,

@@ -60,10 +60,14 @@ impl Rehearsal {
                 return Err(ProviderError::cancelled(played.text));
             }
             match step {
-                Step::Text(pieces) => pieces.iter().for_each(|piece| played.say(piece, &deltas)),
+                Step::Text(pieces) => {
+                    for piece in pieces {
+                        played.say(piece, &deltas).await;
+                    }
+                }
                 Step::Reasoning(words) => {
                     played.reasoning.push_str(words);
-                    send_live(&deltas, Delta::Reasoning(words.clone()));
+                    send_live(&deltas, Delta::Reasoning(words.clone())).await;
                 }
                 Step::Call { tool, input } => {
                     let provider_id = format!("rehearsal_{message}_{position}_{}", played.calls.len());
@@ -100,10 +104,10 @@ fn place(messages: &[Message]) -> (u64, usize) {
 }
 
 impl Played {
-    fn say(&mut self, piece: &str, deltas: &Sender<Delta>) {
+    async fn say(&mut self, piece: &str, deltas: &Sender<Delta>) {
         let labelled = if self.text.is_empty() { format!("{LABEL}{piece}") } else { piece.to_owned() };
         self.text.push_str(&labelled);
-        send_live(deltas, Delta::Text(labelled));
+        send_live(deltas, Delta::Text(labelled)).await;
     }
 
     fn broken(self, reason: Reason, detail: &str, retry_after_ms: Option<u64>) -> ProviderError {

@@ -1,4 +1,4 @@
-//! A tool call: prepared, judged, shown to a person where one must allow it, prepared again, recorded, made, recorded.
+//! A tool call: judged, prepared, shown to a person where one must allow it, prepared again, recorded, made, recorded.
 
 use std::sync::Arc;
 
@@ -53,11 +53,9 @@ impl Drive {
         Ok(Ready { tool, prepared, call })
     }
 
-    /// Has a call judged that could be made at all.
+    /// Has a call judged. It is prepared only afterwards: what preparing says about the files of the workspace is for
+    /// calls that are not denied.
     pub(super) async fn judge(&self, id: CallId) -> Result<Flow, Refusal> {
-        if let Err(refusal) = self.ready(id).await {
-            return self.refuse(id, refusal.reason, refusal.detail).await;
-        }
         let ask = permission::Judge { run_id: self.story.run, call_id: id };
         self.house.pen.intent(Command::RecordPermission(ask), self.by()).await.map(|_| Flow::On)
     }
@@ -110,8 +108,12 @@ impl Drive {
         }
         let sandbox = (ready.tool.class() == ToolClass::Command).then(|| self.house.launcher.label());
         let ask = call::Dispatch { run_id: self.story.run, call_id: id, call_hash, sandbox };
-        self.house.pen.intent(Command::DispatchCall(ask), self.by()).await?;
-        self.perform(id, &ready).await
+        match self.house.pen.intent(Command::DispatchCall(ask), self.by()).await {
+            Ok(_) => self.perform(id, &ready).await,
+            // Mode or rules changed since it was judged or approved: that is recorded, and decides.
+            Err(refusal) if refusal.reason == Reason::PermissionDenied => self.judge(id).await,
+            Err(refusal) => Err(refusal),
+        }
     }
 
     async fn perform(&self, id: CallId, ready: &Ready) -> Result<Flow, Refusal> {

@@ -17,12 +17,23 @@ use crate::domain::record::Provenance;
 use crate::domain::run::{self, Confirmed};
 
 /// Whether the worker stays with the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Flow {
     /// Look what comes next.
     On,
     /// Someone else moves next.
     Leave,
+    /// Nothing can be done for a while; others have the place meanwhile.
+    Later(Later),
+}
+
+/// Until when a run has no use for a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Later {
+    /// So many milliseconds, which is the pause before the next attempt at a turn.
+    Pause(u64),
+    /// Until fewer runs call models over this route.
+    Room(String),
 }
 
 /// A worker at one run.
@@ -33,6 +44,8 @@ pub(super) struct Drive {
     pub(super) stop: CancellationToken,
     /// How long the provider wants to be left alone after its last failure, milliseconds.
     pub(super) leave_alone_ms: u64,
+    /// Whether the pause before the next attempt is over.
+    pub(super) paused: bool,
 }
 
 /// Reasons that say that the story has moved on.
@@ -47,24 +60,31 @@ fn out_of_date(reason: Reason) -> bool {
     .contains(&reason)
 }
 
-/// Drives a run until it ends, waits for a person, or the daemon drains.
-pub(super) async fn drive(house: Arc<House>, run: RunId, stop: CancellationToken) -> Result<(), Refusal> {
+/// Drives a run until it ends, waits for a person, has to be left for a while, or the daemon drains. `paused` says that it
+/// was left for its pause, and that this is over.
+pub(super) async fn drive(
+    house: Arc<House>,
+    run: RunId,
+    stop: CancellationToken,
+    paused: bool,
+) -> Result<Option<Later>, Refusal> {
     let (published, bounds) = (house.published.clone(), house.settings.bounds);
     let story = blocking(move || Story::read(published, run, bounds)).await?;
-    let mut drive = Drive { house, story, stop, leave_alone_ms: 0 };
+    let mut drive = Drive { house, story, stop, leave_alone_ms: 0, paused };
     let mut stale = 0;
     loop {
         let step = stepper::next(&drive.story.state, &drive.house.stepper);
         if step == Step::Ended {
             drive.house.live.close(run);
-            return Ok(());
+            return Ok(None);
         }
         if step != Step::Stop && drive.house.draining.is_cancelled() {
-            return Ok(());
+            return Ok(None);
         }
         match drive.take(step).await {
             Ok(Flow::On) => stale = 0,
-            Ok(Flow::Leave) => return Ok(()),
+            Ok(Flow::Leave) => return Ok(None),
+            Ok(Flow::Later(later)) => return Ok(Some(later)),
             Err(refusal) if out_of_date(refusal.reason) && stale < limits::STALE_STEPS => stale += 1,
             // The journal takes nothing at the moment; the run stays owed.
             Err(refusal) if refusal.reason.retry() => return Err(refusal),
@@ -82,9 +102,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> +
 
 impl Drive {
     async fn caught_up(self) -> Result<Self, Refusal> {
-        let Self { house, mut story, stop, leave_alone_ms } = self;
+        let Self { house, mut story, stop, leave_alone_ms, paused } = self;
         let story = blocking(move || story.catch_up().map(|()| story)).await?;
-        Ok(Self { house, story, stop, leave_alone_ms })
+        Ok(Self { house, story, stop, leave_alone_ms, paused })
     }
 
     /// On whose behalf the run's steps are recorded.
@@ -126,6 +146,10 @@ impl Drive {
                 return Ok(Flow::On);
             }
         };
+        // A run of a full route stays in its queue.
+        if self.story.claim.is_none() && self.house.lanes.full(&choice.route) {
+            return Ok(Flow::Later(Later::Room(choice.route)));
+        }
         let Choice { route, driver, model, chosen_by, rehearsal } = choice;
         let start = run::Start { run_id: self.story.run, route, driver, model, chosen_by, rehearsal };
         match self.house.pen.intent(Command::StartRun(start), pen::runner()).await {

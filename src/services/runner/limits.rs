@@ -6,14 +6,17 @@ pub const RUNS_AT_A_TIME: usize = 8;
 pub const LIVE_DELTAS: usize = 256;
 /// Deltas between a provider and the run before the provider waits.
 pub const DELTAS_ON_THE_WAY: usize = 64;
-/// Most words of an unfinished answer that are kept, bytes.
+/// Most words of an answer that was given up that are kept, bytes. Of one that broke off all are kept.
 pub const PARTIAL_BYTES: usize = 256 << 10;
+/// Parts of an answer that stand in its record, bytes together; the largest beyond it become blobs. Written as JSON a part
+/// takes up to six times its bytes, and a record has a limit of its own.
+pub const ANSWER_INLINE_BYTES: usize = 128 << 10;
 /// How often owed work is looked for where nothing was published, milliseconds.
 pub const TICK_MS: u64 = 1_000;
 /// How often lapses are looked for, milliseconds.
 pub const SWEEP_MS: u64 = 5_000;
 /// Failed attempts at a turn after which the run fails.
-pub const FAILURES_PER_TURN: u32 = 4;
+pub const FAILURES_PER_TURN: u32 = 5;
 /// Attempts at a turn after which the run fails, those that a restart cut off included.
 pub const ATTEMPTS_PER_TURN: u32 = 12;
 /// Pause before the second attempt at a turn, milliseconds; doubles with each failure.

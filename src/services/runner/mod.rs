@@ -5,6 +5,7 @@ mod beats;
 mod calls;
 mod drive;
 mod keeper;
+mod lanes;
 pub mod limits;
 mod live;
 pub mod model;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::lanes::Lanes;
 use self::pen::Pen;
 use super::desk::WritePath;
 use super::published::Published;
@@ -68,7 +70,7 @@ pub struct Parts {
 /// What bounds the runner.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Runs that work at a time; one that waits for a person does not count.
+    /// Runs that work at a time; one that waits for a person, for its next attempt, or for room at its route does not count.
     pub runs_at_a_time: usize,
     /// How often owed work is looked for where nothing was published, milliseconds.
     pub tick_ms: u64,
@@ -115,6 +117,8 @@ struct House {
     tools: Vec<ToolText>,
     live: LiveDeltas,
     beats: Beats,
+    /// Calls of models under way.
+    lanes: Lanes,
     /// Workers at runs.
     drives: Tasks,
     /// Everything else that goes on.
@@ -169,6 +173,7 @@ impl Runner {
         let beats = Beats::new(Arc::clone(parts.published.clock()));
         let house = Arc::new(House {
             pen: Pen::new(parts.write, given_up.clone()),
+            lanes: Lanes::new(settings.runs_at_a_time),
             published: parts.published,
             models: parts.models,
             workspace: parts.workspace,

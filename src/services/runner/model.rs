@@ -101,6 +101,8 @@ pub struct ModelFailure {
     pub detail: String,
     /// How long the provider wants to be left alone, milliseconds.
     pub retry_after_ms: Option<u64>,
+    /// The words of an answer that broke off.
+    pub partial: Option<String>,
 }
 
 /// Speaks to models.
@@ -108,7 +110,7 @@ pub trait ModelCaller: Send + Sync {
     /// The route that answers: the run's wish before the session's before the default.
     fn choose(&self, run: Wish<'_>, session: Wish<'_>) -> Result<Choice, Refusal>;
 
-    /// Asks once. Words are sent as they come; when `stop` resolves, or when the future is dropped, the call is
+    /// Asks once. Words are sent as they come, and none is dropped: the call waits for whoever takes them. When `stop` resolves, or when the future is dropped, the call is
     /// given up.
     fn call(
         &self,

@@ -10,6 +10,7 @@ use super::limits;
 use crate::domain::actor::{Actor, ActorKind};
 use crate::domain::command::Command;
 use crate::domain::ids::RunId;
+use crate::domain::limits::INLINE_PART_BYTES;
 use crate::domain::personal::Personal;
 use crate::domain::reason::Refusal;
 use crate::domain::record::Provenance;
@@ -72,9 +73,14 @@ impl Pen {
 
     /// A text as a record may hold it.
     pub(super) async fn keep(&self, text: String) -> Result<Personal, Refusal> {
+        self.keep_within(text, INLINE_PART_BYTES).await
+    }
+
+    /// A text as a record may hold it that has room for so many bytes of it.
+    pub(super) async fn keep_within(&self, text: String, inline_bytes: usize) -> Result<Personal, Refusal> {
         let mut tries = 0;
         loop {
-            match self.write.keep(text.clone()).await {
+            match self.write.keep_within(text.clone(), inline_bytes).await {
                 Err(refusal) if refusal.reason.retry() => self.pause(&mut tries, refusal).await?,
                 kept => return kept,
             }

@@ -43,6 +43,7 @@ impl Drive {
             Err(refusal) if refusal.reason == Reason::RequestInvalid => {
                 self.refuse(id, refusal.reason, refusal.detail).await
             }
+            Err(refusal) if refusal.reason == Reason::PermissionDenied => self.judge(id).await,
             Err(refusal) => Err(refusal),
         }
     }

@@ -10,20 +10,28 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
-use super::drive::drive;
+use super::drive::{Later, drive};
 use super::pen::doubled;
 use super::{House, Worker, limits};
 use crate::domain::ids::RunId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::projections::Models;
+use crate::projections::runs::Facts;
 
 /// A worker's end.
-type Left = (RunId, Result<(), Refusal>);
+type Left = (RunId, Result<Option<Later>, Refusal>);
 
-/// A run whose worker broke off.
+/// A run that is left alone for a while.
+#[derive(Default)]
 struct Rest {
-    times: u32,
+    /// How often in a row its worker broke off.
+    broken: u32,
+    /// Not before this time.
     until_boot_ms: u64,
+    /// Not while this route has no room.
+    route: Option<String>,
+    /// This is the pause before an attempt at a turn.
+    pause: bool,
 }
 
 struct Roster {
@@ -53,11 +61,12 @@ pub(super) async fn keep(house: Arc<House>) {
         } else if roster.working.is_empty() {
             return;
         }
+        let pause = tick.min(roster.rest());
         tokio::select! {
             Some(left) = roster.workers.next(), if !roster.workers.is_empty() => roster.left(left),
             _ = changes.changed() => {}
             () = house.draining.cancelled(), if !house.draining.is_cancelled() => {}
-            () = tokio::time::sleep(tick) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -74,6 +83,13 @@ impl Roster {
         }
     }
 
+    /// How long the next run of those that are left alone for a time is so.
+    fn rest(&self) -> Duration {
+        let now = self.house.published.clock().boot_ms();
+        let later = self.resting.values().map(|rest| rest.until_boot_ms).filter(|until| *until > now);
+        later.min().map_or(Duration::MAX, |until| Duration::from_millis(until - now))
+    }
+
     /// Takes up owed runs while there is room: first those that have begun, then the oldest in the queues.
     fn take_up(&mut self) {
         let room = self.house.settings.runs_at_a_time.saturating_sub(self.working.len());
@@ -85,7 +101,8 @@ impl Roster {
             let stop = self.house.hard.child_token();
             self.working.insert(run, stop.clone());
             let house = self.house.clone();
-            let worker = self.house.drives.spawn(drive(house, run, stop));
+            let paused = self.resting.get(&run).is_some_and(|rest| rest.pause);
+            let worker = self.house.drives.spawn(drive(house, run, stop, paused));
             self.workers.push(Box::pin(async move {
                 let broken = |_| Err(Refusal::new(Reason::InternalError, "The run's worker broke off."));
                 (run, worker.await.unwrap_or_else(broken))
@@ -95,26 +112,37 @@ impl Roster {
 
     fn owed(&self, models: &Models, room: usize) -> Vec<RunId> {
         let now = self.house.published.clock().boot_ms();
-        let free = |run: &RunId| {
-            let rests = self.resting.get(run).is_some_and(|rest| rest.until_boot_ms > now);
-            !rests && !self.working.contains_key(run)
+        let rests = |rest: &Rest| {
+            rest.until_boot_ms > now || rest.route.as_ref().is_some_and(|route| self.house.lanes.full(route))
         };
-        let begun = models.runs.working().map(|facts| facts.id);
-        begun.chain(models.startable().map(|facts| facts.id)).filter(free).take(room).collect()
+        let free = |facts: &Facts| {
+            // Whoever is asked to stop waits for nothing else.
+            let stopping = facts.open.is_some_and(|open| open.stop.is_some());
+            !self.working.contains_key(&facts.id) && (stopping || !self.resting.get(&facts.id).is_some_and(rests))
+        };
+        models.runs.working().chain(models.startable()).filter(free).take(room).map(|facts| facts.id).collect()
     }
 
     fn left(&mut self, (run, outcome): Left) {
         self.working.remove(&run);
-        let Err(refusal) = outcome else {
-            self.resting.remove(&run);
-            return;
-        };
-        tracing::warn!(run = %run, reason = %refusal.reason, "a run's worker broke off: {}", refusal.detail);
+        let broken = self.resting.remove(&run).map_or(0, |rest| rest.broken);
         let now = self.house.published.clock().boot_ms();
-        let rest = self.resting.entry(run).or_insert(Rest { times: 0, until_boot_ms: 0 });
-        rest.until_boot_ms = now.saturating_add(doubled(limits::REST_MS, rest.times, limits::REST_MS_MAX));
-        rest.times = rest.times.saturating_add(1);
-        // Whoever ended has no worker that could break off again.
+        let rest = match outcome {
+            Ok(None) => return,
+            Ok(Some(Later::Pause(pause_ms))) => {
+                Rest { until_boot_ms: now.saturating_add(pause_ms), pause: true, ..Rest::default() }
+            }
+            // Its pause, if it had one, is over.
+            Ok(Some(Later::Room(route))) => Rest { route: Some(route), pause: true, ..Rest::default() },
+            Err(refusal) => {
+                tracing::warn!(run = %run, reason = %refusal.reason, "a run's worker broke off: {}", refusal.detail);
+                let pause_ms = doubled(limits::REST_MS, broken, limits::REST_MS_MAX);
+                let broken = broken.saturating_add(1);
+                Rest { broken, until_boot_ms: now.saturating_add(pause_ms), ..Rest::default() }
+            }
+        };
+        self.resting.insert(run, rest);
+        // Whoever ended has no worker that could leave again.
         let models = self.house.published.models();
         self.resting.retain(|run, _| models.runs.get(*run).is_some_and(|facts| facts.open.is_some()));
     }

@@ -201,30 +201,10 @@ impl Story {
             let note = denied.note.as_ref().map_or_else(String::new, |note| format!(" They say: {note}"));
             return format!("A person denied it.{note}");
         }
-        match self.judged.get(&id) {
-            Some(permission::Decided { rule: Some(rule), base: permission::Behavior::Deny, .. }) => {
-                format!("The rule `{}` of scope {} denies it.", rule.tool, scope(rule.scope))
-            }
-            Some(judged) => format!("The permission mode `{}` does not allow it.", mode(judged.mode)),
-            None => Reason::PermissionDenied.title().to_owned(),
-        }
-    }
-}
-
-fn scope(scope: permission::RuleScope) -> &'static str {
-    match scope {
-        permission::RuleScope::User => "user",
-        permission::RuleScope::Project => "project",
-        permission::RuleScope::Session => "session",
-    }
-}
-
-fn mode(mode: permission::Mode) -> &'static str {
-    match mode {
-        permission::Mode::Default => "default",
-        permission::Mode::AcceptEdits => "accept-edits",
-        permission::Mode::BypassPermissions => "bypass-permissions",
-        permission::Mode::Plan => "plan",
-        permission::Mode::DontAsk => "dont-ask",
+        let why = |judged: &permission::Decided| {
+            let permission::Decided { mode, base, decision, rule, .. } = judged.clone();
+            permission::Judgement { mode, base, decision, rule }.why()
+        };
+        self.judged.get(&id).map_or_else(|| Reason::PermissionDenied.title().to_owned(), why)
     }
 }

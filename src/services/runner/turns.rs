@@ -1,16 +1,15 @@
 //! A turn: the request to the model, its words as they come, and its answer or what became of it.
 
-use std::time::Duration;
-
 use tokio::sync::mpsc;
 
-use super::drive::{Drive, Flow};
+use super::drive::{Drive, Flow, Later};
 use super::limits;
 use super::live::Delta;
 use super::model::{ModelAnswer, ModelFailure, ModelRequest, ToolText};
 use super::pen::doubled;
 use crate::agent::tools;
 use crate::domain::command::Command;
+use crate::domain::limits::INLINE_PART_BYTES;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::turn;
 
@@ -20,6 +19,27 @@ enum Said {
     Failure(ModelFailure),
     /// It was given up.
     Cut,
+}
+
+/// How long to wait, of chance in part, so that many that failed at once do not come back at once. What the provider
+/// asks for is a floor.
+fn pause_ms(own: u64, asked: u64, chance: u64) -> u64 {
+    let half = own / 2;
+    let own = half.saturating_add(chance % (own - half).saturating_add(1));
+    own.max(asked.saturating_add(if asked == 0 { 0 } else { chance % half.saturating_add(1) }))
+}
+
+/// Up to which size a part stands in the record, so that parts of these sizes fit into one.
+fn inline_bytes(mut sizes: Vec<usize>) -> usize {
+    sizes.sort_unstable();
+    let mut total = 0_usize;
+    for size in sizes {
+        total = total.saturating_add(size);
+        if total > limits::ANSWER_INLINE_BYTES {
+            return INLINE_PART_BYTES.min(size.saturating_sub(1));
+        }
+    }
+    INLINE_PART_BYTES
 }
 
 /// Every tool as a model is told of it.
@@ -34,10 +54,14 @@ pub(super) fn tool_texts() -> Vec<ToolText> {
 
 impl Drive {
     pub(super) async fn call_model(&mut self, turn: u32, attempt: u32, failures: u32) -> Result<Flow, Refusal> {
-        if failures > 0 && !self.pause(failures).await {
-            return Ok(Flow::On);
+        let paused = std::mem::take(&mut self.paused);
+        if failures > 0 && !paused {
+            return Ok(Flow::Later(Later::Pause(self.pause(failures))));
         }
         let request = self.request(turn)?;
+        let Some(lane) = self.house.lanes.enter(&request.route) else {
+            return Ok(Flow::Later(Later::Room(request.route)));
+        };
         let body = turn::Requested {
             turn,
             attempt,
@@ -51,10 +75,12 @@ impl Drive {
         let began = clock.boot_ms();
         let (said, partial) = self.listen(request, turn, attempt).await;
         let took = clock.boot_ms().saturating_sub(began);
+        drop(lane);
         match said {
             Said::Answer(answer) => self.answered(turn, answer, took).await,
             Said::Failure(failure) => {
                 self.leave_alone_ms = failure.retry_after_ms.unwrap_or(0);
+                let partial = failure.partial.unwrap_or(partial);
                 self.broke_off(turn, failure.code, failure.detail, partial, took).await
             }
             // The drain cut it: the next start of the daemon asks again.
@@ -66,15 +92,10 @@ impl Drive {
         }
     }
 
-    /// Waits before another attempt. Says whether nothing came between.
-    async fn pause(&self, failures: u32) -> bool {
-        let pause = doubled(self.house.settings.retry_ms, failures.saturating_sub(1), limits::RETRY_MS_MAX);
-        let pause = pause.max(self.leave_alone_ms.min(limits::RETRY_MS_MAX));
-        tokio::select! {
-            () = self.stop.cancelled() => false,
-            () = self.house.draining.cancelled() => false,
-            () = tokio::time::sleep(Duration::from_millis(pause)) => true,
-        }
+    /// How long to wait before another attempt, milliseconds.
+    fn pause(&self, failures: u32) -> u64 {
+        let own = doubled(self.house.settings.retry_ms, failures.saturating_sub(1), limits::RETRY_MS_MAX);
+        pause_ms(own, self.leave_alone_ms.min(limits::RETRY_MS_MAX), self.house.entropy.u128() as u64)
     }
 
     fn request(&self, turn: u32) -> Result<ModelRequest, Refusal> {
@@ -126,15 +147,18 @@ impl Drive {
 
     async fn answered(&self, turn: u32, answer: ModelAnswer, duration_ms: u64) -> Result<Flow, Refusal> {
         let pen = &self.house.pen;
+        let texts = [&answer.text, &answer.reasoning].into_iter().flatten();
+        let parts = texts.chain(answer.calls.iter().map(|call| &call.input));
+        let inline = inline_bytes(parts.map(String::len).collect());
         let mut calls = Vec::with_capacity(answer.calls.len());
         for call in answer.calls {
-            let input = pen.keep(call.input).await?;
+            let input = pen.keep_within(call.input, inline).await?;
             calls.push(turn::Wanted { provider_id: call.provider_id, tool: call.tool, input });
         }
         let mut parts = [None, None];
         for (part, text) in parts.iter_mut().zip([answer.text, answer.reasoning]) {
             if let Some(text) = text.filter(|text| !text.is_empty()) {
-                *part = Some(pen.keep(text).await?);
+                *part = Some(pen.keep_within(text, inline).await?);
             }
         }
         let [text, reasoning] = parts;
@@ -161,5 +185,31 @@ impl Drive {
         let body = turn::Failed { turn, code, detail, partial, duration_ms };
         let ask = turn::Fail { run_id: self.story.run, body };
         self.house.pen.outcome(Command::RecordTurnFailed(ask), self.by()).await.map(|_| Flow::On)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{INLINE_PART_BYTES, inline_bytes, limits, pause_ms};
+
+    #[test]
+    fn parts_stand_in_a_record_as_long_as_they_fit_and_the_smallest_stay() {
+        let most = limits::ANSWER_INLINE_BYTES;
+        assert_eq!(inline_bytes(vec![]), INLINE_PART_BYTES);
+        assert_eq!(inline_bytes(vec![INLINE_PART_BYTES, most - INLINE_PART_BYTES]), INLINE_PART_BYTES);
+        assert_eq!(inline_bytes(vec![60_000; 20]), 59_999);
+        assert_eq!(inline_bytes(vec![50_000, 7, 60_000, 1_000, 60_001]), 60_000);
+        assert_eq!(inline_bytes(vec![2 << 20]), INLINE_PART_BYTES);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_pause_is_never_shorter_than_asked_nor_longer_than_both_together(
+            own in 0u64..60_000, asked in 0u64..60_000, chance: u64,
+        ) {
+            let pause = pause_ms(own, asked, chance);
+            proptest::prop_assert!(pause >= asked.max(own / 2));
+            proptest::prop_assert!(pause <= asked + own);
+        }
     }
 }

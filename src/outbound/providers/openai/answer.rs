@@ -15,6 +15,8 @@ use crate::outbound::providers::{Delta, ModelAnswer, ProviderError, RequestedCal
 #[derive(Debug)]
 pub(super) struct Assembly {
     deltas: Sender<Delta>,
+    /// Live pieces that came since the last were passed on, neighbours of one kind joined.
+    unsaid: Vec<Delta>,
     id_stem: String,
     text: String,
     reasoning: String,
@@ -38,6 +40,7 @@ impl Assembly {
     pub(super) fn new(deltas: Sender<Delta>, id_stem: &str) -> Self {
         Self {
             deltas,
+            unsaid: Vec::new(),
             id_stem: id_stem.to_owned(),
             text: String::new(),
             reasoning: String::new(),
@@ -45,6 +48,23 @@ impl Assembly {
             finish: None,
             usage: None,
             call_bytes: 0,
+        }
+    }
+
+    /// Passes on what came since the last time.
+    pub(super) async fn pass_on(&mut self) {
+        for delta in self.unsaid.drain(..) {
+            send_live(&self.deltas, delta).await;
+        }
+    }
+
+    fn say(&mut self, delta: Delta) {
+        match (self.unsaid.last_mut(), delta) {
+            (Some(Delta::Text(before)), Delta::Text(words))
+            | (Some(Delta::Reasoning(before)), Delta::Reasoning(words)) => {
+                before.push_str(&words);
+            }
+            (_, delta) => self.unsaid.push(delta),
         }
     }
 
@@ -131,7 +151,7 @@ impl Assembly {
         let reasoning = ["reasoning_content", "reasoning"].iter().find_map(|key| message.get(*key)?.as_str());
         if let Some(words) = reasoning.filter(|words| !words.is_empty()) {
             self.reasoning.push_str(words);
-            send_live(&self.deltas, Delta::Reasoning(words.to_owned()));
+            self.say(Delta::Reasoning(words.to_owned()));
         }
         let words = match message.get("content") {
             Some(Value::String(words)) => words.clone(),
@@ -140,7 +160,7 @@ impl Assembly {
         };
         if !words.is_empty() {
             self.text.push_str(&words);
-            send_live(&self.deltas, Delta::Text(words));
+            self.say(Delta::Text(words));
         }
         for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
             self.call(call);

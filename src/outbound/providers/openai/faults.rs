@@ -11,7 +11,9 @@ use crate::outbound::providers::ProviderError;
 pub(super) fn before_answer(fault: &SendFault) -> ProviderError {
     let reason = match fault {
         SendFault::Forbidden(_) => Reason::OutboundDestinationForbidden,
-        SendFault::Unreachable(_) | SendFault::TooSlow(_) | SendFault::Broken => Reason::ProviderUnavailable,
+        SendFault::Unreachable(_) => Reason::ProviderUnavailable,
+        // The answer may have been made, and paid for, all the same.
+        SendFault::Unanswered(_) | SendFault::TooSlow(_) | SendFault::Broken => Reason::ProviderStreamBroken,
         SendFault::TooLarge(_) => Reason::ProviderRejected,
     };
     ProviderError::before(reason, fault.to_string())
@@ -20,6 +22,8 @@ pub(super) fn before_answer(fault: &SendFault) -> ProviderError {
 fn reason_of_status(status: u16) -> Reason {
     match status {
         429 | 529 => Reason::ProviderRateLimited,
+        // A gateway that stopped waiting for a model which has the request.
+        504 | 524 => Reason::ProviderStreamBroken,
         408 | 425 | 500..=599 => Reason::ProviderUnavailable,
         _ => Reason::ProviderRejected,
     }
@@ -102,6 +106,8 @@ mod tests {
             (529, Reason::ProviderRateLimited),
             (500, Reason::ProviderUnavailable),
             (503, Reason::ProviderUnavailable),
+            (504, Reason::ProviderStreamBroken),
+            (524, Reason::ProviderStreamBroken),
         ] {
             assert_eq!(of_status(status, b"", None).reason, reason, "{status}");
         }

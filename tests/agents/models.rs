@@ -1,0 +1,185 @@
+//! Models behind real sockets that answer late, badly, in part, or not at all, and what becomes of the runs.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::support::{House, eventually, says};
+
+/// What a server says to a request, before it closes; without words it says nothing and holds on.
+type Answer = Option<String>;
+
+struct Server {
+    port: u16,
+    asked: Arc<AtomicUsize>,
+}
+
+fn request_is_read(socket: &mut TcpStream) -> bool {
+    let mut bytes = Vec::new();
+    let mut piece = [0; 4_096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length: Option<usize> =
+                head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return true;
+            }
+        }
+        match socket.read(&mut piece) {
+            Ok(count) if count > 0 => bytes.extend_from_slice(&piece[..count]),
+            _ => return false,
+        }
+    }
+}
+
+impl Server {
+    /// The n-th request gets the n-th answer; later ones the last.
+    fn start(answers: Vec<Answer>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let Ok(mut socket) = socket else { return };
+                let (answers, count) = (answers.clone(), count.clone());
+                std::thread::spawn(move || {
+                    if !request_is_read(&mut socket) {
+                        return;
+                    }
+                    let at = count.fetch_add(1, Ordering::SeqCst);
+                    match answers.get(at).or(answers.last()) {
+                        Some(Some(words)) => drop(socket.write_all(words.as_bytes())),
+                        _ => drop(socket.read(&mut [0])),
+                    }
+                });
+            }
+        });
+        Self { port, asked }
+    }
+
+    /// A house whose default route leads here, and whose route `practice` plays.
+    fn house(&self, timeout_ms: u64) -> House {
+        let house = House::playing(&[says("done")]);
+        let routes = format!(
+            "version = 1\ndefault_route = \"far\"\n\
+             [routes.practice]\ndriver = \"rehearsal\"\ndefault_model = \"rehearsal\"\nscript = \"script.toml\"\n\
+             [routes.far]\ndriver = \"openai\"\ndefault_model = \"m\"\ntimeout_ms = {timeout_ms}\n\
+             base_url = \"http://127.0.0.1:{}/v1\"\n",
+            self.port
+        );
+        std::fs::write(house.folder.path().join("routes.toml"), routes).unwrap();
+        house
+    }
+}
+
+fn refused(status: &str) -> Answer {
+    Some(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
+}
+
+/// An answer that streams these events, and says that it is over or breaks off.
+fn streamed(events: &str, whole: bool) -> Answer {
+    let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+    Some(format!("{head}{events}{}", if whole { end } else { "" }))
+}
+
+fn words(text: &str) -> String {
+    format!("data: {}\n\n", json!({ "choices": [{ "delta": { "content": text } }] }))
+}
+
+#[test]
+fn each_request_to_a_model_has_its_record() {
+    let server = Server::start(vec![refused("503 Later"), refused("503 Later"), streamed(&words("here"), true)]);
+    let house = server.house(20_000);
+    let daemon = house.start();
+    let run = daemon.run(&json!({}));
+    assert_eq!(daemon.when(&run, "completed")["output"], "here");
+    let attempts: Vec<Value> =
+        daemon.records(&run, "turn.requested").iter().map(|record| record["data"]["attempt"].clone()).collect();
+    assert_eq!((server.asked.load(Ordering::SeqCst), attempts), (3, vec![json!(1), json!(2), json!(3)]));
+    daemon.stop();
+}
+
+#[test]
+fn what_a_model_may_have_been_paid_for_is_not_asked_again() {
+    for answer in [None, Some(String::new()), refused("504 Gateway Timeout")] {
+        let server = Server::start(vec![answer.clone()]);
+        let house = server.house(500);
+        let daemon = house.start();
+        let run = daemon.run(&json!({}));
+        assert_eq!(daemon.when(&run, "failed")["error"]["code"], "provider.stream_broken", "{answer:?}");
+        let requested = daemon.records(&run, "turn.requested").len();
+        assert_eq!((server.asked.load(Ordering::SeqCst), requested), (1, 1), "{answer:?}");
+        daemon.stop();
+    }
+}
+
+#[test]
+fn every_word_of_an_answer_that_broke_off_is_kept_however_fast_they_came() {
+    let numbered: Vec<String> = (0..2_000).map(|at| format!("{at:04} ")).collect();
+    let events: String = numbered.iter().map(|word| words(word)).collect();
+    let server = Server::start(vec![streamed(&events, false)]);
+    let house = server.house(20_000);
+    let daemon = house.start();
+    let run = daemon.run(&json!({}));
+    assert_eq!(daemon.when(&run, "failed")["error"]["code"], "provider.stream_broken");
+    assert_eq!(daemon.records(&run, "turn.failed")[0]["data"]["partial"], numbered.concat());
+    daemon.stop();
+}
+
+#[test]
+fn an_answer_of_many_calls_that_pass_a_record_together_is_taken() {
+    let call = |at: usize| {
+        let arguments = json!({ "path": format!("{at}.txt"), "content": "\u{1}".repeat(9_000) + &"y".repeat(5_000) });
+        json!({ "index": at, "id": format!("c{at}"), "function": { "name": "write_file", "arguments": arguments.to_string() } })
+    };
+    let wanted: Vec<Value> = (0..20).map(call).collect();
+    let events = format!("data: {}\n\n", json!({ "choices": [{ "delta": { "tool_calls": wanted } }] }));
+    let server = Server::start(vec![streamed(&events, true), streamed(&words("written"), true)]);
+    let house = server.house(20_000);
+    let daemon = house.start();
+    let run = daemon.run(&json!({ "permission_mode": "bypass-permissions" }));
+    assert_eq!(daemon.when(&run, "completed")["output"], "written");
+    assert_eq!(std::fs::read_to_string(house.work("19.txt")).unwrap().len(), 14_000);
+    daemon.stop();
+}
+
+#[test]
+fn a_route_that_does_not_answer_leaves_room_for_the_others() {
+    let server = Server::start(vec![None]);
+    let house = server.house(60_000);
+    let daemon = house.start();
+    // As many as may work at a time.
+    let hung: Vec<String> = (0..8).map(|_| daemon.run(&json!({}))).collect();
+    eventually("calls of the route that does not answer", || (server.asked.load(Ordering::SeqCst) == 6).then_some(()));
+    let other = daemon.run(&json!({ "route": "practice" }));
+    daemon.when(&other, "completed");
+    assert_eq!(server.asked.load(Ordering::SeqCst), 6, "no more of them at a time");
+    for run in hung {
+        assert_eq!(daemon.post(&format!("/v1/runs/{run}/cancel"), &json!({})).0, 200);
+        daemon.when(&run, "cancelled");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_run_that_pauses_before_it_asks_again_holds_no_place_and_is_cancelled_at_once() {
+    let later = "HTTP/1.1 429 Later\r\nRetry-After: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let server = Server::start(vec![Some(later.to_owned())]);
+    let house = server.house(20_000);
+    let daemon = house.start_with(&["--runs-at-a-time", "1"], &[]);
+    let pausing = daemon.run(&json!({}));
+    eventually("failed attempt", || (!daemon.records(&pausing, "turn.failed").is_empty()).then_some(()));
+    let other = daemon.run(&json!({ "route": "practice" }));
+    daemon.when(&other, "completed");
+    assert_eq!(daemon.view(&pausing)["status"], "running");
+    assert_eq!(daemon.post(&format!("/v1/runs/{pausing}/cancel"), &json!({})).0, 200);
+    daemon.when(&pausing, "cancelled");
+    assert_eq!(server.asked.load(Ordering::SeqCst), 1);
+    daemon.stop();
+}
