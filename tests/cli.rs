@@ -8,6 +8,11 @@
     reason = "a test may fail loudly and looks at the machine directly"
 )]
 
+#[path = "cli/naming.rs"]
+mod naming;
+#[path = "cli/terminal.rs"]
+mod terminal;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

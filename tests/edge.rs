@@ -6,11 +6,12 @@ mod edge_support;
 
 use std::time::Duration;
 
-use edge_support::{ADMIN, Answer, Door, READONLY, post, raw};
+use chancery::http::limits::Limits;
+use edge_support::{ADMIN, Answer, Door, LARGE, READONLY, post, raw};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
-fn short(limits: &mut chancery::http::limits::Limits) {
+fn short(limits: &mut Limits) {
     limits.first_byte_ms = 300;
     limits.head_ms = 300;
     limits.idle_ms = 300;
@@ -349,6 +350,62 @@ async fn bodies_must_be_plain_strict_json() {
     assert_eq!(door.notes(), 0);
     let odd = door.one(&with(json, "{\"text\":\"\\r\\n\\u001b[31m\u{202e}\"}")).await;
     assert_eq!(odd.json()["text"].as_str(), Some("\r\n\u{1b}[31m\u{202e}"));
+}
+
+#[tokio::test]
+async fn the_answers_that_nobody_reads_are_bounded_together_and_what_they_held_is_given_back() {
+    let door = Door::with(|limits| limits.all_answers_bytes = (LARGE + LARGE / 2) as u64).await;
+    let read = |target: &str| raw("GET", target, &door.host, &format!("Authorization: Bearer {READONLY}\r\n"), "");
+    let mut idle = door.connect().await;
+    idle.send(&read("/v1/large")).await;
+    idle.until("content-length").await;
+    let refused = door.one(&read("/v1/large")).await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "request.overloaded"));
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(door.one(&read("/v1/notes")).await.status, 200, "small answers go on");
+    drop(idle);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while door.one(&read("/v1/large")).await.status != 200 {
+        assert!(Instant::now() < deadline, "what it held is not given back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for _ in 0..3 {
+        assert_eq!(door.one(&read("/v1/large")).await.status, 200, "one that was read holds nothing");
+    }
+}
+
+/// Reads a little at a time, for this long; whether the connection was open all the while.
+async fn sips(door: &Door, target: &str, most: Duration) -> bool {
+    let mut client = door.connect().await;
+    client.send(&raw("GET", target, &door.host, &format!("Authorization: Bearer {READONLY}\r\n"), "")).await;
+    let start = Instant::now();
+    let mut part = vec![0; 40_000];
+    while start.elapsed() < most {
+        if !matches!(tokio::io::AsyncReadExt::read(&mut client.socket, &mut part).await, Ok(1..)) {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    true
+}
+
+#[tokio::test]
+async fn whoever_reads_an_answer_by_sips_is_cut_off_and_whoever_follows_a_stream_so_is_not() {
+    let change = |limits: &mut Limits| {
+        limits.answer_grace_ms = 300;
+        limits.answer_rate_bytes_per_s = 8 << 20;
+    };
+    let door = Door::with(change).await;
+    let (large, flood) = tokio::join!(
+        sips(&door, "/v1/large", Duration::from_secs(6)),
+        sips(&door, "/v1/flood", Duration::from_secs(6))
+    );
+    assert!(!large, "two megabytes a second of an answer are too slow for this door");
+    assert!(flood, "a stream is as slow as its reader");
+    let rated = Door::with(|limits| limits.answer_grace_ms = 300).await;
+    assert!(sips(&rated, "/v1/large", Duration::from_secs(3)).await, "fast enough for the rate of the daemon");
+    let read = raw("GET", "/v1/large", &door.host, &format!("Authorization: Bearer {READONLY}\r\n"), "");
+    assert_eq!(door.one(&read).await.status, 200, "the control: it is read at once");
 }
 
 #[tokio::test]

@@ -7,16 +7,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Value, json};
+use clap::parser::ValueSource;
+use serde_json::Value;
 
 use super::heads::Keeper;
 use super::output::{self, Format};
-use super::wire::{Address, Answer, Ask};
+pub use super::trouble::{Trouble, problem};
+use super::wire::{Address, Answer, Ask, Connection};
 use crate::config::settings::Folders;
 use crate::domain::token::TOKEN_BYTES;
 use crate::journal::layout;
 use crate::platform::bounded_read::bounded_read;
 use crate::platform::disk::read_bounded;
+use crate::platform::entropy::{Entropy as _, SystemEntropy};
 use crate::platform::files::Folder;
 use crate::services::tokens::TokenFiles;
 
@@ -24,8 +27,8 @@ use crate::services::tokens::TokenFiles;
 const ANSWER: Duration = Duration::from_mins(1);
 /// Largest answer that is read, bytes.
 const ANSWER_BYTES: u64 = 64 << 20;
-const USAGE: u8 = 2;
-const UNREACHABLE: u8 = 3;
+/// Pause before a change whose answer was lost is asked for again.
+const REPEAT: Duration = Duration::from_millis(500);
 
 /// Where the daemon is, who asks, and how answers are printed.
 #[derive(Debug, Clone, Default, Args)]
@@ -45,86 +48,9 @@ pub struct ClientArgs {
     /// How answers are printed: for people, or as JSON as they came
     #[arg(long, global = true, value_enum, default_value_t)]
     pub output: Format,
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub enum Trouble {
-    /// The command line cannot be meant.
-    Usage(String),
-    /// No daemon could be reached.
-    Unreachable(String),
-    /// The daemon refused: its problem document.
-    Problem(Value),
-    /// The answer is there, and is not what was asked for.
-    Refused(String),
-}
-
-impl Trouble {
-    /// Prints it and gives the exit code.
-    pub fn tell(&self, format: Format) -> ExitCode {
-        if format == Format::Json {
-            output::document(&self.document().to_string());
-        }
-        match self {
-            Self::Usage(why) => {
-                output::talk(&output::escape(why));
-                ExitCode::from(USAGE)
-            }
-            Self::Unreachable(why) => {
-                output::talk(&format!("no daemon can be reached: {}", output::escape(why)));
-                output::talk("next: start one with `chancery serve`, or name it with --url");
-                ExitCode::from(UNREACHABLE)
-            }
-            Self::Problem(problem) => {
-                let part = |name: &str| output::escape(problem[name].as_str().unwrap_or_default());
-                output::talk(&format!("{}: {}", part("code"), part("detail")));
-                // The daemon's advice is for its own machine; here a token is missing although one may be there.
-                if problem["code"] == "auth.missing" {
-                    output::talk("next: name the file of the token with --token-file, or CHANCERY_TOKEN_FILE");
-                } else {
-                    output::talk(&format!("next: {}", part("next")));
-                }
-                if problem["request_id"].is_string() {
-                    output::talk(&format!("request: {}", part("request_id")));
-                }
-                ExitCode::FAILURE
-            }
-            Self::Refused(why) => {
-                output::talk(&output::escape(why));
-                ExitCode::FAILURE
-            }
-        }
-    }
-
-    /// It for a script, in one line: the problem document as it came, or one without a code.
-    fn document(&self) -> Value {
-        match self {
-            Self::Problem(problem) => problem.clone(),
-            Self::Usage(_) | Self::Unreachable(_) | Self::Refused(_) => {
-                json!({ "code": null, "detail": self.sentence() })
-            }
-        }
-    }
-
-    /// The code of the daemon's refusal.
-    pub fn code(&self) -> Option<&str> {
-        match self {
-            Self::Problem(problem) => problem["code"].as_str(),
-            Self::Usage(_) | Self::Unreachable(_) | Self::Refused(_) => None,
-        }
-    }
-
-    /// It in one sentence.
-    pub fn sentence(&self) -> String {
-        match self {
-            Self::Usage(why) | Self::Unreachable(why) | Self::Refused(why) => why.clone(),
-            Self::Problem(problem) => {
-                let part = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-                format!("{}: {}", part("code"), part("detail"))
-            }
-        }
-    }
+    /// Two tokens that were named in the same place.
+    #[arg(skip)]
+    twice: Option<&'static str>,
 }
 
 /// An answer that was read.
@@ -162,17 +88,23 @@ impl Door {
     }
 
     /// Sends a request; the body of the answer is still to be read.
-    pub fn send(&self, mut ask: Ask<'_>, wait: Duration) -> std::io::Result<Answer> {
+    pub fn send(&self, ask: Ask<'_>, wait: Duration) -> std::io::Result<Answer> {
+        self.send_over(self.address.connect(wait)?, ask)
+    }
+
+    fn send_over(&self, connection: Connection, mut ask: Ask<'_>) -> std::io::Result<Answer> {
         if let Some(token) = &self.token {
             ask.headers.push(("Authorization", format!("Bearer {token}")));
         }
-        self.address.send(&ask, wait)
+        self.address.send(connection, &ask)
     }
 
     /// Sends a request and reads the answer.
     pub fn exchange(&self, ask: Ask<'_>) -> Result<Heard, Trouble> {
-        let lost = |error: std::io::Error| Trouble::Unreachable(format!("{}: {error}", self.address));
-        let answer = self.send(ask, ANSWER).map_err(lost)?;
+        let told = |error: std::io::Error| format!("{}: {error}", self.address);
+        let lost = |error| Trouble::Cut(told(error));
+        let connection = self.address.connect(ANSWER).map_err(|error| Trouble::Unreachable(told(error)))?;
+        let answer = self.send_over(connection, ask).map_err(lost)?;
         let named = |name: &str| answer.header(name).map(str::to_owned);
         let (status, head, as_of) = (answer.status, named("chancery-head"), named("chancery-as-of"));
         let mut bytes = Vec::new();
@@ -180,20 +112,18 @@ impl Door {
         if (200..300).contains(&status) {
             return Ok(Heard { bytes, head, as_of });
         }
-        Err(problem(status, &bytes))
+        match problem(status, &bytes) {
+            // A proxy that lost the daemon's answer says so; it knows no more than we do.
+            Trouble::Refused(why) if matches!(status, 502 | 504) => {
+                Err(Trouble::Cut(format!("{}: {why}", self.address)))
+            }
+            trouble => Err(trouble),
+        }
     }
 
     /// Reads something that is JSON.
     pub fn get(&self, path: &str) -> Result<Value, Trouble> {
         parse(&self.exchange(Ask { method: "GET", path, ..Ask::default() })?.bytes)
-    }
-}
-
-/// The problem that an answer tells; an answer that tells none is no daemon's.
-pub fn problem(status: u16, bytes: &[u8]) -> Trouble {
-    match serde_json::from_slice::<Value>(bytes) {
-        Ok(value) if value["code"].is_string() => Trouble::Problem(value),
-        Ok(_) | Err(_) => Trouble::Refused(format!("what answers is no Chancery daemon: status {status}")),
     }
 }
 
@@ -210,6 +140,25 @@ pub struct Client {
 }
 
 impl ClientArgs {
+    /// What the command line names goes before what the environment names, also where the two are of different kinds: a
+    /// token or the file of one, an address or a state root.
+    pub fn settle(&mut self, line: &clap::ArgMatches) {
+        let from = |id: &str| line.value_source(id).filter(|source| *source != ValueSource::DefaultValue);
+        match (from("token"), from("token_file")) {
+            (Some(ValueSource::CommandLine), Some(ValueSource::EnvVariable)) => self.token_file = None,
+            (Some(ValueSource::EnvVariable), Some(ValueSource::CommandLine)) => self.token = None,
+            (Some(ValueSource::CommandLine), Some(_)) => {
+                self.twice = Some("--token and --token-file both name a token")
+            }
+            (Some(_), Some(_)) => self.twice = Some("CHANCERY_TOKEN and CHANCERY_TOKEN_FILE both name a token"),
+            (_, None) | (None, _) => {}
+        }
+        // An address and a state root from one place go together: the state root's token is for its daemon at its address.
+        if from("state_root") == Some(ValueSource::CommandLine) && from("url") == Some(ValueSource::EnvVariable) {
+            self.url = None;
+        }
+    }
+
     /// The state root that is meant.
     pub fn root(&self) -> Option<PathBuf> {
         self.state_root.clone().or_else(|| Folders::from_environment().default_state_root())
@@ -233,6 +182,9 @@ impl ClientArgs {
 
     /// Finds daemon and token, without the memory of heads.
     pub fn door(&self) -> Result<Door, Trouble> {
+        if let Some(twice) = self.twice {
+            return Err(Trouble::Usage(format!("{twice}; which one is meant? Name one")));
+        }
         let address = self.address()?;
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => Some(token.clone()),
@@ -293,13 +245,17 @@ pub fn named_token_files(said: &Value) -> Option<TokenFiles> {
     Some(TokenFiles { admin: named("admin")?, readonly: named("readonly")? })
 }
 
-/// The token files of a state root: those that its daemon names, or else those below it. Only a state root of one's own
-/// may name files elsewhere, as they are read and written in the name of whoever asks.
+/// The token files of a state root: those that its daemon names, or else those below it.
 pub fn token_files(root: &Path) -> TokenFiles {
+    files_in_use(root).unwrap_or_else(|| TokenFiles::below(root))
+}
+
+/// The token files that the daemon of a state root reads, where one holds it. Only a state root of one's own may name
+/// files elsewhere, as they are read and written in the name of whoever asks.
+pub fn files_in_use(root: &Path) -> Option<TokenFiles> {
     let own = Folder::open(root).and_then(|folder| Ok((folder.owner(".")?, folder.mode(".")?)));
     let own = own.is_ok_and(|(owner, mode)| owner == rustix::process::geteuid().as_raw() && mode.trailing_zeros() >= 6);
-    let named = daemon_of(root).ok().filter(|_| own).and_then(|said| named_token_files(&said));
-    named.unwrap_or_else(|| TokenFiles::below(root))
+    daemon_of(root).ok().filter(|_| own).and_then(|said| named_token_files(&said))
 }
 
 /// Where the daemon of a state root listens, if one holds its lock.
@@ -363,9 +319,22 @@ impl Client {
         self.change("PUT", path, body)
     }
 
+    /// Asks for a change, under a key: where the answer is lost it is asked for once more, and made once.
     fn change(&self, method: &str, path: &str, body: &Value) -> Result<Value, Trouble> {
-        let ask = Ask { method, path, body: Some(body.to_string()), ..Ask::default() };
-        let Heard { bytes, head, .. } = self.door.exchange(ask)?;
+        let key = format!("cli-{:032x}", SystemEntropy::default().u128());
+        let headers = vec![("Idempotency-Key", key)];
+        let ask = Ask { method, path, headers, body: Some(body.to_string()) };
+        let heard = match self.door.exchange(ask.clone()) {
+            Err(Trouble::Cut(_)) => {
+                std::thread::sleep(REPEAT);
+                self.door.exchange(ask).map_err(|trouble| match trouble {
+                    Trouble::Cut(why) | Trouble::Unreachable(why) => Trouble::Unsure(why),
+                    other => other,
+                })
+            }
+            heard => heard,
+        };
+        let Heard { bytes, head, .. } = heard?;
         if let (Some(keeper), Some(head)) = (&self.keeper, head)
             && !keeper.saw(&self.door, &head)
         {

@@ -66,7 +66,7 @@ fn follow(args: &ClientArgs, client: Client, path: &str, after: u64) -> Result<(
             // The stream of a run ends behind the run.
             Sight::Event { id: None, event, .. } if event == "end" => return Ok(()),
             // What else has no number is words on their way; the records hold them as well.
-            Sight::Event { id: None, .. } | Sight::Line(_) | Sight::Moved(_) => {}
+            Sight::Event { id: None, .. } | Sight::Line { .. } | Sight::Moved(_) => {}
             Sight::Event { id: Some(_), data, .. } => {
                 let shown = match args.output {
                     Format::Json => output::document(&data),

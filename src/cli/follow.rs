@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::client::{Client, ClientArgs, Trouble};
 use super::output::{self, Format, escape, escape_lines, talk, tint};
+use super::prompt::Prompt;
 use super::stream::{Sight, Stream};
 use super::waits;
 use super::wire::segment;
@@ -36,6 +37,9 @@ struct Follower {
     open: Option<Open>,
     /// Whether someone can be asked.
     terminal: bool,
+    /// What is asked now, and whether the one before it was settled by others.
+    prompt: Prompt,
+    overtaken: bool,
 }
 
 /// Follows a run to its end and prints its words.
@@ -54,7 +58,17 @@ fn follower(args: &ClientArgs, client: Client, format: Option<Format>, run: &str
     // The stream of a run that does not exist is refused like the run itself.
     let stream = Stream::open(args, client.door.clone(), format!("/v1/runs/{}/stream", segment(run)), 0);
     let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    Follower { client, stream, format, streamed: String::new(), of: (0, 0), open: None, terminal }
+    Follower {
+        client,
+        stream,
+        format,
+        streamed: String::new(),
+        of: (0, 0),
+        open: None,
+        terminal,
+        prompt: Prompt::default(),
+        overtaken: false,
+    }
 }
 
 fn watch(follower: &mut Follower, run: &str) -> ExitCode {
@@ -72,7 +86,7 @@ fn watch(follower: &mut Follower, run: &str) -> ExitCode {
                     _ => {}
                 }
             }
-            Sight::Line(line) => follower.typed(line.as_deref()),
+            Sight::Line { text, typed_ms } => follower.typed(text.as_deref(), typed_ms),
             // Decisions go where the run is.
             Sight::Moved(door) => follower.client.move_to(door),
             Sight::Interrupted => {
@@ -184,7 +198,7 @@ impl Follower {
     }
 
     /// Asks the person, or says which command answers.
-    fn ask(&self) {
+    fn ask(&mut self) {
         match (&self.open, self.terminal) {
             (Some(Open::Approval(_)), true) => talk("Allow it? [y/n]"),
             (Some(Open::Question(question)), true) => {
@@ -203,24 +217,31 @@ impl Follower {
             (None, _) => {}
         }
         if self.terminal && self.open.is_some() {
+            self.prompt = Prompt::shown(std::mem::take(&mut self.overtaken));
             self.stream.read_lines();
         }
     }
 
     fn settled(&mut self, event: &str, record: &Value) {
         if self.open.take().is_some() {
+            self.overtaken = true;
             talk(&format!("{event} by {}", plain(&record["actor"]["id"])));
         }
     }
 
     /// Takes what the person typed.
-    fn typed(&mut self, line: Option<&str>) {
+    fn typed(&mut self, line: Option<&str>, typed_ms: u64) {
         let Some(open) = self.open.take() else { return };
         let Some(line) = line else {
             self.terminal = false;
             self.open = Some(open);
             return self.ask();
         };
+        if !self.prompt.takes(typed_ms) {
+            talk("That was typed before this could be read, so it is not taken.");
+            self.open = Some(open);
+            return self.ask();
+        }
         let sent = match &open {
             Open::Approval(approval) => self.decide(approval, line.trim()),
             Open::Question(question) => self.answer(question, line.trim()),

@@ -9,6 +9,7 @@ mod follow;
 mod heads;
 mod index;
 mod output;
+mod prompt;
 mod quickstart;
 mod remote;
 mod repair;
@@ -20,6 +21,7 @@ mod show;
 mod stream;
 mod tasks;
 mod token;
+mod trouble;
 mod verify;
 mod waits;
 mod wire;
@@ -115,7 +117,8 @@ pub fn main() -> ExitCode {
         return code;
     }
     let line = without_empty_variables(Cli::command()).get_matches();
-    let cli = Cli::from_arg_matches(&line).unwrap_or_else(|fault| fault.exit());
+    let mut cli = Cli::from_arg_matches(&line).unwrap_or_else(|fault| fault.exit());
+    cli.client.settle(&line);
     let client = &cli.client;
     match cli.verb {
         Verb::Quickstart => quickstart::run(&line),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, Door, Trouble, read_token};
 use super::output::{escape, escape_lines, talk};
+use super::prompt::{Prompt, now_ms};
 use super::waits;
 use super::wire::Address;
 use crate::journal::layout;
@@ -194,6 +195,18 @@ fn wait(client: &Client, run: &str, status: &str) -> Result<Value, String> {
     Err(format!("the run does not become {status}"))
 }
 
+/// Asks until an answer comes that can be one to what is shown; nothing where there will be none.
+fn answered() -> Result<String, String> {
+    loop {
+        talk("Allow it? [y/N]");
+        let (prompt, mut answer) = (Prompt::shown(false), String::new());
+        let read = std::io::stdin().lock().read_line(&mut answer).map_err(io("reading the answer"))?;
+        if read == 0 || prompt.takes(now_ms()) {
+            return Ok(answer);
+        }
+    }
+}
+
 /// Shows the card and decides: a person on a terminal, else the program itself.
 fn decide(client: &Client, id: &str) -> Result<Value, String> {
     let approval = client.get(&format!("/v1/approvals/{id}")).map_err(said)?;
@@ -202,10 +215,7 @@ fn decide(client: &Client, id: &str) -> Result<Value, String> {
     escape_lines(card).lines().for_each(|line| tell(&format!("  | {line}")));
     // Only a person who sees the card can decide about it.
     let allowed = if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
-        talk("Allow it? [y/N]");
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer).map_err(io("reading the answer"))?;
-        matches!(answer.trim(), "y" | "Y" | "yes")
+        matches!(answered()?.trim(), "y" | "Y" | "yes")
     } else {
         tell("There is no terminal, so quickstart itself allows it through the interface.");
         true

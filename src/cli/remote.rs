@@ -141,7 +141,7 @@ fn first_of(
                     return Ok(seq);
                 }
             }
-            Sight::Event { id: None, .. } | Sight::Line(_) | Sight::Moved(_) => {}
+            Sight::Event { id: None, .. } | Sight::Line { .. } | Sight::Moved(_) => {}
             Sight::Interrupted => return Err(Trouble::Refused("interrupted".to_owned())),
             Sight::Lost(trouble) => return Err(trouble),
         }

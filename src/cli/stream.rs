@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::client::{ClientArgs, Door, Trouble, problem};
 use super::output;
+use super::prompt::now_ms;
 use super::wire::{Answer, Ask};
 use crate::platform::clock::{Clock as _, SystemClock};
 
@@ -35,8 +36,13 @@ pub enum Sight {
         /// Its text.
         data: String,
     },
-    /// A line that the person typed; `None` where there will be no more.
-    Line(Option<String>),
+    /// A line that the person typed.
+    Line {
+        /// What; `None` where there will be no more.
+        text: Option<String>,
+        /// When it was there, in the time of [`now_ms`].
+        typed_ms: u64,
+    },
     /// The person pressed Ctrl-C.
     Interrupted,
     /// The daemon of the state root has another address, or another token, than before.
@@ -80,11 +86,11 @@ impl Stream {
         std::thread::spawn(move || {
             for line in std::io::stdin().lock().lines() {
                 let Ok(line) = line else { break };
-                if sender.send(Sight::Line(Some(line))).is_err() {
+                if sender.send(Sight::Line { text: Some(line), typed_ms: now_ms() }).is_err() {
                     return;
                 }
             }
-            let _ = sender.send(Sight::Line(None));
+            let _ = sender.send(Sight::Line { text: None, typed_ms: now_ms() });
         });
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::client::{ClientArgs, token_files};
+use super::client::{ClientArgs, files_in_use, token_files};
 use super::output::{self, data, escape, talk};
 use crate::domain::token::{RANDOM_BYTES, TOKEN_BYTES, Token};
 use crate::journal::layout;
@@ -14,6 +14,7 @@ use crate::platform::disk::{Disk as _, replace_atomically};
 use crate::platform::entropy::{Entropy as _, SystemEntropy};
 use crate::platform::files::Folder;
 use crate::platform::private_file;
+use crate::services::tokens::TokenFiles;
 
 const USAGE: u8 = 2;
 
@@ -32,12 +33,18 @@ pub struct Which {
     /// The read-only token in place of the admin token
     #[arg(long)]
     readonly: bool,
+    /// Its file, where `serve` was given one; found by itself while the daemon runs
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 impl Which {
-    fn file(&self, root: &Path) -> PathBuf {
-        let files = token_files(root);
+    fn of(&self, files: TokenFiles) -> PathBuf {
         if self.readonly { files.readonly } else { files.admin }
+    }
+
+    fn file(&self, root: &Path) -> PathBuf {
+        self.file.clone().unwrap_or_else(|| self.of(token_files(root)))
     }
 
     fn name(&self) -> &'static str {
@@ -79,6 +86,15 @@ fn show(format: output::Format, file: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Nobody says which file the next start will read; a new one would leave the old token in force elsewhere.
+fn nowhere(file: &Path) -> String {
+    format!(
+        "{} does not exist and no daemon holds this state root, so nothing says where its token is; name the file that \
+         `serve` is given with --file, or let `chancery serve` make one",
+        file.display()
+    )
+}
+
 fn rotate(format: output::Format, which: &Which, root: &Path) -> Result<(), String> {
     let file = &which.file(root);
     let said = |error: io::Error| format!("{}: {error}", file.display());
@@ -89,8 +105,15 @@ fn rotate(format: output::Format, which: &Which, root: &Path) -> Result<(), Stri
     if state.mode(layout::STATE_ROOT).is_err() {
         return Err(format!("{} is no state root; `chancery serve` makes one", root.display()));
     }
-    if parent == root.join("tokens") {
-        state.create_dir("tokens").map_err(said)?;
+    let read_now = files_in_use(root).map(|files| which.of(files));
+    match &read_now {
+        Some(other) if other != file => {
+            return Err(format!("the daemon of this state root reads {}, not {}", other.display(), file.display()));
+        }
+        Some(_) if parent == root.join("tokens") => state.create_dir("tokens").map_err(said)?,
+        Some(_) => {}
+        None if !parent.is_dir() => return Err(nowhere(file)),
+        None => {}
     }
     let folder = Folder::open(parent).map_err(said)?;
     let replaced = match folder.list("").map_err(said)?.into_iter().find(|entry| entry.name == name) {
@@ -99,7 +122,8 @@ fn rotate(format: output::Format, which: &Which, root: &Path) -> Result<(), Stri
         }
         Some(_) => true,
         // A file that was lost is written anew: the daemon may still run on the token that it held.
-        None => false,
+        None if read_now.is_some() => false,
+        None => return Err(nowhere(file)),
     };
     let mut random = zeroize::Zeroizing::new([0; RANDOM_BYTES]);
     SystemEntropy::default().fill(random.as_mut());
@@ -109,7 +133,14 @@ fn rotate(format: output::Format, which: &Which, root: &Path) -> Result<(), Stri
     if format == output::Format::Json {
         output::json(&serde_json::json!({ "role": which.name(), "file": shown, "replaced": replaced }));
     }
-    talk(&format!("The new {} token is in {}; the old one is void.", which.name(), escape(&shown)));
-    talk("A running daemon takes it up within two seconds, and ends the streams of the old one.");
+    if read_now.is_some() {
+        talk(&format!("The new {} token is in {}; the old one is void.", which.name(), escape(&shown)));
+        talk("The daemon takes it up within two seconds, and ends the streams of the old one.");
+    } else {
+        talk(&format!("The new {} token is in {}.", which.name(), escape(&shown)));
+        talk(
+            "No daemon holds this state root. One that is started with this file takes the new token and not the old.",
+        );
+    }
     Ok(())
 }

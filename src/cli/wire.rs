@@ -43,6 +43,9 @@ impl Wire for UnixStream {
     }
 }
 
+/// A connection that nothing was sent over yet.
+pub struct Connection(Box<dyn Wire>);
+
 /// What is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Ask<'a> {
@@ -111,7 +114,8 @@ impl Address {
         }
     }
 
-    fn connect(&self, wait: Duration) -> io::Result<Box<dyn Wire>> {
+    /// Connects. `wait` bounds each read and write that follows, not the whole.
+    pub fn connect(&self, wait: Duration) -> io::Result<Connection> {
         let wire: Box<dyn Wire> = match &self.place {
             Place::Unix(path) => Box::new(UnixStream::connect(path)?),
             Place::Tcp(target) => {
@@ -130,12 +134,12 @@ impl Address {
             }
         };
         wire.patience(wait)?;
-        Ok(wire)
+        Ok(Connection(wire))
     }
 
-    /// Sends a request and reads the answer's head. `wait` bounds each read and write, not the whole.
-    pub fn send(&self, ask: &Ask<'_>, wait: Duration) -> io::Result<Answer> {
-        let mut wire = self.connect(wait)?;
+    /// Sends a request over a new connection to this address and reads the answer's head.
+    pub fn send(&self, connection: Connection, ask: &Ask<'_>) -> io::Result<Answer> {
+        let Connection(mut wire) = connection;
         let mut head = format!(
             "{} {}{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: chancery/{}\r\nConnection: close\r\n",
             ask.method,

@@ -20,7 +20,9 @@ use tower::Service as _;
 use super::audit::{AuditSink, Entry, Line};
 use super::auth::{self, Authentication, ProxySecret};
 use super::canonical::{self, Hosts};
-use super::connection::{AnswerBody, BodyBudget, HeadFault, InFlight, RequestBody, SCREEN_HEADER, too_large};
+use super::connection::{
+    AnswerBody, BodyBudget, BodyShare, HeadFault, InFlight, RequestBody, SCREEN_HEADER, too_large,
+};
 use super::cors::{self, Origin};
 use super::limits::Limits;
 use super::metrics::{EdgeMetrics, RouteTable};
@@ -78,6 +80,7 @@ pub struct Gate {
     pub(super) openapi: Bytes,
     entropy: Arc<dyn Entropy>,
     bodies: BodyBudget,
+    answers: BodyBudget,
     hosts: Hosts,
     proxy_secret: Option<ProxySecret>,
     cors_origins: Vec<String>,
@@ -125,6 +128,7 @@ impl Edge {
             failures: failures(limits.auth_failures),
             origin_failures: failures(limits.origin_refusals),
             bodies: BodyBudget::new(limits.all_bodies_bytes),
+            answers: BodyBudget::new(limits.all_answers_bytes),
             limits,
             authentication: parts.authentication,
             fingerprint: parts.fingerprint,
@@ -177,6 +181,8 @@ impl Edge {
             Ok(response) => render(response, &passage),
             Err(refusal) => refused(&refusal, &passage),
         };
+        let held = self.hold(&mut response, &passage, &method);
+        connection.in_flight.rate(response.body().size_hint().exact().is_some());
         if screened || connection.in_flight.is_unread() {
             // What is left of the body is not read as a request. The client hears so, and is listened to until it stops:
             // closing on what it still sends would take the answer from it.
@@ -185,7 +191,22 @@ impl Edge {
         }
         finish(&mut response, &passage, origin);
         self.record(connection, &passage, &method, response.status(), started);
-        response.map(|body| AnswerBody::new(body, answering))
+        response.map(|body| AnswerBody::new(body, answering, held))
+    }
+
+    /// Takes a large answer's share of the memory for answers. Where none is left, a read is refused in its place; what
+    /// changed something is told all the same, because it has happened. A stream makes its frames as they are read.
+    fn hold(&self, response: &mut Response, passage: &Passage, method: &Method) -> Option<BodyShare> {
+        let size = response.body().size_hint().exact().filter(|size| *size > self.gate.limits.small_answer_bytes)?;
+        let share = self.gate.answers.share();
+        if share.take(size) {
+            return Some(share);
+        }
+        if matches!(*method, Method::GET | Method::HEAD) {
+            let detail = "the answers to other requests take all the memory that there is for answers";
+            *response = refused(&Refusal::new(Reason::RequestOverloaded, detail), passage);
+        }
+        None
     }
 
     fn passage(&self, connection: &ConnectionFacts, parts: &mut Parts) -> Passage {

@@ -23,6 +23,10 @@ pub struct Limits {
     pub body_rate_bytes_per_s: u64,
     /// How long a client may read nothing while an answer waits, milliseconds.
     pub write_ms: u64,
+    /// How long a client may take over an answer before its rate is looked at, milliseconds; streams of events have none.
+    pub answer_grace_ms: u64,
+    /// Slowest rate at which an answer is read, bytes a second.
+    pub answer_rate_bytes_per_s: u64,
     /// How long a refused client's remaining bytes are read before the connection closes, milliseconds.
     pub linger_ms: u64,
     /// Most bytes that are read and dropped after a refusal.
@@ -39,6 +43,10 @@ pub struct Limits {
     pub body_bytes: u64,
     /// Most bytes of bodies in memory at a time, all requests that are not answered yet together.
     pub all_bodies_bytes: u64,
+    /// Most bytes of answers in memory at a time, all that are not read yet together.
+    pub all_answers_bytes: u64,
+    /// Largest answer that is not counted there, bytes.
+    pub small_answer_bytes: u64,
     /// Deepest nesting of a JSON body.
     pub json_depth: usize,
     /// Pause after the machine refused to accept a connection, milliseconds.
@@ -72,6 +80,8 @@ impl Default for Limits {
             body_grace_ms: 5_000,
             body_rate_bytes_per_s: 512,
             write_ms: 20_000,
+            answer_grace_ms: 10_000,
+            answer_rate_bytes_per_s: 8 << 10,
             linger_ms: 1_000,
             linger_bytes: 1 << 20,
             request_line_bytes: 8 << 10,
@@ -80,6 +90,8 @@ impl Default for Limits {
             chunk_line_bytes: 4 << 10,
             body_bytes: crate::domain::limits::REQUEST_BODY_BYTES as u64,
             all_bodies_bytes: 64 << 20,
+            all_answers_bytes: 64 << 20,
+            small_answer_bytes: 16 << 10,
             json_depth: 64,
             accept_pause_ms: 100,
             heartbeat_ms: 12_000,

@@ -38,6 +38,9 @@ pub const ADMIN: &str = "admins-own-string-0123456789-abcdef";
 pub const READONLY: &str = "readers-own-string-0123456789-abcdef";
 pub const PROXY_SECRET: &str = "proxys-own-string-0123456789-abcdef";
 
+/// Length of the large answer: more than the buffers of a connection hold.
+pub const LARGE: usize = 12 << 20;
+
 #[derive(Clone)]
 struct App {
     notes: Arc<AtomicUsize>,
@@ -69,6 +72,7 @@ fn table(readiness: health::Readiness, registry: Arc<prometheus_client::registry
         }),
         Route::get("/v1/stream", Action::EventsRead, "Events", stream)
             .asks(&[("after", "integer"), ("cursor_errors", "string")]),
+        Route::get("/v1/large", Action::EventsRead, "A large answer", |_: Right| async { ok(&"x".repeat(LARGE)) }),
         Route::get("/v1/flood", Action::EventsRead, "Endless events", flood),
     ]);
     routes

@@ -1,4 +1,4 @@
-//! Bodies with limits: a request's body is counted and timed while it is read; an answer's body knows when it is done.
+//! Request bodies with limits: counted and timed while they are read; and what a connection knows of its requests.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -23,9 +23,19 @@ pub struct InFlight {
     linger: AtomicBool,
     draining: AtomicBool,
     unread: AtomicBool,
+    rated: AtomicBool,
 }
 
 impl InFlight {
+    /// Whether the present answer must be read at a least rate: one that lies ready as a whole, not a stream of events.
+    pub(crate) fn rate(&self, rated: bool) {
+        self.rated.store(rated, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_rated(&self) -> bool {
+        self.rated.load(Ordering::Relaxed)
+    }
+
     /// Whether the present request's body is not read to its end. Requests of a connection come one after the other.
     pub(crate) fn is_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
@@ -164,36 +174,6 @@ impl Body for RequestBody {
 /// The refusal of a body over the limit.
 pub(crate) fn too_large(limit_bytes: u64) -> Refusal {
     Refusal::new(Reason::RequestTooLarge, format!("the body is larger than {limit_bytes} bytes"))
-}
-
-/// An answer's body: keeps the connection's deadlines off while it is being sent.
-pub struct AnswerBody {
-    inner: axum::body::Body,
-    _answering: Answering,
-}
-
-impl AnswerBody {
-    /// The body of an answer that is under way.
-    pub fn new(inner: axum::body::Body, answering: Answering) -> Self {
-        Self { inner, _answering: answering }
-    }
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.get_mut().inner).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }
 
 /// Reads a whole body, at most as long as its guard allows. Pieces are joined as they come: kept apart, a body of single

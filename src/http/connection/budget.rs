@@ -1,5 +1,5 @@
-//! What the bodies of all requests may hold in memory together. Each body is bounded by itself; the sum needs a bound of
-//! its own, because many can be on their way at a time.
+//! What the bodies of all requests may hold in memory together, and what those of all answers may. Each body is bounded by
+//! itself; the sum needs a bound of its own, because many can be on their way at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

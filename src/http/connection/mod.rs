@@ -2,6 +2,7 @@
 //! and normalises what must be refused (two lengths, bare line feeds, a length beside chunks).
 
 pub mod accept;
+mod answer;
 mod body;
 mod budget;
 mod chunks;
@@ -9,7 +10,8 @@ mod head;
 mod screen;
 mod timer;
 
-pub use body::{AnswerBody, Answering, InFlight, RequestBody};
+pub use answer::AnswerBody;
+pub use body::{Answering, InFlight, RequestBody};
 pub(crate) use body::{too_large, whole};
 pub use budget::{BodyBudget, BodyShare};
 pub use head::{Framing, HeadFault, check};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::body::InFlight;
 use super::chunks::Chunks;
@@ -50,6 +51,8 @@ pub struct ScreenedStream<S> {
     skipped: bool,
     reading: Deadline,
     writing: Deadline,
+    /// Since when an answer waits for its reader, and the bytes that were taken since.
+    waiting: Option<(Instant, u64)>,
     closing: Deadline,
     lingered: usize,
     shut: bool,
@@ -68,6 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ScreenedStream<S> {
             skipped: false,
             reading: Deadline::default(),
             writing: Deadline::default(),
+            waiting: None,
             closing: Deadline::default(),
             lingered: 0,
             shut: false,
@@ -236,15 +240,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ScreenedStream<S> {
         }
     }
 
-    /// Counts the write deadline while the client takes nothing.
-    fn written<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if result.is_ready() {
+    /// Counts the write deadline while the client takes nothing, and looks at the rate at which it takes an answer. Whoever
+    /// takes nothing wakes nobody and meets the deadline; whoever takes a little is looked at each time.
+    fn written(&mut self, context: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = &result {
             self.writing.clear();
+            if let (Ok(written), Some((_, taken))) = (written, &mut self.waiting) {
+                *taken += *written as u64;
+            }
             return result;
+        }
+        if self.is_read_too_slowly() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads its answer too slowly")));
         }
         self.writing.start(self.limits.write_ms);
         ready!(self.writing.poll(context));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
+    }
+
+    fn is_read_too_slowly(&mut self) -> bool {
+        if !self.in_flight.is_rated() {
+            self.waiting = None;
+            return false;
+        }
+        let (since, taken) = *self.waiting.get_or_insert_with(|| (Instant::now(), 0));
+        let spent = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let rated = spent.saturating_sub(self.limits.answer_grace_ms);
+        taken < rated.saturating_mul(self.limits.answer_rate_bytes_per_s) / 1_000
     }
 
     /// Reads and drops what a refused client still sends, so that the machine does not throw the answer away.
@@ -321,7 +343,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ScreenedStream<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(context)
+        let this = self.get_mut();
+        // It is called once everything is written: nothing waits for the client any more.
+        this.waiting = None;
+        Pin::new(&mut this.socket).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
