@@ -178,6 +178,12 @@ fn filter(level: DebugLevel) -> EnvFilter {
     }
 }
 
+/// Threads that serve: one processor is left to the clerk, whom every change waits for. With as many threads as
+/// processors they wake one another in its way.
+fn serving_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1))
+}
+
 fn serve(args: &ServeArgs) -> ExitCode {
     let settings = match args.settings(&Folders::from_environment()) {
         Ok(settings) => settings,
@@ -188,8 +194,9 @@ fn serve(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let built =
-        LogPipe::stderr().and_then(|log| Ok((log, tokio::runtime::Builder::new_multi_thread().enable_all().build()?)));
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(serving_threads()).enable_all();
+    let built = LogPipe::stderr().and_then(|log| Ok((log, runtime.build()?)));
     let (log, runtime) = match built {
         Ok(built) => built,
         Err(error) => return output::refusal(&Refusal::new(Reason::InternalError, error.to_string())),
