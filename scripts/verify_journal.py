@@ -400,7 +400,7 @@ def judge_tail(tail, offset, seq, fault):
     due = b'{"seq":%d,"' % seq
     begins = due.startswith(torn) or torn.startswith(due)
     sector = (offset + end) % 512 == 0 or (offset + end) % 512 == 1 and tail[end - 1:end] == b"\n"
-    seals = sum(parse_seal(part) is not None for part in re.split(rb"[\n\0]", tail))
+    seals = sum(parse_seal(part) is not None for part in re.split(rb"[\n\0]+", tail))
     if not begins or not (end == len(tail) or end > at + len(torn) and sector) or seals > 1:
         raise Invalid(fault)
     raise Open(f"{fault.split(':')[0]}: bytes stand behind the newest seal: the next start will decide")

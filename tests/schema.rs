@@ -187,6 +187,8 @@ const STARTS: [&str; 19] = [
     "seal-of-the-next-key",
     "seal-signature-wrong",
     "seal-signed-twice",
+    "torn-line",
+    "torn-zeros",
     "unsealed-tail",
 ];
 
