@@ -96,7 +96,7 @@ impl Drain<'_> {
         match timeout_at(deadline, killing).await {
             Ok(Ok((0, _))) => {}
             Ok(Ok((killed, left))) => {
-                tracing::warn!(killed, left, "processes of commands did not end in time and were killed")
+                tracing::warn!(killed, left, "processes of commands did not end in time and were killed");
             }
             Ok(Err(_)) | Err(_) => tracing::warn!("what is left of commands could not be removed in time"),
         }

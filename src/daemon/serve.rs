@@ -189,8 +189,7 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let path = DoorPath { clerk: clerk.clone(), begun: begun.clone(), tasks: tasks.clone() };
     let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), Arc::clone(&agents.route_ids)).with_past(past);
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
-    let commands = Tasks::new();
-    let scratch = agents.scratch.clone();
+    let (commands, scratch) = (Tasks::new(), agents.scratch.clone());
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id), begun.clone());
     let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
     let routes = routes(Arc::clone(&status), registry, numbers);

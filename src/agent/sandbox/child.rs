@@ -125,13 +125,8 @@ struct Watch {
 impl Watch {
     /// May be dropped and called again: what has come of it is kept at once.
     async fn end(&mut self, lifeline: &Lifeline) -> Exit {
-        let exit = match &self.ended {
-            Some(exit) => exit.clone(),
-            None => {
-                let exit = self.report(lifeline).await;
-                self.ended.insert(exit).clone()
-            }
-        };
+        let exit = if let Some(exit) = &self.ended { exit.clone() } else { self.report(lifeline).await };
+        self.ended = Some(exit.clone());
         if exit.how == How::Lost && !self.swept {
             self.sweep().await;
         }

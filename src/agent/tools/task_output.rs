@@ -59,12 +59,12 @@ impl Tool for TaskOutput {
 async fn show(arguments: Result<Arguments, Refusal>, context: &ToolContext) -> Result<ToolOutcome, Refusal> {
     let arguments = arguments?;
     let task_id = arguments.task_id;
-    let (status, exit_code, written) = match context.background.view_in(task_id, context.session_id) {
-        Ok(view) => (view.status, view.exit_code, Some(view.output_bytes)),
-        Err(_) => {
-            let task = context.recorded.of(context.session_id, task_id).await?;
-            (task.status, task.exit_code, task.output_bytes)
-        }
+    let known = context.background.view_in(task_id, context.session_id);
+    let (status, exit_code, written) = if let Ok(view) = known {
+        (view.status, view.exit_code, Some(view.output_bytes))
+    } else {
+        let task = context.recorded.of(context.session_id, task_id).await?;
+        (task.status, task.exit_code, task.output_bytes)
     };
     let output = match context.background.output(task_id, arguments.limit_bytes).await {
         Err(refusal) if refusal.reason == Reason::TaskNotFound => None,
