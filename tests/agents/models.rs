@@ -54,7 +54,7 @@ impl Server {
                     let at = count.fetch_add(1, Ordering::SeqCst);
                     match answers.get(at).or(answers.last()) {
                         Some(Some(words)) => drop(socket.write_all(words.as_bytes())),
-                        _ => drop(socket.read(&mut [0])),
+                        _ => drop(socket.read_exact(&mut [0])),
                     }
                 });
             }

@@ -253,21 +253,34 @@ fn a_check_says_what_would_be_decided_and_leaves_no_trace() {
     }));
     let size = || daemon.get("/v1/journal/head")["size"].clone();
     let before = size();
-    let check = |body: Value| daemon.request(&daemon.readonly, "POST", "/v1/runtime/permissions/check", &body.to_string());
+    let check =
+        |body: Value| daemon.request(&daemon.readonly, "POST", "/v1/runtime/permissions/check", &body.to_string());
     let rule = json!({ "scope": "session", "tool": "read*", "behavior": "ask" });
     for (tool, session_id, told) in [
-        ("bash", Value::Null, json!({
-            "mode": "default", "base_decision": "ask", "decision": "ask", "mode_applied": false, "approval_required": true,
-            "matched_rule": null, "reason": "A person is asked first.",
-        })),
-        ("write_file", json!(session), json!({
-            "mode": "accept-edits", "base_decision": "ask", "decision": "allow", "mode_applied": true, "approval_required": false,
-            "matched_rule": null, "reason": null,
-        })),
-        ("read_file", json!(session), json!({
-            "mode": "accept-edits", "base_decision": "ask", "decision": "ask", "mode_applied": false, "approval_required": true,
-            "matched_rule": rule, "reason": "The rule `read*` of scope session asks a person first.",
-        })),
+        (
+            "bash",
+            Value::Null,
+            json!({
+                "mode": "default", "base_decision": "ask", "decision": "ask", "mode_applied": false, "approval_required": true,
+                "matched_rule": null, "reason": "A person is asked first.",
+            }),
+        ),
+        (
+            "write_file",
+            json!(session),
+            json!({
+                "mode": "accept-edits", "base_decision": "ask", "decision": "allow", "mode_applied": true, "approval_required": false,
+                "matched_rule": null, "reason": null,
+            }),
+        ),
+        (
+            "read_file",
+            json!(session),
+            json!({
+                "mode": "accept-edits", "base_decision": "ask", "decision": "ask", "mode_applied": false, "approval_required": true,
+                "matched_rule": rule, "reason": "The rule `read*` of scope session asks a person first.",
+            }),
+        ),
     ] {
         let mut expected = told;
         expected["tool"] = json!(tool);

@@ -11,9 +11,7 @@ use crate::http::routes::Route;
 use crate::projections::runtime::{RevisionView, RuntimeView};
 use crate::projections::{Page, Paging};
 use crate::services::authority::Action;
-use crate::services::runtime::{
-    CheckPermission, PermissionExplanation, RollBack, SetDebugLevel, SetMode, SetRules,
-};
+use crate::services::runtime::{CheckPermission, PermissionExplanation, RollBack, SetDebugLevel, SetMode, SetRules};
 
 const MODE: &str = "/v1/runtime/permission-mode";
 const MODE_SUMMARY: &str = "Sets the mode of sessions that set none; `plan` and `dont-ask` bind every run.";

@@ -12,8 +12,8 @@ use crate::domain::permission::Mode;
 use crate::domain::reason::Reason;
 use crate::domain::record::Record;
 use crate::domain::reply::ReplyTarget;
-use crate::domain::stream::Stream;
 use crate::domain::run::{InputItem, InterruptCause, RouteChoice, Status, Stop};
+use crate::domain::stream::Stream;
 use crate::projections::Bodies;
 use crate::projections::replies::ReplyTo;
 
