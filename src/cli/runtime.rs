@@ -81,6 +81,14 @@ pub enum Runtime {
     /// Rules that allow, ask or deny calls of tools
     #[command(subcommand)]
     PermissionRules(Rules),
+    /// Says what would be decided about a call of a tool; nothing is called
+    CheckPermission {
+        /// The tool
+        tool: String,
+        /// The session whose mode and rules count as well
+        #[arg(long, value_name = "SESSION")]
+        session: Option<String>,
+    },
     /// Who changed what, newest first
     Revisions(Paging),
     /// Goes back to an earlier revision, which makes a new one with its values
@@ -137,6 +145,10 @@ pub fn runtime(args: &ClientArgs, verb: &Runtime) -> ExitCode {
             client.put("/v1/runtime/debug-level", &body).map(|view| (show::RUNTIME, view))
         }
         Runtime::PermissionRules(verb) => rules(client, verb).map(|list| (show::RULES, list)),
+        Runtime::CheckPermission { tool, session } => {
+            let body = json!({ "tool": tool, "session_id": session });
+            client.post("/v1/runtime/permissions/check", &body).map(|view| (show::PERMISSION, view))
+        }
         Runtime::Revisions(paging) => {
             client.get(&paging.of("/v1/runtime/revisions")).map(|list| (show::REVISIONS, list))
         }

@@ -92,6 +92,7 @@ pub const RUN: Shape = Shape::Card(&[
     ("because", "error.detail", Word),
     ("next", "error.next", Word),
     ("interrupted by", "interrupted_by", Word),
+    ("outcome unknown", "unknown_calls", Word),
     ("reason", "reason", Word),
     ("output", "output", Block),
 ]);
@@ -179,6 +180,16 @@ pub const RUNTIME: Shape = Shape::Card(&[
 /// Permission rules.
 pub const RULES: Shape =
     Shape::Table(&[("SCOPE", "scope", Word), ("TOOL", "tool", Word), ("BEHAVIOR", "behavior", Word)]);
+/// What would be decided about a call.
+pub const PERMISSION: Shape = Shape::Card(&[
+    ("tool", "tool", Word),
+    ("session", "session_id", Word),
+    ("decision", "decision", Word),
+    ("mode", "mode", Word),
+    ("before the mode", "base_decision", Word),
+    ("rule", "matched_rule", Word),
+    ("because", "reason", Word),
+]);
 /// Revisions of the runtime configuration.
 pub const REVISIONS: Shape = Shape::Table(&[
     ("REVISION", "revision", Word),

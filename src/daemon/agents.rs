@@ -121,9 +121,9 @@ impl Agents {
             boot_id,
             begun,
         };
-        let mut bounds = Settings::default();
-        bounds.runs_at_a_time = settings.runs_at_a_time.unwrap_or(bounds.runs_at_a_time);
-        Runner::start(parts, bounds)
+        let usual = Settings::default();
+        let runs_at_a_time = settings.runs_at_a_time.unwrap_or(usual.runs_at_a_time);
+        Runner::start(parts, Settings { runs_at_a_time, ..usual })
     }
 }
 

@@ -279,9 +279,11 @@ impl Judgement {
     /// Why it does not allow a call, in words.
     pub fn why(&self) -> String {
         match &self.rule {
-            Some(rule) if self.base == Behavior::Deny => {
-                format!("The rule `{}` of scope {} denies it.", rule.tool, rule.scope.word())
+            Some(rule) if self.decision == self.base => {
+                let does = if self.base == Behavior::Deny { "denies it" } else { "asks a person first" };
+                format!("The rule `{}` of scope {} {does}.", rule.tool, rule.scope.word())
             }
+            Some(_) | None if self.decision == Behavior::Ask => "A person is asked first.".to_owned(),
             Some(_) | None => format!("The permission mode `{}` does not allow it.", self.mode.word()),
         }
     }

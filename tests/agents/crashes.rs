@@ -16,7 +16,9 @@ fn a_command_that_a_kill_cut_off_has_an_unknown_outcome_and_is_never_repeated() 
     let daemon = house.start();
     let view = daemon.when(&run, "interrupted");
     assert_eq!(view["interrupted_by"], "restart", "{view}");
-    assert_eq!(daemon.records(&run, "call.outcome_unknown").len(), 1);
+    let unknown = daemon.records(&run, "call.outcome_unknown");
+    assert_eq!(unknown.len(), 1);
+    assert_eq!(view["unknown_calls"], json!([unknown[0]["data"]["call_id"]]), "{view}");
     daemon.kill();
     let daemon = house.start();
     std::thread::sleep(std::time::Duration::from_millis(500));

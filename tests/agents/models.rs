@@ -9,8 +9,14 @@ use serde_json::{Value, json};
 
 use crate::support::{House, eventually, says};
 
-/// What a server says to a request, before it closes; without words it says nothing and holds on.
-type Answer = Option<String>;
+/// What a server does about a request.
+#[derive(Debug, Clone)]
+enum Answer {
+    /// Says this, and closes.
+    Says(String),
+    /// Holds on and says nothing.
+    Silence,
+}
 
 struct Server {
     port: u16,
@@ -53,8 +59,8 @@ impl Server {
                     }
                     let at = count.fetch_add(1, Ordering::SeqCst);
                     match answers.get(at).or(answers.last()) {
-                        Some(Some(words)) => drop(socket.write_all(words.as_bytes())),
-                        _ => drop(socket.read(&mut [0])),
+                        Some(Answer::Says(words)) => drop(socket.write_all(words.as_bytes())),
+                        Some(Answer::Silence) | None => drop(socket.read_exact(&mut [0])),
                     }
                 });
             }
@@ -78,14 +84,14 @@ impl Server {
 }
 
 fn refused(status: &str) -> Answer {
-    Some(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
+    Answer::Says(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
 }
 
 /// An answer that streams these events, and says that it is over or breaks off.
 fn streamed(events: &str, whole: bool) -> Answer {
     let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
-    Some(format!("{head}{events}{}", if whole { end } else { "" }))
+    Answer::Says(format!("{head}{events}{}", if whole { end } else { "" }))
 }
 
 fn words(text: &str) -> String {
@@ -107,7 +113,7 @@ fn each_request_to_a_model_has_its_record() {
 
 #[test]
 fn what_a_model_may_have_been_paid_for_is_not_asked_again() {
-    for answer in [None, Some(String::new()), refused("504 Gateway Timeout")] {
+    for answer in [Answer::Silence, Answer::Says(String::new()), refused("504 Gateway Timeout")] {
         let server = Server::start(vec![answer.clone()]);
         let house = server.house(500);
         let daemon = house.start();
@@ -151,7 +157,7 @@ fn an_answer_of_many_calls_that_pass_a_record_together_is_taken() {
 
 #[test]
 fn a_route_that_does_not_answer_leaves_room_for_the_others() {
-    let server = Server::start(vec![None]);
+    let server = Server::start(vec![Answer::Silence]);
     let house = server.house(60_000);
     let daemon = house.start();
     // As many as may work at a time.
@@ -170,7 +176,7 @@ fn a_route_that_does_not_answer_leaves_room_for_the_others() {
 #[test]
 fn a_run_that_pauses_before_it_asks_again_holds_no_place_and_is_cancelled_at_once() {
     let later = "HTTP/1.1 429 Later\r\nRetry-After: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    let server = Server::start(vec![Some(later.to_owned())]);
+    let server = Server::start(vec![Answer::Says(later.to_owned())]);
     let house = server.house(20_000);
     let daemon = house.start_with(&["--runs-at-a-time", "1"], &[]);
     let pausing = daemon.run(&json!({}));

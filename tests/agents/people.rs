@@ -243,3 +243,61 @@ fn containment_reaches_runs_that_work_and_wait_and_says_so_in_the_audit() {
     assert_eq!(house.written("ran.txt"), "ran\n", "nothing ran after the containment");
     daemon.stop();
 }
+
+#[test]
+fn a_check_says_what_would_be_decided_and_leaves_no_trace() {
+    let house = House::playing(&[says("done")]);
+    let daemon = house.start();
+    let session = daemon.session(&json!({
+        "permission_mode": "accept-edits", "permission_rules": [{ "tool": "read*", "behavior": "ask" }],
+    }));
+    let size = || daemon.get("/v1/journal/head")["size"].clone();
+    let before = size();
+    let check =
+        |body: Value| daemon.request(&daemon.readonly, "POST", "/v1/runtime/permissions/check", &body.to_string());
+    let rule = json!({ "scope": "session", "tool": "read*", "behavior": "ask" });
+    for (tool, session_id, told) in [
+        (
+            "bash",
+            Value::Null,
+            json!({
+                "mode": "default", "base_decision": "ask", "decision": "ask", "mode_applied": false, "approval_required": true,
+                "matched_rule": null, "reason": "A person is asked first.",
+            }),
+        ),
+        (
+            "write_file",
+            json!(session),
+            json!({
+                "mode": "accept-edits", "base_decision": "ask", "decision": "allow", "mode_applied": true, "approval_required": false,
+                "matched_rule": null, "reason": null,
+            }),
+        ),
+        (
+            "read_file",
+            json!(session),
+            json!({
+                "mode": "accept-edits", "base_decision": "ask", "decision": "ask", "mode_applied": false, "approval_required": true,
+                "matched_rule": rule, "reason": "The rule `read*` of scope session asks a person first.",
+            }),
+        ),
+    ] {
+        let mut expected = told;
+        expected["tool"] = json!(tool);
+        expected["session_id"] = session_id.clone();
+        assert_eq!(check(json!({ "tool": tool, "session_id": session_id })), (200, expected));
+    }
+    let contained = json!({ "mode": "dont-ask" }).to_string();
+    assert_eq!(size(), before, "a check is no record");
+    assert_eq!(daemon.request(&daemon.token, "PUT", "/v1/runtime/permission-mode", &contained).0, 200);
+    let (_, told) = check(json!({ "tool": "read_file", "session_id": session }));
+    assert_eq!((&told["mode"], &told["decision"]), (&json!("dont-ask"), &json!("deny")));
+    for (body, code) in [
+        (json!({ "tool": "" }), "request.invalid"),
+        (json!({ "tool": "bash", "session_id": "session_01ARZ3NDEKTSV4RRFFQ69G5FAV" }), "session.not_found"),
+        (json!({ "tool": "bash", "session_id": "x" }), "request.invalid"),
+    ] {
+        assert_eq!(check(body).1["code"], code);
+    }
+    daemon.stop();
+}

@@ -11,13 +11,15 @@ use crate::http::routes::Route;
 use crate::projections::runtime::{RevisionView, RuntimeView};
 use crate::projections::{Page, Paging};
 use crate::services::authority::Action;
-use crate::services::runtime::{RollBack, SetDebugLevel, SetMode, SetRules};
+use crate::services::runtime::{CheckPermission, PermissionExplanation, RollBack, SetDebugLevel, SetMode, SetRules};
 
 const MODE: &str = "/v1/runtime/permission-mode";
 const MODE_SUMMARY: &str = "Sets the mode of sessions that set none; `plan` and `dont-ask` bind every run.";
 const LEVEL: &str = "/v1/runtime/debug-level";
 const LEVEL_SUMMARY: &str = "Sets how much the daemon says in its log.";
 const RULES: &str = "/v1/runtime/permission-rules";
+const CHECK: &str = "/v1/runtime/permissions/check";
+const CHECK_SUMMARY: &str = "Says what would be decided about a call; changes nothing.";
 const RULES_SUMMARY: &str = "Sets all permission rules of one scope.";
 
 pub(super) fn routes() -> Vec<Route<App>> {
@@ -32,6 +34,9 @@ pub(super) fn routes() -> Vec<Route<App>> {
         Route::post("/v1/runtime/rollback", write, "Goes back to an earlier revision, as a new one.", roll_back)
             .takes::<RollBack>()
             .gives::<RuntimeView>(200),
+        Route::post(CHECK, Action::RuntimeRead, CHECK_SUMMARY, check)
+            .takes::<CheckPermission>()
+            .gives::<PermissionExplanation>(200),
         Route::put(LEVEL, write, LEVEL_SUMMARY, set_level).takes::<SetDebugLevel>().gives::<RuntimeView>(200),
         Route::post(LEVEL, write, LEVEL_SUMMARY, set_level).takes::<SetDebugLevel>().gives::<RuntimeView>(200),
         Route::put(MODE, write, MODE_SUMMARY, set_mode).takes::<SetMode>().gives::<RuntimeView>(200),
@@ -57,6 +62,11 @@ struct RevisionsQuery {
 async fn revisions(State(app): State<App>, Right(right): Right, Query(query): Query<RevisionsQuery>) -> Reply {
     right.demand(Action::RuntimeRevisionsRead)?;
     ok(&app.runtime.revisions(Paging { limit: query.limit, cursor: query.cursor }).await?)
+}
+
+async fn check(State(app): State<App>, ask: Mutation<CheckPermission>) -> Reply {
+    let right = ask.right.demand(Action::RuntimeRead)?;
+    ok(&app.runtime.check_permission(right.organisation(), ask.body).await?)
 }
 
 async fn roll_back(State(app): State<App>, ask: Mutation<RollBack>) -> Reply {

@@ -7,12 +7,13 @@ use serde::Serialize;
 
 use super::Facts;
 use crate::domain::event::Event;
-use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId};
+use crate::domain::ids::{ApprovalId, CallId, QuestionId, RunId, SessionId};
 use crate::domain::permission::Mode;
 use crate::domain::reason::Reason;
 use crate::domain::record::Record;
 use crate::domain::reply::ReplyTarget;
 use crate::domain::run::{InputItem, InterruptCause, RouteChoice, Status, Stop};
+use crate::domain::stream::Stream;
 use crate::projections::Bodies;
 use crate::projections::replies::ReplyTo;
 
@@ -95,6 +96,8 @@ pub struct RunView {
     pub error: Option<FailureView>,
     /// What interrupted it.
     pub interrupted_by: Option<InterruptCause>,
+    /// Calls that were under way at its end, so that it is not known whether they took effect.
+    pub unknown_calls: Vec<CallId>,
     /// An operator's words about its end.
     pub reason: Option<String>,
 }
@@ -130,13 +133,28 @@ impl Facts {
             output: None,
             error: None,
             interrupted_by: None,
+            unknown_calls: Vec::new(),
             reason: None,
         };
         let places = [Some(row.created_seq), row.started_seq.map(NonZeroU64::get), row.ended_seq.map(NonZeroU64::get)];
         for record in places.into_iter().flatten().filter_map(|seq| bodies.record(seq)) {
             view.fill(&record, bodies);
         }
+        if let (Some(end), Status::Failed | Status::Interrupted | Status::Cancelled) = (row.ended_seq, row.status) {
+            view.unknown_calls = self.unknown_calls(end.get(), bodies);
+        }
         view
+    }
+
+    /// The calls whose outcome the run's end left open: one decision records them right before it.
+    fn unknown_calls(&self, end: u64, bodies: &dyn Bodies) -> Vec<CallId> {
+        let unknown = |record: Record| match record.event {
+            Event::CallOutcomeUnknown(body) if record.stream == Stream::Run(self.id) => Some(body.call_id),
+            _ => None,
+        };
+        let mut calls: Vec<CallId> = (1..end).rev().map_while(|seq| bodies.record(seq).and_then(unknown)).collect();
+        calls.reverse();
+        calls
     }
 }
 

@@ -112,13 +112,14 @@ impl Roster {
 
     fn owed(&self, models: &Models, room: usize) -> Vec<RunId> {
         let now = self.house.published.clock().boot_ms();
-        let rests = |rest: &Rest| {
-            rest.until_boot_ms > now || rest.route.as_ref().is_some_and(|route| self.house.lanes.full(route))
+        let rests = |facts: &Facts, rest: &Rest| {
+            // Whoever is asked to stop waits for nothing else; only a journal that takes nothing is left alone.
+            let stopping = facts.open.is_some_and(|open| open.stop.is_some()) && rest.broken == 0;
+            let full = rest.route.as_ref().is_some_and(|route| self.house.lanes.full(route));
+            !stopping && (rest.until_boot_ms > now || full)
         };
         let free = |facts: &Facts| {
-            // Whoever is asked to stop waits for nothing else.
-            let stopping = facts.open.is_some_and(|open| open.stop.is_some());
-            !self.working.contains_key(&facts.id) && (stopping || !self.resting.get(&facts.id).is_some_and(rests))
+            !self.working.contains_key(&facts.id) && !self.resting.get(&facts.id).is_some_and(|rest| rests(facts, rest))
         };
         models.runs.working().chain(models.startable()).filter(free).take(room).map(|facts| facts.id).collect()
     }
