@@ -5,7 +5,9 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use prometheus_client::registry::Registry;
 
+use axum::response::IntoResponse as _;
 use super::extract::OnPassage;
+use super::problem::{Problem, StatusOfRoute};
 use super::reply::{Reply, ok, raw};
 use super::routes::Route;
 use crate::domain::reason::{Reason, Refusal};
@@ -30,8 +32,12 @@ pub fn routes<S: Clone + Send + Sync + 'static>(readiness: Readiness, registry: 
             readiness()
         };
         async move {
-            state?;
-            healthy()
+            let Err(refusal) = state else { return healthy() };
+            // Probes know one status for "not now", whatever the reason is; its code is in the body.
+            let mut answer = Problem(refusal).into_response();
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            answer.extensions_mut().insert(StatusOfRoute);
+            Ok(answer)
         }
     };
     let numbers = move || {
