@@ -177,10 +177,11 @@ impl ClientArgs {
     pub fn here(&self, advice: &str) -> String {
         let Some(root) = self.state_root.as_ref().filter(|_| self.root_flagged) else { return advice.to_owned() };
         let flag = format!("--state-root {}", output::shell_word(&root.to_string_lossy()));
-        ["token", "journal", "index", "verify", "runtime", "approvals", "status", "sessions", "runs"].iter().fold(
-            advice.to_owned(),
-            |text, verb| text.replace(&format!("chancery {verb}"), &format!("chancery {flag} {verb}")),
-        )
+        ["token", "journal", "index", "verify", "runtime", "approvals", "status", "sessions", "runs"]
+            .iter()
+            .fold(advice.to_owned(), |text, verb| {
+                text.replace(&format!("chancery {verb}"), &format!("chancery {flag} {verb}"))
+            })
     }
 
     /// Whether the daemon is named by its address rather than by its state root.

@@ -64,10 +64,8 @@ fn verify(client: &ClientArgs, place: &Place, path: &Path) -> ExitCode {
         Ok(Compared::Differs(why)) => {
             output::data(&format!("different: {}", output::escape(&why)));
             let named = place.path.as_ref().map(|path| output::shell_word(&path.to_string_lossy()));
-            let command = named.map_or_else(
-                || client.here("chancery index rebuild"),
-                |path| format!("chancery index rebuild {path}"),
-            );
+            let command = named
+                .map_or_else(|| client.here("chancery index rebuild"), |path| format!("chancery index rebuild {path}"));
             output::talk(&format!("next: {}", output::escape(&command)));
             ExitCode::FAILURE
         }

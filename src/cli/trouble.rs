@@ -83,9 +83,7 @@ impl Trouble {
     pub fn is_lost(&self) -> bool {
         match self {
             Self::Cut(_) => true,
-            Self::Problem(problem) => {
-                problem["surely_no_effect"] == false && problem["code"] == "request.overloaded"
-            }
+            Self::Problem(problem) => problem["surely_no_effect"] == false && problem["code"] == "request.overloaded",
             Self::Usage(_) | Self::Unreachable(_) | Self::Unsure(_) | Self::Refused(_) => false,
         }
     }

@@ -1,7 +1,8 @@
 //! What others, and the machine, may do with this process's memory.
 
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
+    DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal,
+    setrlimit,
 };
 
 /// Lets this process be told to end as soon as the one that started it has ended, however that came. False where it has
