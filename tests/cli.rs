@@ -8,6 +8,8 @@
     reason = "a test may fail loudly and looks at the machine directly"
 )]
 
+#[path = "cli/looking.rs"]
+mod looking;
 #[path = "cli/naming.rs"]
 mod naming;
 #[path = "cli/terminal.rs"]

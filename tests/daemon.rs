@@ -13,6 +13,8 @@
     reason = "a test may fail loudly and looks at the machine directly"
 )]
 
+#[path = "daemon/ending.rs"]
+mod ending;
 #[path = "daemon/handover.rs"]
 mod handover;
 #[path = "daemon/interface.rs"]

@@ -471,7 +471,8 @@ async fn forwarded_addresses_count_only_with_the_proxys_secret() {
     assert_eq!(door.one(&guess(&proven(4))).await.status, 401);
     let log = door.close_and_read_audit().await;
     assert!(log.contains("\"source\":\"192.0.2.3\",\"peer\":\"127.0.0.1\""), "{log}");
-    assert!(log.contains("auth.rate_limited") && !log.contains("wrong") && !log.contains(edge_support::PROXY_SECRET));
+    assert!(log.contains("\"code\":\"auth.rate_limited\",\"seed_code\":\"auth_rate_limited\""), "{log}");
+    assert!(!log.contains("wrong") && !log.contains(edge_support::PROXY_SECRET));
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ fn a_second_signal_ends_the_daemon_at_once() {
     std::thread::sleep(Duration::from_millis(300));
     assert!(daemon.child.try_wait().unwrap().is_none(), "the client must hold up the drain");
     daemon.signal(Signal::INT);
-    daemon.ends_within(1.5);
+    assert!(!daemon.ends_within(1.5).success(), "nobody takes a drain that was cut for a clean end");
     assert_eq!(house.verify(), Some(0));
 }
 
@@ -231,6 +231,65 @@ fn a_limit_of_file_sizes_refuses_like_a_full_disk_and_reads_go_on() {
     assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon was killed: {}", house.log());
     assert_eq!(refused, Some((507, serde_json::json!("storage.full"))));
     assert_eq!(daemon.request("GET", "/v1/sessions", "").unwrap().0, 200);
+}
+
+#[test]
+fn a_token_that_is_replaced_while_the_disk_is_full_is_recorded_once_there_is_room() {
+    let house = House::new();
+    assert!(house.start("").create().is_some());
+    let bytes = std::fs::metadata(house.path("state/journal/00000000000000000000.jsonl")).unwrap().len();
+    let daemon = house.start(&format!("ulimit -S -f {};", bytes / 512 + 64));
+    let notes: std::collections::BTreeMap<String, String> =
+        (0..32).map(|number| (format!("note{number}"), "x".repeat(900))).collect();
+    let body = serde_json::json!({ "metadata": notes }).to_string();
+    while daemon.request("POST", "/v1/sessions", &body).unwrap().0 == 201 {}
+    let (status, answer) = daemon.send("", "GET", "/readyz", "", "").unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!((status, &answer["status"]), (503, &503.into()), "a probe is told: not now: {answer}");
+    assert_eq!(answer["code"], "storage.full");
+    let token = "an-operators-own-0123456789-string";
+    let beside = house.path("new");
+    std::fs::write(&beside, token).unwrap();
+    std::fs::set_permissions(&beside, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::rename(beside, house.state().join("tokens/admin.token")).unwrap();
+    let until = |done: &dyn Fn() -> bool, what: &str| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !done() {
+            assert!(Instant::now() < deadline, "{what}: {}", house.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let status = || daemon.send(token, "GET", "/v1/status", "", "").unwrap().0;
+    until(&|| status() == 200, "the token is not in force");
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = Some(Pid::from_child(&daemon.child));
+    let none = rustix::process::Rlimit { current: None, maximum: None };
+    rustix::process::prlimit(pid, rustix::process::Resource::Fsize, none).unwrap();
+    let journal = || daemon.send(token, "GET", "/v1/journal/records?from=0&limit=10000", "", "").unwrap().1;
+    let told = || std::fs::read_to_string(house.path("state/journal/00000000000000000000.jsonl")).unwrap();
+    until(&|| told().contains("control_plane.token_changed"), "the change is not recorded");
+    assert!(!journal().is_empty());
+}
+
+#[test]
+fn a_start_whose_address_is_taken_leaves_the_journal_as_it_was() {
+    let (house, other) = (House::new(), House::new());
+    drop(house.start(""));
+    let taken = other.start("");
+    let socket = house.path("socket");
+    let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let journal = || std::fs::read(house.path("state/journal/00000000000000000000.jsonl")).unwrap();
+    let before = journal();
+    for bind in [taken.address.clone(), format!("unix:{}", socket.display())] {
+        let mut command = Command::new(BINARY);
+        command.args(["serve", "--bind", &bind, "--state-root"]).arg(house.state());
+        let out = command.arg("--workspace-root").arg(house.path("work")).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.code() == Some(1) && said.contains("another process listens"), "{bind}: {said}");
+        assert!(journal() == before, "{bind}: a refused start wrote");
+    }
+    drop(house.start(""));
+    assert!(journal() != before, "the control: a start writes");
 }
 
 #[test]

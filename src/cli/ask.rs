@@ -23,10 +23,72 @@ pub struct Paging {
 impl Paging {
     /// The path with the query that asks for this part.
     pub fn of(&self, path: &str) -> String {
-        let limit = self.limit.map(|limit| format!("limit={limit}"));
-        let cursor = self.cursor.as_ref().map(|cursor| format!("cursor={}", super::wire::segment(cursor)));
-        let query: Vec<String> = [limit, cursor].into_iter().flatten().collect();
-        if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
+        let limit = self.limit.map(|limit| limit.to_string());
+        asking(asking(path.to_owned(), "limit", limit.as_deref()), "cursor", self.cursor.as_deref())
+    }
+}
+
+/// The path with one more part of its query, where there is one.
+fn asking(path: String, name: &str, value: Option<&str>) -> String {
+    let Some(value) = value else { return path };
+    let joint = if path.contains('?') { '&' } else { '?' };
+    format!("{path}{joint}{name}={}", super::wire::segment(value))
+}
+
+/// Only what stands so.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Standing {
+    /// Only those with this status
+    #[arg(long)]
+    status: Option<String>,
+}
+
+impl Standing {
+    /// The path with the query that asks for these only.
+    pub fn of(&self, path: String) -> String {
+        asking(path, "status", self.status.as_deref())
+    }
+}
+
+/// Only what is in one session.
+#[derive(Debug, Clone, Default, Args)]
+pub struct InSession {
+    /// Only those of this session
+    #[arg(long, alias = "session", value_name = "SESSION")]
+    session_id: Option<String>,
+}
+
+impl InSession {
+    /// The path with the query that asks for these only.
+    pub fn of(&self, path: String) -> String {
+        asking(path, "session_id", self.session_id.as_deref())
+    }
+}
+
+/// Which part of a list over all sessions and runs.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Part {
+    #[command(flatten)]
+    paging: Paging,
+    #[command(flatten)]
+    standing: Standing,
+    #[command(flatten)]
+    session: InSession,
+    /// Only those of this run
+    #[arg(long, alias = "run", value_name = "RUN")]
+    run_id: Option<String>,
+}
+
+impl Part {
+    /// The path with the query that asks for this part.
+    pub fn of(&self, path: &str) -> String {
+        asking(self.session.of(self.standing.of(self.paging.of(path))), "run_id", self.run_id.as_deref())
+    }
+
+    /// The same of what still waits, whatever status was named.
+    pub fn pending(&self, path: &str) -> String {
+        let standing = Standing { status: Some("pending".to_owned()) };
+        Self { standing, ..self.clone() }.of(path)
     }
 }
 
@@ -41,9 +103,7 @@ pub struct At {
 impl At {
     /// The path with the query that asks for this moment.
     pub fn of(&self, path: String) -> String {
-        let Some(at) = &self.at else { return path };
-        let joint = if path.contains('?') { '&' } else { '?' };
-        format!("{path}{joint}at={}", super::wire::segment(at))
+        asking(path, "at", self.at.as_deref())
     }
 }
 

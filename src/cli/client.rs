@@ -48,6 +48,9 @@ pub struct ClientArgs {
     /// How answers are printed: for people, or as JSON as they came
     #[arg(long, global = true, value_enum, default_value_t)]
     pub output: Format,
+    /// Whether the command line names the state root.
+    #[arg(skip)]
+    root_flagged: bool,
     /// Two tokens that were named in the same place.
     #[arg(skip)]
     twice: Option<&'static str>,
@@ -148,13 +151,14 @@ impl ClientArgs {
             (Some(ValueSource::CommandLine), Some(ValueSource::EnvVariable)) => self.token_file = None,
             (Some(ValueSource::EnvVariable), Some(ValueSource::CommandLine)) => self.token = None,
             (Some(ValueSource::CommandLine), Some(_)) => {
-                self.twice = Some("--token and --token-file both name a token")
+                self.twice = Some("--token and --token-file both name a token");
             }
             (Some(_), Some(_)) => self.twice = Some("CHANCERY_TOKEN and CHANCERY_TOKEN_FILE both name a token"),
             (_, None) | (None, _) => {}
         }
+        self.root_flagged = from("state_root") == Some(ValueSource::CommandLine);
         // An address and a state root from one place go together: the state root's token is for its daemon at its address.
-        if from("state_root") == Some(ValueSource::CommandLine) && from("url") == Some(ValueSource::EnvVariable) {
+        if self.root_flagged && from("url") == Some(ValueSource::EnvVariable) {
             self.url = None;
         }
     }
@@ -167,6 +171,17 @@ impl ClientArgs {
     /// The state root that was named, by the flag or the variable.
     pub fn named_root(&self) -> Option<&Path> {
         self.state_root.as_deref()
+    }
+
+    /// Advice, with the state root that the command line named in each command that would go to another one without it.
+    pub fn here(&self, advice: &str) -> String {
+        let Some(root) = self.state_root.as_ref().filter(|_| self.root_flagged) else { return advice.to_owned() };
+        let flag = format!("--state-root {}", output::shell_word(&root.to_string_lossy()));
+        ["token", "journal", "index", "verify", "runtime", "approvals", "status", "sessions", "runs"]
+            .iter()
+            .fold(advice.to_owned(), |text, verb| {
+                text.replace(&format!("chancery {verb}"), &format!("chancery {flag} {verb}"))
+            })
     }
 
     /// Whether the daemon is named by its address rather than by its state root.
@@ -221,7 +236,7 @@ impl ClientArgs {
         let file = token_files(&root).admin;
         // Whoever may not read it is told by the daemon that a token is missing.
         let Ok(bytes) = bounded_read(&file, TOKEN_BYTES + 2) else { return Ok(None) };
-        let refuse = |why| Trouble::Usage(format!("{why}; `chancery token rotate` writes a new one"));
+        let refuse = |why| Trouble::Usage(format!("{why}; {}", self.here("`chancery token rotate` writes a new one")));
         as_token(&file, bytes).map(Some).map_err(refuse)
     }
 }
@@ -325,7 +340,7 @@ impl Client {
         let headers = vec![("Idempotency-Key", key)];
         let ask = Ask { method, path, headers, body: Some(body.to_string()) };
         let heard = match self.door.exchange(ask.clone()) {
-            Err(Trouble::Cut(_)) => {
+            Err(trouble) if trouble.is_lost() => {
                 std::thread::sleep(REPEAT);
                 self.door.exchange(ask).map_err(|trouble| match trouble {
                     Trouble::Cut(why) | Trouble::Unreachable(why) => Trouble::Unsure(why),

@@ -18,7 +18,7 @@ pub struct Which {
     #[command(flatten)]
     paging: Paging,
     /// Goes on with what happens, until Ctrl-C
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["limit", "cursor"])]
     follow: bool,
     /// With --follow: begin behind this sequence number
     #[arg(long, value_name = "SEQ", default_value_t = 0, requires = "follow")]

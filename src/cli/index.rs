@@ -33,22 +33,22 @@ pub fn run(client: &ClientArgs, verb: &Index) -> ExitCode {
         return ExitCode::from(2);
     };
     match verb {
-        Index::Rebuild(_) => rebuild(&path),
-        Index::Verify(_) => verify(&path),
+        Index::Rebuild(_) => rebuild(client, &path),
+        Index::Verify(place) => verify(client, place, &path),
     }
 }
 
-fn rebuild(path: &Path) -> ExitCode {
+fn rebuild(client: &ClientArgs, path: &Path) -> ExitCode {
     match index_offline::rebuild(path) {
         Ok(Built { segments, records }) => {
             output::data(&format!("rebuilt: {records} records of {segments} closed segments"));
             ExitCode::SUCCESS
         }
-        Err(refusal) => output::refusal(&refusal),
+        Err(refusal) => output::refusal_with(&refusal, &|advice| client.here(advice)),
     }
 }
 
-fn verify(path: &Path) -> ExitCode {
+fn verify(client: &ClientArgs, place: &Place, path: &Path) -> ExitCode {
     match index_offline::verify(path) {
         Ok(Compared::Same { segments, entries, missing }) => {
             output::data(&format!("the same: {entries} entries over {segments} closed segments"));
@@ -63,9 +63,12 @@ fn verify(path: &Path) -> ExitCode {
         }
         Ok(Compared::Differs(why)) => {
             output::data(&format!("different: {}", output::escape(&why)));
-            output::talk("next: chancery index rebuild");
+            let named = place.path.as_ref().map(|path| output::shell_word(&path.to_string_lossy()));
+            let command = named
+                .map_or_else(|| client.here("chancery index rebuild"), |path| format!("chancery index rebuild {path}"));
+            output::talk(&format!("next: {}", output::escape(&command)));
             ExitCode::FAILURE
         }
-        Err(refusal) => output::refusal(&refusal),
+        Err(refusal) => output::refusal_with(&refusal, &|advice| client.here(advice)),
     }
 }

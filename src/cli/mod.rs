@@ -59,7 +59,7 @@ enum Verb {
     /// Shows in a minute what Chancery is for, on a state root of its own
     Quickstart,
     /// Serves a state root on a loopback address
-    Serve(Box<ServeArgs>),
+    Serve(Box<Serve>),
     /// How the daemon stands
     Status(ask::At),
     /// Examines a state root and its daemon
@@ -111,6 +111,16 @@ enum Verb {
     Index(index::Index),
 }
 
+/// How a state root is served.
+#[derive(Debug, clap::Args)]
+struct Serve {
+    #[command(flatten)]
+    args: ServeArgs,
+    /// Drains when this process, which started it, has ended
+    #[arg(long, hide = true, value_name = "PID")]
+    while_parent: Option<i32>,
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     if let Some(code) = crate::daemon::confined_child() {
@@ -122,7 +132,7 @@ pub fn main() -> ExitCode {
     let client = &cli.client;
     match cli.verb {
         Verb::Quickstart => quickstart::run(&line),
-        Verb::Serve(args) => serve(&args),
+        Verb::Serve(wanted) => serve(&wanted),
         Verb::Status(at) => remote::status(client, &at),
         Verb::Doctor(args) => doctor::run(client, &args),
         Verb::Verify(args) => verify::run(client, &args),
@@ -184,8 +194,14 @@ fn serving_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1))
 }
 
-fn serve(args: &ServeArgs) -> ExitCode {
-    let settings = match args.settings(&Folders::from_environment()) {
+fn serve(wanted: &Serve) -> ExitCode {
+    if let Some(parent) = wanted.while_parent
+        && !crate::platform::own_process::end_with(parent).unwrap_or(false)
+    {
+        output::talk("the process that this daemon was to serve has ended");
+        return ExitCode::FAILURE;
+    }
+    let settings = match wanted.args.settings(&Folders::from_environment()) {
         Ok(settings) => settings,
         Err(problems) => {
             for problem in problems {

@@ -62,14 +62,29 @@ pub fn tint(word: &str) -> String {
 
 /// Prints a refusal: code, sentence, next step. Gives the exit code.
 pub fn refusal(refusal: &Refusal) -> std::process::ExitCode {
-    talk(&format!("{}: {}", refusal.reason.code(), escape(&refusal.detail)));
-    talk(&format!("next: {}", refusal.reason.next()));
+    refusal_with(refusal, &str::to_owned)
+}
+
+/// The same, with its advice made to fit.
+pub fn refusal_with(refusal: &Refusal, fit: &dyn Fn(&str) -> String) -> std::process::ExitCode {
+    talk(&format!("{}: {}", refusal.reason.code(), escape(&fit(&refusal.detail))));
+    talk(&format!("next: {}", escape(&fit(refusal.reason.next()))));
     std::process::ExitCode::from(refusal.reason.exit_code())
 }
 
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A word that a shell takes for exactly that.
+pub fn shell_word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 /// Text from elsewhere, with control characters and marks of direction made visible.
@@ -99,6 +114,12 @@ mod tests {
         assert_eq!(escape("a\u{1b}[2J\nb\u{202e}c\u{200b}"), "a\\u{1b}[2J\\u{a}b\\u{202e}c\\u{200b}");
         assert_eq!(escape_lines("a\n\tb\r\u{9b}1m"), "a\n\tb\\u{d}\\u{9b}1m");
         assert_eq!(escape("Zoë 日本 🙂"), "Zoë 日本 🙂");
+    }
+
+    #[test]
+    fn what_is_to_be_copied_is_one_word_for_a_shell() {
+        assert_eq!(shell_word("/var/lib/chancery"), "/var/lib/chancery");
+        assert_eq!(shell_word("/a b/it's"), "'/a b/it'\\''s'");
     }
 
     #[test]

@@ -149,6 +149,8 @@ fn start(home: &Path) -> Result<Daemon, String> {
     let mut command = Command::new(binary);
     command.args(["serve", "--bind", "127.0.0.1:0", "--state-root"]).arg(home.join("state"));
     command.arg("--workspace-root").arg(home.join("work")).arg("--routes-file").arg(home.join("routes.toml"));
+    // However this story ends, also by a signal, its daemon ends with it.
+    command.arg("--while-parent").arg(std::process::id().to_string());
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CHANCERY_")) {
         command.env_remove(name);
     }

@@ -12,6 +12,9 @@ use super::stream::{Sight, Stream};
 use super::wire::segment;
 use super::{events, show};
 
+/// Most lines that are asked for at once.
+const RECORDS_LINES: u64 = 10_000;
+
 /// Something about the journal.
 #[derive(Debug, Subcommand)]
 pub enum Journal {
@@ -55,21 +58,39 @@ pub fn journal(args: &ClientArgs, verb: &Journal) -> ExitCode {
 }
 
 fn records(args: &ClientArgs, which: &Records) -> ExitCode {
-    let path = format!("/v1/journal/records?from={}&limit={}", which.from, which.limit);
-    let lines = match args.client().and_then(|client| client.text(&path)) {
-        Ok(lines) => lines,
-        Err(trouble) => return trouble.tell(args.output),
-    };
-    for line in lines.lines() {
-        let shown = match args.output {
-            Format::Json => output::document(line),
-            Format::Human => output::data(&events::record(&serde_json::from_str(line).unwrap_or_default())),
-        };
-        if !shown {
-            break;
+    match args.client().and_then(|client| print_records(args.output, &client, which)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => trouble.tell(args.output),
+    }
+}
+
+/// Asks until all lines are there that were asked for: the daemon cuts an answer short where lines are long. Says where
+/// it goes on, so that nobody takes a part for the whole.
+fn print_records(format: Format, client: &Client, which: &Records) -> Result<(), Trouble> {
+    let page = |from: u64, limit: u64| client.text(&format!("/v1/journal/records?from={from}&limit={limit}"));
+    let (mut from, mut left) = (which.from, which.limit);
+    loop {
+        let lines = page(from, left.min(RECORDS_LINES))?;
+        if lines.is_empty() {
+            return Ok(());
+        }
+        for line in lines.lines() {
+            let shown = match format {
+                Format::Json => output::document(line),
+                Format::Human => output::data(&events::record(&serde_json::from_str(line).unwrap_or_default())),
+            };
+            if !shown {
+                return Ok(());
+            }
+            (from, left) = (from + 1, left.saturating_sub(1));
+        }
+        if left == 0 {
+            if !page(from, 1)?.is_empty() {
+                output::talk(&format!("There is more: --from {from}"));
+            }
+            return Ok(());
         }
     }
-    ExitCode::SUCCESS
 }
 
 /// Runs `receipt`. A receipt is a document, so it is printed as one whatever the format.

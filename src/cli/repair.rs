@@ -37,8 +37,8 @@ pub fn run(client: &ClientArgs, args: &RepairArgs) -> ExitCode {
         }
     };
     match under_lock(folder, args.accept_loss) {
-        Ok(outcome) => tell(client.output, &outcome),
-        Err(refusal) => output::refusal(&refusal),
+        Ok(outcome) => tell(client, &outcome),
+        Err(refusal) => output::refusal_with(&refusal, &|advice| client.here(advice)),
     }
 }
 
@@ -58,9 +58,9 @@ fn under_lock(folder: Folder, accepted: Option<u64>) -> Result<Outcome, Refusal>
     repair(&disk, &clock, &SystemEntropy::default(), build, accepted)
 }
 
-fn tell(format: Format, outcome: &Outcome) -> ExitCode {
+fn tell(client: &ClientArgs, outcome: &Outcome) -> ExitCode {
     let code = ExitCode::from(u8::from(matches!(outcome, Outcome::WouldLose { .. })));
-    if format == Format::Json {
+    if client.output == Format::Json {
         output::json(&serde_json::to_value(outcome).unwrap_or_default());
         return code;
     }
@@ -90,7 +90,8 @@ fn tell(format: Format, outcome: &Outcome) -> ExitCode {
     }
     if !done {
         output::talk("Nothing was done. Restore a backup if you have one: a repair loses what it cannot verify.");
-        output::talk(&format!("To repair and lose that much: chancery journal repair --accept-loss {lost}"));
+        let command = client.here(&format!("chancery journal repair --accept-loss {lost}"));
+        output::talk(&format!("To repair and lose that much: {}", output::escape(&command)));
     }
     code
 }

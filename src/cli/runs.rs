@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::ask::{At, Paging, reason, with};
+use super::ask::{At, InSession, Paging, Standing, reason, with};
 use super::client::{Client, ClientArgs, Trouble};
 use super::wire::segment;
 use super::{events, follow, show};
@@ -38,6 +38,10 @@ pub enum Runs {
     List {
         #[command(flatten)]
         paging: Paging,
+        #[command(flatten)]
+        standing: Standing,
+        #[command(flatten)]
+        session: InSession,
         #[command(flatten)]
         at: At,
     },
@@ -94,8 +98,9 @@ pub fn run(args: &ClientArgs, verb: &Runs) -> ExitCode {
             }
         }
         Runs::Start { .. } => with(args, |client| start(client, verb).map(|run| (show::RUN, run))),
-        Runs::List { paging, at } => {
-            with(args, |client| client.get(&at.of(paging.of("/v1/runs"))).map(|list| (show::RUNS, list)))
+        Runs::List { paging, standing, session, at } => {
+            let path = at.of(session.of(standing.of(paging.of("/v1/runs"))));
+            with(args, |client| client.get(&path).map(|list| (show::RUNS, list)))
         }
         Runs::Get { id, at } => {
             let path = at.of(format!("/v1/runs/{}", segment(id)));

@@ -122,6 +122,14 @@ fn read(mut door: Door, state_root: Option<&ClientArgs>, path: &str, after: u64,
             Ok(mut answer) => {
                 let mut bytes = Vec::new();
                 let _ = answer.body.by_ref().take(PROBLEM_BYTES).read_to_end(&mut bytes);
+                // The token may have been replaced: the state root has the new one.
+                if let Some(found) = elsewhere(&door, state_root).filter(|_| answer.status == 401) {
+                    door = found.clone();
+                    if sender.send(Sight::Moved(found)).is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 let passing = matches!(answer.status, 429 | 503);
                 if !passing || SystemClock.boot_ms() > seen_ms + AWAY_MS {
                     let _ = sender.send(Sight::Lost(problem(answer.status, &bytes)));
@@ -135,7 +143,7 @@ fn read(mut door: Door, state_root: Option<&ClientArgs>, path: &str, after: u64,
             }
             Err(error) => {
                 still_trying(&mut said_ms, &error);
-                if let Some(found) = state_root.and_then(|args| args.door().ok()).filter(|found| !found.is(&door)) {
+                if let Some(found) = elsewhere(&door, state_root) {
                     door = found.clone();
                     if sender.send(Sight::Moved(found)).is_err() {
                         return;
@@ -146,6 +154,11 @@ fn read(mut door: Door, state_root: Option<&ClientArgs>, path: &str, after: u64,
         std::thread::sleep(pause);
         pause = (pause * 2).min(LAST_PAUSE);
     }
+}
+
+/// What the state root says now, where that is something else.
+fn elsewhere(door: &Door, state_root: Option<&ClientArgs>) -> Option<Door> {
+    state_root.and_then(|args| args.door().ok()).filter(|found| !found.is(door))
 }
 
 /// Says that the connection is lost: at once, and then every now and then.

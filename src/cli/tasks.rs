@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::ask::{Paging, reason, with};
+use super::ask::{Part, reason, with};
 use super::client::ClientArgs;
 use super::wire::segment;
 use super::{output, show};
@@ -13,7 +13,7 @@ use super::{output, show};
 #[derive(Debug, Subcommand)]
 pub enum Tasks {
     /// Lists background tasks, newest first
-    List(Paging),
+    List(Part),
     /// Shows a task
     Get {
         /// The task
@@ -40,7 +40,7 @@ pub fn tasks(args: &ClientArgs, verb: &Tasks) -> ExitCode {
         return task_output(args, id);
     }
     with(args, |client| match verb {
-        Tasks::List(paging) => client.get(&paging.of("/v1/tasks")).map(|list| (show::TASKS, list)),
+        Tasks::List(part) => client.get(&part.of("/v1/tasks")).map(|list| (show::TASKS, list)),
         Tasks::Get { id } | Tasks::Output { id } => {
             client.get(&format!("/v1/tasks/{}", segment(id))).map(|task| (show::TASK, task))
         }

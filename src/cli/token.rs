@@ -111,9 +111,8 @@ fn rotate(format: output::Format, which: &Which, root: &Path) -> Result<(), Stri
             return Err(format!("the daemon of this state root reads {}, not {}", other.display(), file.display()));
         }
         Some(_) if parent == root.join("tokens") => state.create_dir("tokens").map_err(said)?,
-        Some(_) => {}
         None if !parent.is_dir() => return Err(nowhere(file)),
-        None => {}
+        Some(_) | None => {}
     }
     let folder = Folder::open(parent).map_err(said)?;
     let replaced = match folder.list("").map_err(said)?.into_iter().find(|entry| entry.name == name) {

@@ -78,6 +78,16 @@ impl Trouble {
         }
     }
 
+    /// Whether what was asked for may have been done all the same. A proxy that has no answer from the daemon says so in
+    /// the daemon's words.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Cut(_) => true,
+            Self::Problem(problem) => problem["surely_no_effect"] == false && problem["code"] == "request.overloaded",
+            Self::Usage(_) | Self::Unreachable(_) | Self::Unsure(_) | Self::Refused(_) => false,
+        }
+    }
+
     /// The code of the daemon's refusal.
     pub fn code(&self) -> Option<&str> {
         match self {

@@ -5,14 +5,11 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::ask::{Paging, reason, with};
+use super::ask::{Part, reason, with};
 use super::client::{Client, ClientArgs, Trouble};
 use super::output;
 use super::show;
 use super::wire::segment;
-
-/// Pages that are searched for what is still open.
-const PAGES: u32 = 100;
 
 /// Something about approvals.
 #[derive(Debug, Subcommand)]
@@ -34,9 +31,9 @@ pub enum Approvals {
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
-    paging: Paging,
+    part: Part,
     /// Only those that still wait
-    #[arg(long)]
+    #[arg(long, conflicts_with = "status")]
     pending: bool,
 }
 
@@ -112,22 +109,8 @@ pub fn questions(args: &ClientArgs, verb: &Questions) -> ExitCode {
     })
 }
 
-/// A list; what is still open is picked from all pages.
 fn items(client: &Client, path: &str, list: &List) -> Result<Value, Trouble> {
-    if !list.pending {
-        return client.get(&list.paging.of(path));
-    }
-    let (mut open, mut next) = (Vec::new(), list.paging.of(path));
-    for _ in 0..PAGES {
-        let page = client.get(&next)?;
-        let found = page["items"].as_array().into_iter().flatten().filter(|item| item["status"] == "pending");
-        open.extend(found.cloned());
-        match page["next_cursor"].as_str() {
-            Some(cursor) => next = format!("{path}?cursor={}", segment(cursor)),
-            None => return Ok(json!({ "items": open, "next_cursor": null })),
-        }
-    }
-    Err(Trouble::Refused("there are too many to search; go through them with --limit and --cursor".to_owned()))
+    client.get(&if list.pending { list.part.pending(path) } else { list.part.of(path) })
 }
 
 /// Shows the card and sends the decision with the hashes of what was shown.

@@ -1,6 +1,6 @@
 //! Addresses as operators spell them: where to listen, and the names, origins and destinations that are allowed.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// Where the daemon listens.
@@ -18,6 +18,19 @@ impl Bind {
         match self {
             Bind::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Bind::Unix(_) => true,
+        }
+    }
+
+    /// How clients on this machine reach it: one that is bound to every address, by loopback.
+    pub fn from_here(&self) -> Self {
+        match self {
+            Bind::Tcp(SocketAddr::V4(address)) if address.ip().is_unspecified() => {
+                Bind::Tcp((Ipv4Addr::LOCALHOST, address.port()).into())
+            }
+            Bind::Tcp(SocketAddr::V6(address)) if address.ip().is_unspecified() => {
+                Bind::Tcp((Ipv6Addr::LOCALHOST, address.port()).into())
+            }
+            Bind::Tcp(_) | Bind::Unix(_) => self.clone(),
         }
     }
 }
@@ -110,6 +123,13 @@ pub(super) fn parse_host_port(text: &str) -> Result<HostPort, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_daemon_on_every_address_is_reached_by_loopback_from_here() {
+        let from_here = |text: &str| parse_bind(text).unwrap().from_here().to_string();
+        let found = ["0.0.0.0:4000", "[::]:4000", "192.0.2.1:4000", "127.0.0.1:1", "unix:/run/c.sock"].map(from_here);
+        assert_eq!(found, ["127.0.0.1:4000", "[::1]:4000", "192.0.2.1:4000", "127.0.0.1:1", "unix:/run/c.sock"]);
+    }
 
     #[test]
     fn origins_hosts_and_destinations_are_read_exactly() {

@@ -28,7 +28,7 @@ pub(super) const DAEMON_FILE: &str = "daemon.json";
 /// Most bytes of that file.
 const DAEMON_FILE_BYTES: u64 = 64 << 10;
 /// How often it is tried again what the disk did not take.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
 /// What is left to do before the daemon takes work.
 pub(super) struct Beginning {

@@ -107,6 +107,7 @@ fn take(
     // What the operator named and what lies there refuses the start before the journal is written.
     token_files::check(&settings)?;
     let proxy_secret = proxy_secret(settings.trusted_proxy_secret_file.as_deref())?;
+    Listener::look(&settings.bind).map_err(|error| unbound(&settings.bind, &error))?;
     audit::look(&access_log_file(&root)).map_err(|error| unlogged(&error))?;
     let agents = Agents::prepare(&settings, &clock)?;
     let build_digest = digest_of(hashing);
@@ -242,13 +243,12 @@ async fn until_ended(
 
 /// Lets go of the state root, unless the clerk may still write: then its lock is held until the process has ended.
 fn let_go(root: StateRoot, ended: Option<Result<(), Refusal>>) -> Result<(), Refusal> {
-    if ended.is_none() {
-        tracing::warn!("a second signal cuts the drain short");
-    }
     if !matches!(ended, Some(Ok(()))) {
         Box::leak(Box::new(root));
     }
-    ended.unwrap_or(Ok(()))
+    // Whoever supervises the daemon must not take that for a clean end.
+    let cut = || Refusal::new(Reason::StorageJournalUnavailable, "a second signal cut the drain short");
+    ended.unwrap_or_else(|| Err(cut()))
 }
 
 /// Every route of the door.
@@ -330,7 +330,7 @@ fn proxy_secret(path: Option<&Path>) -> Result<Option<ProxySecret>, Refusal> {
 
 fn daemon_file(bound: &Bind, boot_id: BootId, tokens: Option<&Tokens>) -> DaemonFile {
     DaemonFile {
-        address: bound.to_string(),
+        address: bound.from_here().to_string(),
         pid: std::process::id(),
         boot_id,
         version: env!("CARGO_PKG_VERSION").to_owned(),

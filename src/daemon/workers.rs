@@ -1,11 +1,12 @@
 //! The workers that follow what happens and record it. They begin once the daemon may write.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::beginning::note;
+use super::beginning::{AGAIN, note};
 use crate::domain::runtime::{TokenChanged, TokenRole};
 use crate::domain::stream::Stream;
 use crate::platform::files::Folder;
@@ -21,6 +22,8 @@ use crate::services::{access_log, clock_watch, indexer};
 
 /// Changes of tokens that may wait to be recorded.
 const WAITING_CHANGES: usize = 16;
+/// The same while the disk takes nothing.
+const MOST_DUE: usize = 1_024;
 
 /// What the workers work with.
 pub(super) struct Workers {
@@ -51,18 +54,46 @@ impl Workers {
         indexer::follow(tasks, clerk.clone(), published.clone(), folder.clone());
         ColdCheck::new(clerk.clone(), published, folder).follow(tasks);
         if let Some(changes) = changes {
-            tasks.spawn(record_changes(changes, clerk));
+            tasks.spawn(record_changes(changes, clerk, tasks.clone()));
         }
     }
 }
 
-/// Records each change of a token.
-async fn record_changes(mut changes: mpsc::Receiver<TokenChange>, clerk: Clerk) {
-    while let Some(change) = changes.recv().await {
-        let role = if change.role == Role::Admin { TokenRole::Admin } else { TokenRole::ReadOnly };
-        let event = TokenChanged { role, fp: change.credential.fp };
-        if let Err(refusal) = note(&clerk, Stream::ControlPlane, event.into()).await {
-            tracing::error!(code = refusal.reason.code(), "a token's change could not be recorded");
+/// Records each change of a token, in order. What a full disk does not take is tried again each second, and meanwhile
+/// further changes are taken in: whoever replaces a token must not wait for the disk.
+async fn record_changes(mut changes: mpsc::Receiver<TokenChange>, clerk: Clerk, tasks: Tasks) {
+    let mut due: VecDeque<TokenChange> = VecDeque::new();
+    loop {
+        let change = if due.is_empty() {
+            let Some(change) = changes.recv().await else { return };
+            Some(change)
+        } else {
+            tokio::select! {
+                () = tasks.stopping() => return unrecorded(due.len()),
+                change = changes.recv() => change,
+                () = tokio::time::sleep(AGAIN) => None,
+            }
+        };
+        match change {
+            Some(change) if due.len() < MOST_DUE => due.push_back(change),
+            Some(_) => unrecorded(1),
+            None => {}
+        }
+        while let Some(change) = due.front() {
+            let role = if change.role == Role::Admin { TokenRole::Admin } else { TokenRole::ReadOnly };
+            let event = TokenChanged { role, fp: change.credential.fp.clone() };
+            match note(&clerk, Stream::ControlPlane, event.into()).await {
+                Ok(()) => {}
+                Err(refusal) if refusal.waits_for_disk() => break,
+                Err(refusal) => {
+                    tracing::error!(code = refusal.reason.code(), "a token's change could not be recorded");
+                }
+            }
+            due.pop_front();
         }
     }
+}
+
+fn unrecorded(changes: usize) {
+    tracing::error!(changes, "changes of tokens could not be recorded");
 }

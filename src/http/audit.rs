@@ -21,6 +21,9 @@ use crate::platform::rotated_log::{ClosedChunk, RotatedLog};
 pub struct Line {
     /// `admitted`, or the code of the refusal.
     pub code: &'static str,
+    /// The name that the reason had before, where it had another; dashboards and alerts may look for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed_code: Option<&'static str>,
     /// The method.
     pub method: String,
     /// The pattern of the route; `-` where none matched.
@@ -208,6 +211,7 @@ mod tests {
     fn entry(code: &'static str, id: &str) -> Entry {
         let line = Line {
             code,
+            seed_code: None,
             method: "POST".into(),
             route: "/v1/x",
             source: "192.0.2.1".into(),

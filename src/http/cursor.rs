@@ -4,7 +4,9 @@ use axum::extract::FromRequestParts;
 use hyper::header::HeaderName;
 use hyper::http::request::Parts;
 
+use super::extract::{self, Query};
 use super::limits::CURSOR_CHARACTERS;
+use super::problem::Problem;
 use crate::domain::reason::{Reason, Refusal};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -19,32 +21,39 @@ pub struct StreamRequest {
 }
 
 impl StreamRequest {
-    /// Reads the headers and the query.
-    pub fn of(parts: &Parts) -> Self {
-        let pairs = || parts.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-        let errors_in_stream = pairs().any(|pair| pair == ("cursor_errors", "in_stream"));
+    /// Reads the headers and the query. A wrong option is refused: passed over, it would be another question's answer.
+    pub fn of(parts: &Parts) -> Result<Self, Refusal> {
+        let Query(query) = extract::pairs(&parts.uri)?;
+        let named = |wanted: &'static str| {
+            query.iter().filter(move |(name, _)| name == wanted).map(|(_, value)| value.as_str())
+        };
+        let errors_in_stream = match named("cursor_errors").collect::<Vec<_>>()[..] {
+            [] => false,
+            ["in_stream"] => true,
+            _ => return Err(extract::query_fault("cursor_errors", "not `in_stream`, which is all that it can be")),
+        };
         let mut given = parts.headers.get_all(LAST_EVENT_ID).iter();
         let after = match (given.next(), given.next()) {
             (Some(value), None) => parse(value.as_bytes()).map(Some),
             (Some(_), Some(_)) => Err(Reason::CursorMalformed.into()),
             (None, _) => {
-                let mut named = pairs().filter(|(name, _)| *name == "after").map(|(_, value)| value);
-                match (named.next(), named.next()) {
+                let mut after = named("after");
+                match (after.next(), after.next()) {
                     (Some(value), None) => parse(value.as_bytes()).map(Some),
                     (Some(_), Some(_)) => Err(Reason::CursorMalformed.into()),
                     (None, _) => Ok(None),
                 }
             }
         };
-        Self { after, errors_in_stream }
+        Ok(Self { after, errors_in_stream })
     }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for StreamRequest {
-    type Rejection = std::convert::Infallible;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self::of(parts))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(Self::of(parts)?)
     }
 }
 
@@ -77,7 +86,7 @@ mod tests {
             if let Some(id) = id {
                 builder = builder.header("last-event-id", id);
             }
-            StreamRequest::of(&builder.body(()).unwrap().into_parts().0)
+            StreamRequest::of(&builder.body(()).unwrap().into_parts().0).unwrap()
         };
         assert_eq!(request(Some("9"), "/s?after=3").after, Ok(Some(9)));
         assert_eq!(request(None, "/s?x=1&after=3").after, Ok(Some(3)));
@@ -85,5 +94,12 @@ mod tests {
         assert!(request(None, "/s?after=3&after=4").after.is_err());
         let told = request(Some("x"), "/s?cursor_errors=in_stream");
         assert!(told.after.is_err() && told.errors_in_stream);
+        assert_eq!(request(None, "/s?%61fter=3").after, Ok(Some(3)), "however the name is written");
+        for wrong in ["bogus", "", "in_stream&cursor_errors=in_stream"] {
+            let uri = format!("/s?cursor_errors={wrong}");
+            let parts = hyper::Request::builder().uri(&uri).body(()).unwrap().into_parts().0;
+            let refusal = StreamRequest::of(&parts).unwrap_err();
+            assert_eq!((refusal.reason, refusal.pointer.is_some()), (Reason::RequestMalformed, true), "{uri}");
+        }
     }
 }

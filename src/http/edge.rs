@@ -292,7 +292,7 @@ impl Edge {
         if let Some(reason) = passage.refused.get() {
             self.gate.metrics.refused(*reason);
             if matches!(reason.http_status(), 401 | 403 | 421 | 429) {
-                self.gate.audit.put(entry(passage, method, route, reason.code()));
+                self.gate.audit.put(entry(passage, method, route, Some(*reason)));
             }
         } else if passage.caller.get().is_some() {
             admit(connection, passage, method, route);
@@ -300,10 +300,11 @@ impl Edge {
     }
 }
 
-fn entry(passage: &Passage, method: &Method, route: &'static str, code: &'static str) -> Entry {
+fn entry(passage: &Passage, method: &Method, route: &'static str, refused: Option<Reason>) -> Entry {
     let caller = passage.caller.get();
     let line = Line {
-        code,
+        code: refused.map_or("admitted", Reason::code),
+        seed_code: refused.and_then(Reason::seed_code),
         method: method.to_string(),
         route,
         source: passage.source.to_string(),
@@ -329,7 +330,7 @@ fn admit(connection: &ConnectionFacts, passage: &Passage, method: &Method, route
     if let Some(before) = last.take().filter(|entry| entry.count > 0) {
         connection.audit.put(before);
     }
-    let fresh = entry(passage, method, route, "admitted");
+    let fresh = entry(passage, method, route, None);
     connection.audit.put(fresh.clone());
     *last = Some(Entry { count: 0, ..fresh });
 }
@@ -349,6 +350,9 @@ fn render(mut response: Response, passage: &Passage) -> Response {
         None => return response,
     };
     let mut rendered = refused(&refusal, passage);
+    if response.extensions().get::<problem::StatusOfRoute>().is_some() {
+        rendered = problem::response_with(&refusal, response.status(), passage.id());
+    }
     for (name, value) in response.headers() {
         if !matches!(*name, CONTENT_TYPE | hyper::header::CONTENT_LENGTH) {
             rendered.headers_mut().insert(name, value.clone());

@@ -43,7 +43,7 @@ fn operation(route: &RouteFacts, schemas: &mut SchemaGenerator) -> Value {
     let (status, gives) = route.gives;
     let mut answer = json!({ "description": "Done" });
     if let Some(schema) = gives {
-        answer["content"] = json!({ "application/json": { "schema": schema(schemas) } });
+        answer["content"] = json!({ route.media: { "schema": schema(schemas) } });
     }
     let mut operation = json!({
         "summary": route.summary,
@@ -71,6 +71,10 @@ fn parameters(route: &RouteFacts) -> Vec<Value> {
     if route.action.is_some_and(|action| action.need() == Need::Write) {
         let schema = json!({ "type": "string", "maxLength": crate::domain::limits::IDEMPOTENCY_KEY_BYTES });
         parameters.push(json!({ "name": "Idempotency-Key", "in": "header", "required": false, "schema": schema }));
+    }
+    if route.media == super::sse::MEDIA {
+        let schema = json!({ "type": "string", "maxLength": super::limits::CURSOR_CHARACTERS });
+        parameters.push(json!({ "name": "Last-Event-ID", "in": "header", "required": false, "schema": schema }));
     }
     parameters
 }

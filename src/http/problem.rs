@@ -65,13 +65,21 @@ fn status(reason: Reason) -> StatusCode {
     StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
+/// Marks the answer of a route that has one status for all its refusals.
+#[derive(Debug, Clone, Copy)]
+pub struct StatusOfRoute;
+
 /// The JSON text of a refusal.
 pub fn body(refusal: &Refusal, request_id: &str) -> Bytes {
+    body_with(refusal, status(refusal.reason), request_id)
+}
+
+fn body_with(refusal: &Refusal, status: StatusCode, request_id: &str) -> Bytes {
     let reason = refusal.reason;
     let problem = ProblemBody {
         kind: format!("urn:chancery:problem:{}", reason.code()),
         title: reason.title(),
-        status: reason.http_status(),
+        status: status.as_u16(),
         detail: &refusal.detail,
         code: reason.code(),
         request_id,
@@ -92,8 +100,12 @@ fn wait_ms(refusal: &Refusal) -> Option<u64> {
 
 /// The whole answer to a refused request.
 pub fn response(refusal: &Refusal, request_id: &str) -> Response {
-    let mut response = Response::new(Body::from(body(refusal, request_id)));
-    let status = status(refusal.reason);
+    response_with(refusal, status(refusal.reason), request_id)
+}
+
+/// The same with another status than the reason's own.
+pub fn response_with(refusal: &Refusal, status: StatusCode, request_id: &str) -> Response {
+    let mut response = Response::new(Body::from(body_with(refusal, status, request_id)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

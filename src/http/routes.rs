@@ -40,6 +40,8 @@ pub struct RouteFacts {
     pub takes: Option<SchemaOf>,
     /// Status and schema of the answer.
     pub gives: (u16, Option<SchemaOf>),
+    /// Media type of the answer.
+    pub media: &'static str,
 }
 
 /// One endpoint.
@@ -68,6 +70,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             asks: &[],
             takes: None,
             gives: (200, None),
+            media: "application/json",
         };
         Self { facts, handler: on(method.1, handler) }
     }
@@ -132,6 +135,13 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     /// Says what the answer looks like.
     pub fn gives<T: JsonSchema>(mut self, status: u16) -> Self {
         self.facts.gives = (status, Some(SchemaGenerator::subschema_for::<T>));
+        self
+    }
+
+    /// Says that the answer is text of this media type.
+    pub fn gives_text(mut self, media: &'static str) -> Self {
+        self.facts.gives = (200, Some(SchemaGenerator::subschema_for::<String>));
+        self.facts.media = media;
         self
     }
 

@@ -23,6 +23,9 @@ use super::problem::Problem;
 use crate::domain::reason::Refusal;
 use crate::services::authority::{Authorized, Caller};
 
+/// Media type of a stream.
+pub const MEDIA: &str = "text/event-stream";
+
 /// One event before it is encoded.
 #[derive(Debug, Clone)]
 pub struct SseItem {
@@ -117,7 +120,7 @@ pub fn refuse(request: &StreamRequest, refusal: Refusal) -> Result<Response, Pro
 fn stream_response(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response

@@ -1,6 +1,16 @@
 //! What others, and the machine, may do with this process's memory; and whose parent it becomes.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal,
+    setrlimit,
+};
+
+/// Lets this process be told to end as soon as the one that started it has ended, however that came. False where it has
+/// already.
+pub fn end_with(parent: i32) -> std::io::Result<bool> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    Ok(getppid().is_some_and(|pid| pid.as_raw_nonzero().get() == parent))
+}
 
 /// Keeps this process's memory, which holds keys and tokens, from disks and from other processes of the same user: no
 /// core is written, and nobody but root may trace it or read its memory. What it starts is dumpable again, as always

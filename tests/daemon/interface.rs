@@ -532,6 +532,18 @@ fn the_description_names_every_route_of_the_interface_and_is_sound() {
             assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{at}");
             let responses = operation["responses"].as_object().unwrap();
             assert!(responses.contains_key("default") && responses.len() == 2, "{at}");
+            let media: Vec<&String> = responses
+                .values()
+                .filter_map(|answer| answer["content"].as_object())
+                .flat_map(|all| all.keys())
+                .collect();
+            assert!(
+                responses.values().all(|answer| answer["content"].is_object() || answer["$ref"].is_string()),
+                "{at}"
+            );
+            let streams = media.iter().any(|media| *media == "text/event-stream");
+            assert_eq!(streams, pattern.ends_with("/stream"), "{at}: {media:?}");
+            assert_eq!(streams, operation["parameters"].to_string().contains("Last-Event-ID"), "{at}");
             let declared: BTreeSet<&str> = operation["parameters"]
                 .as_array()
                 .unwrap()

@@ -477,5 +477,36 @@ def restarts(house):
     return f"through four restarts clients see 201 and 503 only, and all {len(made)} acknowledged sessions are there"
 
 
+def doctor(house):
+    """The doctor, which speaks no TLS, by the loopback line of the shipped configuration."""
+    def look(*change):
+        port = free_port()
+        line = ("    # listen 127.0.0.1:8080;", f"    listen 127.0.0.1:{port};")
+        proxy = Proxy(house, daemon.address, tls=True, change=(line, *change))
+        done = subprocess.run(
+            [h.binary(), "doctor", "--url", f"http://127.0.0.1:{port}", "--state-root", daemon.state,
+             "--token-file", daemon.state / "tokens/admin.token", "--output", "json"],
+            capture_output=True, text=True, timeout=60, env=h.clean_environment(house.path / "home"),
+        )
+        proxy.end()
+        return {found["check"]: found["outcome"] for found in json.loads(done.stdout)["findings"]}
+
+    (house.path / "secret").write_text(SECRET + "\n")
+    (house.path / "secret").chmod(0o600)
+    names = ("--http-host", NAME, "--http-host", "127.0.0.1")
+    daemon = house.start(*names, "--trusted-proxy-secret-file", house.path / "secret")
+    found = look()
+    wrong = {check: found.get(check) for check in ("ready", "lock", "stream", "cors", "tokens") if found.get(check) != "ok"}
+    h.demand(not wrong, f"through the proxy the doctor says {wrong}")
+    buffered = (
+        ("proxy_buffering off;", "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;"),
+        ("proxy_http_version 1.1;", "proxy_http_version 1.0;"),
+    )
+    h.demand(look(*buffered)["stream"] == "broken", "the doctor does not see a proxy that buffers")
+    opened = ("gzip off;", 'gzip off; add_header Access-Control-Allow-Origin "*" always;')
+    h.demand(look(opened)["cors"] == "broken", "the doctor does not see a proxy that lets every page in")
+    return "the doctor measures the proxy: in order as shipped, broken where it buffers or lets foreign pages in"
+
+
 if __name__ == "__main__":
-    h.main("proxy", [auth, streams, bodies, paths, smuggling, names, forwarded, nobody, sockets, restarts])
+    h.main("proxy", [auth, streams, bodies, paths, smuggling, names, forwarded, nobody, sockets, restarts, doctor])

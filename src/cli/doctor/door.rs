@@ -26,13 +26,7 @@ pub fn check(args: &ClientArgs, held: Option<bool>, origin: Option<&str>) -> Vec
         Ok(door) => door,
         Err(trouble) => {
             let mut findings = vec![closed(&trouble, held), own_sandbox()];
-            if origin.is_some() {
-                findings.push(Finding::unknown(
-                    "cors",
-                    "there is no daemon to ask",
-                    "start one, or name it with --url",
-                ));
-            }
+            findings.push(Finding::unknown("cors", "there is no daemon to ask", "start one, or name it with --url"));
             return findings;
         }
     };
@@ -43,7 +37,7 @@ pub fn check(args: &ClientArgs, held: Option<bool>, origin: Option<&str>) -> Vec
         .extend(unshown.map(|trouble| {
             Finding::unknown("token", trouble.sentence(), "name the file of a token with --token-file")
         }));
-    findings.extend(origin.map(|origin| cors(&door, origin)));
+    findings.push(cors(&door, origin));
     findings
 }
 
@@ -193,28 +187,49 @@ fn stream(door: &Door) -> Finding {
     }
 }
 
-/// Whether a page of this origin may call the daemon.
-fn cors(door: &Door, origin: &str) -> Finding {
-    if !origin.bytes().all(|byte| byte.is_ascii_graphic()) || !origin.contains("://") {
-        return Finding::unknown(
-            "cors",
-            format!("{origin:?} is no origin"),
-            "write it as a browser does: http://localhost:5173",
-        );
+/// An origin that nobody can have allowed: the name is reserved and never exists.
+const NOBODY: &str = "https://doctor.invalid";
+
+/// What the answer to a page of this origin allows.
+fn allowed(door: &Door, origin: &str, (method, path): (&str, &str)) -> std::io::Result<(u16, Option<String>)> {
+    let mut headers = vec![("Origin", origin.to_owned())];
+    if method == "OPTIONS" {
+        headers.push(("Access-Control-Request-Method", "POST".to_owned()));
+        let wanted = "authorization, content-type, idempotency-key";
+        headers.push(("Access-Control-Request-Headers", wanted.to_owned()));
     }
-    let headers = vec![
-        ("Origin", origin.to_owned()),
-        ("Access-Control-Request-Method", "POST".to_owned()),
-        ("Access-Control-Request-Headers", "authorization, content-type, idempotency-key".to_owned()),
-    ];
-    let ask = Ask { method: "OPTIONS", path: "/v1/sessions", headers, ..Ask::default() };
-    match door.send(ask, PATIENCE) {
-        Err(error) => Finding::unknown("cors", error.to_string(), "look whether the daemon runs"),
-        Ok(answer) if answer.header("access-control-allow-origin") == Some(origin) => {
-            Finding::ok("cors", format!("pages of {origin} may call the daemon"))
+    let answer = door.send(Ask { method, path, headers, ..Ask::default() }, PATIENCE)?;
+    Ok((answer.status, answer.header("access-control-allow-origin").map(str::to_owned)))
+}
+
+/// Whether pages of strangers are kept out, and whether one of this origin may call the daemon.
+fn cors(door: &Door, origin: Option<&str>) -> Finding {
+    for ask in [("OPTIONS", "/v1/sessions"), ("GET", "/healthz")] {
+        match allowed(door, NOBODY, ask) {
+            Err(error) => return Finding::unknown("cors", error.to_string(), "look whether the daemon runs"),
+            Ok((_, None)) => {}
+            Ok((_, Some(said))) => {
+                let detail = format!("pages of any origin may call the daemon: {NOBODY} is answered with {said:?}");
+                let advice = "take Access-Control-Allow-Origin out of the proxy; the daemon sends it by itself, where \
+                              --http-cors-allow-origin names the origin";
+                return Finding::broken("cors", detail, advice);
+            }
         }
-        Ok(answer) => {
-            let detail = format!("pages of {origin} may not call the daemon (status {})", answer.status);
+    }
+    let Some(origin) = origin else {
+        return Finding::ok("cors", "pages of an origin that nobody named may not call the daemon");
+    };
+    if !origin.bytes().all(|byte| byte.is_ascii_graphic()) || !origin.contains("://") {
+        let advice = "write it as a browser does: http://localhost:5173";
+        return Finding::unknown("cors", format!("{origin:?} is no origin"), advice);
+    }
+    match allowed(door, origin, ("OPTIONS", "/v1/sessions")) {
+        Err(error) => Finding::unknown("cors", error.to_string(), "look whether the daemon runs"),
+        Ok((_, Some(said))) if said == origin => {
+            Finding::ok("cors", format!("pages of {origin} may call the daemon, and those of strangers may not"))
+        }
+        Ok((status, _)) => {
+            let detail = format!("pages of {origin} may not call the daemon (status {status})");
             Finding::broken("cors", detail, format!("start the daemon with --http-cors-allow-origin {origin}"))
         }
     }

@@ -49,6 +49,14 @@ pub fn run(client: &ClientArgs, args: &DoctorArgs) -> ExitCode {
 }
 
 fn look(client: &ClientArgs, args: &DoctorArgs) -> Vec<Finding> {
+    let mut findings = seen(client, args);
+    for finding in &mut findings {
+        finding.advice = finding.advice.take().map(|advice| client.here(&advice));
+    }
+    findings
+}
+
+fn seen(client: &ClientArgs, args: &DoctorArgs) -> Vec<Finding> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let root = client.root();
     let held = root.as_deref().and_then(|root| Folder::open(root).ok()?.is_locked(layout::LOCK).ok());

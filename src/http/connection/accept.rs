@@ -45,13 +45,25 @@ impl Listener {
             Bind::Tcp(address) => bind_tcp(*address).map(Listener::Tcp),
             Bind::Unix(path) => {
                 if UnixStream::connect(path).await.is_ok() {
-                    return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on the socket"));
+                    return Err(taken());
                 }
                 private_file::remove_socket(path).map_err(io::Error::other)?;
                 let listener = UnixListener::bind(path)?;
                 private_file::tighten(path).map_err(io::Error::other)?;
                 Ok(Listener::Unix(listener, path.clone()))
             }
+        }
+    }
+
+    /// Whether the address can be had: not where another process listens. Nothing is bound by it.
+    pub fn look(bind: &Bind) -> io::Result<()> {
+        match bind {
+            // Two may bind an address while neither listens; a port that the machine chooses is free.
+            Bind::Tcp(address) => reusing(*address)?.bind(*address),
+            Bind::Unix(path) => match std::os::unix::net::UnixStream::connect(path) {
+                Ok(_) => Err(taken()),
+                Err(_) => Ok(()),
+            },
         }
     }
 
@@ -64,9 +76,18 @@ impl Listener {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn taken() -> io::Error {
+    io::Error::new(io::ErrorKind::AddrInUse, "another process listens on the socket")
+}
+
+fn reusing(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    Ok(socket)
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = reusing(address)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -25,15 +25,28 @@ const ROTATE_SUMMARY: &str = "Hands the signing key over to a new one.";
 pub(super) fn routes() -> Vec<Route<App>> {
     vec![
         Route::get("/v1/journal/head", Action::JournalHeadRead, "The newest sealed tree.", head).gives::<HeadView>(200),
-        Route::get("/v1/journal/checkpoint", Action::JournalHeadRead, "The newest note, as text.", checkpoint),
+        Route::get("/v1/journal/checkpoint", Action::JournalHeadRead, "The newest note, as text.", checkpoint)
+            .gives_text("text/plain; charset=utf-8"),
         Route::get("/v1/journal/records", Action::JournalRead, "Stored lines, seals included.", records)
-            .asks(&[("from", "integer"), ("limit", "integer")]),
+            .asks(&[("from", "integer"), ("limit", "integer")])
+            .gives_text("application/x-ndjson"),
         Route::get("/v1/journal/proof", Action::ReceiptRead, "A receipt, or a consistency proof.", proof)
             .asks(&[("seq", "integer"), ("size", "integer"), ("old", "integer"), ("new", "integer")])
-            .gives::<Receipt>(200),
+            .gives::<ProofAnswer>(200),
         Route::post("/v1/journal/rotate-key", Action::JournalRotateKey, ROTATE_SUMMARY, rotate_key)
             .gives::<RotatedKey>(200),
     ]
+}
+
+/// A receipt, or with `old` and `new` a consistency proof.
+#[derive(schemars::JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is needed")]
+enum ProofAnswer {
+    /// That a line is in the tree.
+    Receipt(Receipt),
+    /// That one tree is a prefix of another.
+    Consistency(Consistency),
 }
 
 /// The newest sealed tree.

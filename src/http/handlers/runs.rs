@@ -9,7 +9,7 @@ use super::{AT, AtQuery, BY_STATUS_AT, ListQuery, OF_RUNS};
 use crate::domain::ids::{RunId, SessionId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::Status;
-use crate::http::app::App;
+use crate::http::app::{App, gate_of};
 use crate::http::extract::{Mutation, On, Query, Right};
 use crate::http::reply::{Reply, shown};
 use crate::http::routes::Route;
@@ -51,10 +51,16 @@ async fn start(State(app): State<App>, ask: Mutation<Start, SessionId>) -> Reply
 
 async fn input(State(app): State<App>, ask: Mutation<Start, SessionId>) -> Reply {
     let (runs, right) = (app.runs.clone(), ask.right.clone());
+    let stopping = gate_of(&ask.passage).tasks.stopping();
     let work = |by, id, body| async move { runs.start(by, id, body).await };
     let mut queued = App::perform(Action::SessionInput, ask, work).await?;
     let (org, wait) = (right.caller().organisation(), Duration::from_millis(INPUT_WAIT_MS));
-    queued.view = app.runs.settled(org, queued.view.run_id, wait).await?;
+    let run_id = queued.view.run_id;
+    queued.view = tokio::select! {
+        settled = app.runs.settled(org, run_id, wait) => settled?,
+        // A daemon that ends waits for nobody: the run goes on with the next start.
+        () = stopping => app.runs.get(org, run_id).await?,
+    };
     app.done(StatusCode::OK, &queued, &right)
 }
 

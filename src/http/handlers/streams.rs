@@ -28,9 +28,13 @@ const ASKS: super::Asks = &[("after", "integer"), ("cursor_errors", "string")];
 pub(super) fn routes() -> Vec<Route<App>> {
     let read = Action::EventsRead;
     vec![
-        Route::get("/v1/events/stream", read, "Follows all records.", all).asks(ASKS),
-        Route::get("/v1/sessions/{session_id}/stream", read, "Follows a session's records.", of_session).asks(ASKS),
-        Route::get("/v1/runs/{run_id}/stream", read, "Follows a run's records to its end.", of_run).asks(ASKS),
+        Route::get("/v1/events/stream", read, "Follows all records.", all).asks(ASKS).gives_text(sse::MEDIA),
+        Route::get("/v1/sessions/{session_id}/stream", read, "Follows a session's records.", of_session)
+            .asks(ASKS)
+            .gives_text(sse::MEDIA),
+        Route::get("/v1/runs/{run_id}/stream", read, "Follows a run's records to its end.", of_run)
+            .asks(ASKS)
+            .gives_text(sse::MEDIA),
     ]
 }
 
