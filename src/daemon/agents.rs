@@ -48,7 +48,11 @@ pub(super) struct Agents {
 
 impl Agents {
     /// Reads the routes and their scripts, opens the workspace, and looks at what can confine commands.
-    pub(super) fn prepare(settings: &ServeSettings, clock: &Arc<dyn Clock>) -> Result<Self, Refusal> {
+    pub(super) fn prepare(
+        settings: &ServeSettings,
+        clock: &Arc<dyn Clock>,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<Self, Refusal> {
         let routes = match &settings.routes_file {
             Some(path) => Routes::load(path, settings.default_route.as_deref())?,
             None => Routes::default(),

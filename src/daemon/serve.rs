@@ -109,7 +109,7 @@ fn take(
     let proxy_secret = proxy_secret(settings.trusted_proxy_secret_file.as_deref())?;
     Listener::look(&settings.bind).map_err(|error| unbound(&settings.bind, &error))?;
     audit::look(&access_log_file(&root)).map_err(|error| unlogged(&error))?;
-    let agents = Agents::prepare(&settings, &clock)?;
+    let agents = Agents::prepare(&settings, &clock, &entropy)?;
     let build_digest = digest_of(hashing);
     let batches = BatchNumbers::default();
     let counted = batches.clone();
