@@ -99,8 +99,15 @@ pub fn check(
         other => other?,
     };
     let Some(ends_in) = header(disk, next)?.and_then(|header| header.checkpoint) else {
-        // The segment after it is the rotten one, and is named when its turn comes.
-        return Ok(Found::Sound);
+        // The segment after it is the rotten one. It may be the active one, which has no turn of its own.
+        return Ok(Found::Rot(Range {
+            file: next.path.clone(),
+            from_byte: 0,
+            to_byte: next.bytes,
+            from_seq: next.first_seq,
+            to_seq: next.first_seq,
+            why: "the segment's header is wrong".to_owned(),
+        }));
     };
     let Ok((header, mut walker)) = walk::open(opened.clone())? else {
         return rot(0, file.first_seq, "the segment's header is wrong");

@@ -22,8 +22,8 @@ use crate::domain::event::DecodeError;
 use crate::domain::record::Record;
 use crate::platform::disk::{Disk, DiskFile, Open, read_bounded};
 
-/// Batches that may wait for the fold.
-const WAITING_BATCHES: usize = 256;
+/// Batches that may wait for the fold, each of a few megabytes at most: they are all in memory.
+const WAITING_BATCHES: usize = 32;
 
 /// What a crash left behind the last good batch.
 #[derive(Debug, Clone)]

@@ -28,10 +28,19 @@ impl Folder {
         Ok(Self { root, path: path.canonicalize()? })
     }
 
-    /// Makes the folder, and those above it, with mode 0700 if absent, and opens it.
+    /// Makes the folder, and those above it, with mode 0700 if absent, and opens it. What was made has its name on disk
+    /// when this returns, where the folder above it can be read.
     pub fn create(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
+        let absent: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        for parent in absent.iter().filter_map(|made| made.parent()) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            match std::fs::File::open(parent).and_then(|folder| folder.sync_all()) {
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+                _ => {}
+            }
+        }
         Self::open(path)
     }
 

@@ -16,6 +16,8 @@ use crate::platform::tasks::Tasks;
 
 /// How long after one check the next begins.
 const EVERY: Duration = Duration::from_hours(7 * 24);
+/// Time until a check that failed for a passing reason is made again.
+const SOON: Duration = Duration::from_secs(600);
 /// Work after which the check rests.
 const STINT: Duration = Duration::from_millis(10);
 /// How much longer than it worked it rests: a quarter of one core.
@@ -55,6 +57,7 @@ impl ColdCheck {
             let work = async {
                 loop {
                     let (check, tasks) = (self.clone(), all.clone());
+                    let mut again = EVERY;
                     let pass = tokio::task::spawn_blocking(move || check.pass(&|| tasks.is_stopping())).await;
                     match pass {
                         Ok(Ok(pass)) if pass.rot.is_empty() => {
@@ -63,10 +66,11 @@ impl ColdCheck {
                         Ok(Ok(_)) => return,
                         Ok(Err(refusal)) => {
                             tracing::warn!(detail = refusal.detail, "closed segments could not be checked");
+                            again = SOON;
                         }
                         Err(fault) => tracing::error!(%fault, "the check of closed segments did not end"),
                     }
-                    tokio::time::sleep(EVERY).await;
+                    tokio::time::sleep(again).await;
                 }
             };
             tokio::select! {
@@ -102,6 +106,8 @@ impl ColdCheck {
                 Found::Sound => pass.segments += 1,
                 Found::Stopped => return Ok(Pass { stopped: true, ..pass }),
                 Found::Rot(range) => {
+                    // A header is found wrong by the check of the segment before it as well.
+                    pass.rot.retain(|known| known.file != range.file);
                     pass.rot.push(range);
                     self.freeze(&pass.rot);
                 }

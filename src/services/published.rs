@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Semaphore;
 
+use self::gathered::{Gathered, unreadable};
 use super::blobs::Blobs;
 use super::desk::ReadSide;
 use crate::domain::ids::{RunId, SessionId};
@@ -35,31 +36,10 @@ pub(super) struct Encoded {
 
 /// Lines that one reading looks at, so that nobody occupies a thread for a whole journal.
 const LOOKED_AT: u64 = 65_536;
-/// Bytes of lines that one reading looks at, for the same reason.
-const LOOKED_AT_BYTES: usize = 16 << 20;
 /// Longest line that is parsed on a thread that serves, bytes.
 const READ_AT_ONCE_BYTES: usize = 64 << 10;
 /// Readings for followers and pages of records that go on at a time; each takes its turn anew.
 const REPLAYS: usize = 4;
-
-/// What one reading has found.
-struct Gathered {
-    items: Vec<Item>,
-    bytes: usize,
-    looked_at: usize,
-    most: Most,
-}
-
-impl Gathered {
-    fn is_full(&self) -> bool {
-        self.most.reached(self.items.len(), self.bytes) || self.looked_at >= LOOKED_AT_BYTES
-    }
-
-    fn put(&mut self, item: Option<Item>) {
-        self.bytes += item.as_ref().map_or(0, |item| item.frame.len());
-        self.items.extend(item);
-    }
-}
 
 /// Told of each batch: records in it and how long its write and sync took.
 pub type Observe = Arc<dyn Fn(usize, Duration) + Send + Sync>;
@@ -177,12 +157,11 @@ impl Published {
 
     /// Makes the events of a batch, all in one buffer.
     pub(super) fn encode<'a>(&self, records: &[Record], lines: impl Iterator<Item = &'a [u8]>) -> Vec<Encoded> {
-        let mut buffer = BytesMut::new();
+        let lines: Vec<&[u8]> = lines.collect();
+        let bytes: usize = lines.iter().map(|line| line.len() + FRAME_BYTES).sum();
+        let mut buffer = BytesMut::with_capacity(bytes);
         let mut places = Vec::with_capacity(records.len());
         for (record, line) in records.iter().zip(lines) {
-            if buffer.is_empty() {
-                buffer.reserve(records.len() * (line.len() + FRAME_BYTES));
-            }
             let start = buffer.len();
             let at = (self.shared.encode)(record.seq, record.event.kind(), line, &mut buffer);
             places.push((start..buffer.len(), at..at + line.len()));
@@ -230,7 +209,7 @@ impl Published {
         most: impl Into<Most>,
     ) -> std::io::Result<(Vec<Item>, u64)> {
         let streams = self.streams_of(filter);
-        let mut gathered = Gathered { items: Vec::new(), bytes: 0, looked_at: 0, most: most.into() };
+        let mut gathered = Gathered::new(most.into());
         let mut next = from;
         if let (Some(streams), IndexState::Used(index, _)) = (&streams, self.index()) {
             next = self.read_indexed(filter, streams, &index, (from, to), &mut gathered)?;
@@ -240,14 +219,18 @@ impl Published {
             if gathered.is_full() {
                 return false;
             }
-            next = seq + 1;
-            gathered.looked_at += bytes.len();
-            if may_concern(names.as_ref(), bytes) && matches!(line::shape(bytes), Some(line::Shape::Record(_))) {
-                gathered.put(self.item(filter, seq, bytes));
-            }
-            true
+            gathered.look_at(bytes.len());
+            let read = match line::shape(bytes) {
+                Some(line::Shape::Record(_)) if may_concern(names.as_ref(), bytes) => {
+                    gathered.put(self.item(filter, seq, bytes))
+                }
+                Some(_) => true,
+                None => gathered.put(Err(unreadable(seq))),
+            };
+            next += u64::from(read);
+            read
         })?;
-        Ok((gathered.items, next))
+        gathered.found(next)
     }
 
     /// One step of [`Published::read`] for somebody who is served: off the threads that serve, few at a time, and each
@@ -293,26 +276,27 @@ impl Published {
                 if gathered.is_full() {
                     return false;
                 }
-                gathered.put(self.item(filter, seq, bytes));
-                left = Some(seq + 1);
-                true
+                let read = gathered.put(self.item(filter, seq, bytes));
+                left = if read { Some(seq + 1) } else { left };
+                read
             })?;
             next = if gathered.is_full() { left.unwrap_or(next) } else { until };
         }
         Ok(next)
     }
 
-    fn item(&self, filter: &Filter, seq: u64, bytes: &[u8]) -> Option<Item> {
-        let record = line::parse_record(bytes).ok()?;
+    fn item(&self, filter: &Filter, seq: u64, bytes: &[u8]) -> std::io::Result<Option<Item>> {
+        let record = line::parse_record(bytes).map_err(|_| unreadable(seq))?;
         let topics = self.models().topics(&record);
         let kind = record.event.kind();
-        filter.admits(&record.org, &topics).then(|| {
+        let item = filter.admits(&record.org, &topics).then(|| {
             let mut buffer = BytesMut::with_capacity(bytes.len() + FRAME_BYTES);
             let at = (self.shared.encode)(seq, kind, bytes, &mut buffer);
             let frame = buffer.freeze();
             let line = frame.slice(at..at + bytes.len());
             Item { seq, kind, org: record.org.as_str().into(), topics, line, frame }
-        })
+        });
+        Ok(item)
     }
 
     /// The streams whose records a filter admits; `None` for all.
@@ -396,5 +380,6 @@ impl Bodies for Published {
     }
 }
 
+mod gathered;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use ulid::Ulid;
 use crate::domain::context;
 use crate::domain::ids::{BootId, EpochId};
 use crate::domain::journal::Repaired;
-use crate::domain::reason::Refusal;
+use crate::domain::reason::{Reason, Refusal};
 use crate::domain::world::World;
 use crate::journal::writer::Options;
 use crate::journal::{open, recovery, repair};
@@ -19,7 +19,7 @@ use crate::platform::files::Folder;
 use crate::platform::scratch;
 use crate::projections::index;
 
-/// Room that is prepared for the record of a repair, bytes.
+/// Room that is prepared for the record of a repair, beside the names in it, bytes.
 const RESERVE_BYTES: u64 = 64 << 10;
 
 /// What came of it.
@@ -82,8 +82,9 @@ pub fn repair(
         policy_sha256: world.runtime.policy_digest(),
         price_table: None,
     };
-    // Room for one small batch; the next start prepares what it needs.
-    let options = Options { background: false, reserve_bytes: RESERVE_BYTES, ..Options::default() };
+    // Room for one small batch, and for the names of all files that were moved; the next start prepares what it needs.
+    let named = serde_json::to_vec(plan.repaired()).map_err(|_| Reason::InternalError)?.len() as u64;
+    let options = Options { background: false, reserve_bytes: RESERVE_BYTES + named, ..Options::default() };
     let (journal, _) = open::open(recovered, Arc::clone(disk), Arc::clone(clock), options, context)?;
     journal.close()?;
     Ok(Outcome::Repaired { lost: plan.lost(), repaired: plan.repaired().clone() })

@@ -112,6 +112,20 @@ fn a_journal_with_a_changed_byte_is_repaired_to_the_last_batch_that_verifies_and
 }
 
 #[test]
+fn a_repair_that_moves_hundreds_of_files_has_room_for_the_record_that_names_them() {
+    let (disk, found) = drained();
+    disk.tamper_names(|names| {
+        let segment = names.keys().find(|name| name.ends_with(".jsonl")).unwrap().clone();
+        let content = names[&segment];
+        names.extend((0..500).map(|number| (format!("{}/stray-{number}", layout::FOLDER), content)));
+    });
+    let before = disk.copy();
+    assert!(matches!(run(&disk, Some(0)), Ok(Outcome::Repaired { lost: 0, .. })));
+    assert_eq!(repaired_record(&disk).files.len(), 500);
+    assert_repaired(&disk, &before, &found, "hundreds of files");
+}
+
+#[test]
 fn missing_segments_strays_and_a_lost_acked_are_repaired_and_a_sound_journal_is_left_alone() {
     let (disk, found) = drained();
     disk.set_fault(Fault::None);

@@ -296,7 +296,8 @@ fn a_read_only_token_changes_nothing_on_any_route() {
     let before = house.settled_journal();
     let mut changing = 0;
     for (method, pattern) in routes(&daemon.description()) {
-        if method == "GET" {
+        // The check of a permission asks what would be; its body says about what.
+        if method == "GET" || pattern == "/v1/runtime/permissions/check" {
             continue;
         }
         changing += 1;

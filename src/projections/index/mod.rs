@@ -126,10 +126,11 @@ impl Index {
         };
         let to = to.min(self.covered());
         // The chunk that begins before `from` may reach beyond it.
-        let start = self.store.last(&first, &wanted)?.map_or(wanted, |(key, _)| key);
+        let last = self.store.last(&first, &wanted).inspect_err(|error| self.failed(error))?;
+        let start = last.map_or(wanted, |(key, _)| key);
         let mut found = Vec::new();
         let mut broken = false;
-        self.store.range(&start, &end, |key, value| {
+        let walked = self.store.range(&start, &end, |key, value| {
             let Some(seqs) = keys::number(key).and_then(|first| keys::unpack(first, value)) else {
                 broken = true;
                 return false;
@@ -143,7 +144,8 @@ impl Index {
                 }
             }
             true
-        })?;
+        });
+        walked.inspect_err(|error| self.failed(error))?;
         if broken { Err(self.unreadable()) } else { Ok(found) }
     }
 

@@ -4,6 +4,8 @@ use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::domain::record::DEFAULT_ORG;
+use crate::journal::layout;
+use crate::platform::disk::{Disk as _, Open, read_bounded};
 use crate::services::testing::{Root, create_session, queue_run, stop};
 
 fn everything() -> Arc<Filter> {
@@ -77,5 +79,27 @@ fn one_reading_ends_at_its_bytes_and_looks_at_so_many_of_others_before_it_says_w
     let (items, next) = published.read(&of(busy), 0, end, most).unwrap();
     assert_eq!(items.len(), 6, "its creation, and runs until 256 KiB are passed");
     assert_eq!(items.last().map(|item| item.seq + 1), Some(next));
+    stop(opened);
+}
+
+#[test]
+fn nobody_is_led_past_a_line_that_does_not_read() {
+    let mut root = Root::new();
+    let opened = root.start();
+    for title in ["first", "second", "third"] {
+        create_session(&opened, title);
+    }
+    let published = &opened.published;
+    let end = published.head().next_seq;
+    let (all, _) = published.read(&everything(), 0, end, 1_000).unwrap();
+    let second = all.iter().find(|item| item.line.windows(8).any(|text| text == b"\"second\"")).unwrap();
+    let path = layout::segment_path(0);
+    let bytes = read_bounded(root.folder.as_ref(), &path, 64 << 20).unwrap();
+    let at = bytes.windows(second.line.len()).position(|line| line == second.line).unwrap();
+    root.folder.open(&path, Open::Write).unwrap().write_at(at as u64 + 1, b"x").unwrap();
+    let (items, next) = published.read(&everything(), 0, end, 1_000).unwrap();
+    assert_eq!((items.last().map(|item| item.seq < second.seq), next), (Some(true), second.seq));
+    let error = published.read(&everything(), next, end, 1_000).unwrap_err();
+    assert!(error.to_string().contains("does not read"), "{error}");
     stop(opened);
 }
