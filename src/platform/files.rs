@@ -36,7 +36,7 @@ impl Folder {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         for parent in absent.iter().filter_map(|made| made.parent()) {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            match std::fs::File::open(parent).and_then(|folder| folder.sync_all()) {
+            match Self::open(parent).and_then(|folder| Ok(rustix::fs::fsync(&folder.root)?)) {
                 Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
                 _ => {}
             }

@@ -17,7 +17,7 @@ use crate::platform::tasks::Tasks;
 /// How long after one check the next begins.
 const EVERY: Duration = Duration::from_hours(7 * 24);
 /// Time until a check that failed for a passing reason is made again.
-const SOON: Duration = Duration::from_secs(600);
+const SOON: Duration = Duration::from_mins(10);
 /// Work after which the check rests.
 const STINT: Duration = Duration::from_millis(10);
 /// How much longer than it worked it rests: a quarter of one core.
