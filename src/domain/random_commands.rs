@@ -198,23 +198,8 @@ fn command_about_call(house: &House, (kind, at, how): Step) -> Command {
             freeform: how % 2 == 0,
         }),
         13 => Command::DispatchCall(call::Dispatch { run_id, call_id, call_hash: "call".into(), sandbox: None }),
-        14 => {
-            let body = call::Finished {
-                call_id,
-                ok: true,
-                code: None,
-                output: "out".into(),
-                truncated: false,
-                exit_code: None,
-                task_id: None,
-                duration_ms: 1,
-            };
-            Command::FinishCall(call::Finish { run_id, body })
-        }
-        15 => {
-            let body = call::Refused { call_id, code: Reason::PermissionDenied, detail: String::new() };
-            Command::RefuseCall(call::Refuse { run_id, body })
-        }
+        14 => finish(run_id, call_id),
+        15 => refuse(run_id, call_id),
         16 => {
             Command::StartTask(task::Start { task_id: fresh_task(house), run_id, call_id, command: "sleep 1".into() })
         }
@@ -278,6 +263,25 @@ fn natural_command(house: &House, (_, at, how): Step) -> Option<Command> {
     })
 }
 
+fn finish(run_id: RunId, call_id: CallId) -> Command {
+    let body = call::Finished {
+        call_id,
+        ok: true,
+        code: None,
+        output: "out".into(),
+        truncated: false,
+        exit_code: None,
+        task_id: None,
+        duration_ms: 1,
+    };
+    Command::FinishCall(call::Finish { run_id, body })
+}
+
+fn refuse(run_id: RunId, call_id: CallId) -> Command {
+    let body = call::Refused { call_id, code: Reason::PermissionDenied, detail: String::new() };
+    Command::RefuseCall(call::Refuse { run_id, body })
+}
+
 fn natural_call(house: &House, run_id: RunId, call_id: CallId, call: &call::Live, how: u8) -> Command {
     match call.stage {
         call::Stage::Asked => Command::RecordPermission(permission::Judge { run_id, call_id }),
@@ -300,29 +304,14 @@ fn natural_call(house: &House, run_id: RunId, call_id: CallId, call: &call::Live
             card: "card".into(),
             card_hash: "card".into(),
         }),
-        call::Stage::Judged(Behavior::Deny) | call::Stage::Dropped => {
-            let body = call::Refused { call_id, code: Reason::PermissionDenied, detail: String::new() };
-            Command::RefuseCall(call::Refuse { run_id, body })
-        }
+        call::Stage::Judged(Behavior::Deny) | call::Stage::Dropped => refuse(run_id, call_id),
         call::Stage::Dispatched if how.is_multiple_of(3) => {
             Command::StartTask(task::Start { task_id: fresh_task(house), run_id, call_id, command: "sleep 1".into() })
         }
         call::Stage::Judged(Behavior::Allow) | call::Stage::Approved { .. } => {
             Command::DispatchCall(call::Dispatch { run_id, call_id, call_hash: "call".into(), sandbox: None })
         }
-        _ => {
-            let body = call::Finished {
-                call_id,
-                ok: true,
-                code: None,
-                output: "out".into(),
-                truncated: false,
-                exit_code: None,
-                task_id: None,
-                duration_ms: 1,
-            };
-            Command::FinishCall(call::Finish { run_id, body })
-        }
+        _ => finish(run_id, call_id),
     }
 }
 

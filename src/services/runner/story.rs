@@ -201,10 +201,6 @@ impl Story {
             let note = denied.note.as_ref().map_or_else(String::new, |note| format!(" They say: {note}"));
             return format!("A person denied it.{note}");
         }
-        let why = |judged: &permission::Decided| {
-            let permission::Decided { mode, base, decision, rule, .. } = judged.clone();
-            permission::Judgement { mode, base, decision, rule }.why()
-        };
-        self.judged.get(&id).map_or_else(|| Reason::PermissionDenied.title().to_owned(), why)
+        self.judged.get(&id).map_or_else(|| Reason::PermissionDenied.title().to_owned(), permission::Decided::why)
     }
 }

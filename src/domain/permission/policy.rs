@@ -1,110 +1,6 @@
-//! Permissions: modes, rules and the audit of every decision.
+//! What modes and rules decide about a tool: the matrix of modes, the precedence of rules, and the stricter of two modes.
 
-use serde::{Deserialize, Serialize};
-
-use super::call::{self, Stage};
-use super::command::{Answer, Context, Decided as Outcome, invalid};
-use super::ids::{CallId, RunId};
-use super::limits::{NAME_BYTES, PERMISSION_RULES};
-use super::reason::{Reason, Refusal};
-use super::record::{Draft, Record};
-use super::run::{self, out_of_order};
-use super::stream::Stream;
-use super::world::World;
-
-/// The five modes. No single order says which of two is stricter: `plan` denies what may change something also where a
-/// rule allows it, `dont-ask` denies what would ask, reads too. What has an order is what they decide about one call
-/// ([`Behavior`]); so where two modes bind a run ([`Modes`]), both decide about the call and the stricter decision holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// Sensitive calls ask.
-    Default,
-    /// Edits of files are allowed, commands ask.
-    AcceptEdits,
-    /// Everything is allowed but what a rule denies.
-    BypassPermissions,
-    /// Nothing may change.
-    Plan,
-    /// What would ask is denied.
-    DontAsk,
-}
-
-/// Whose rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RuleScope {
-    /// The operator's, for everything.
-    User,
-    /// The workspace's.
-    Project,
-    /// One session's.
-    Session,
-}
-
-/// What a rule or a decision says, from the loosest to the strictest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Behavior {
-    /// The call is made.
-    Allow,
-    /// A person decides.
-    Ask,
-    /// The call is refused.
-    Deny,
-}
-
-impl RuleScope {
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Project => "project",
-            Self::Session => "session",
-        }
-    }
-}
-
-/// One rule: a tool's name, a prefix ending in `*`, or `*`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// Exact name, `prefix*`, or `*`.
-    pub tool: String,
-    /// What it says.
-    pub behavior: Behavior,
-}
-
-/// The rule that decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MatchedRule {
-    /// Whose.
-    pub scope: RuleScope,
-    /// The rule's pattern.
-    pub tool: String,
-    /// What it says.
-    pub behavior: Behavior,
-}
-
-/// `permission.decided`: the audit of one decision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Decided {
-    /// The call.
-    pub call_id: CallId,
-    /// Name of the tool.
-    pub tool: String,
-    /// The mode that decided: the one pinned with the run, or the runtime's where that is stricter about this call.
-    pub mode: Mode,
-    /// What rules or the tool's class say before the mode.
-    pub base: Behavior,
-    /// What holds.
-    pub decision: Behavior,
-    /// The rule that decided, if one did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<MatchedRule>,
-}
+use super::{Behavior, Decided, MatchedRule, Mode, Rule, RuleScope};
 
 /// What kind of effect a tool has; its name alone decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,17 +56,6 @@ impl Class {
 }
 
 impl Mode {
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::AcceptEdits => "accept-edits",
-            Self::BypassPermissions => "bypass-permissions",
-            Self::Plan => "plan",
-            Self::DontAsk => "dont-ask",
-        }
-    }
-
     /// Whether the runtime's mode contains what works: these two bind also the runs of sessions with a mode of their own. The
     /// other three are no more than what sessions get that set none.
     fn contains(self) -> bool {
@@ -278,14 +163,25 @@ pub struct Judgement {
 impl Judgement {
     /// Why it does not allow a call, in words.
     pub fn why(&self) -> String {
-        match &self.rule {
-            Some(rule) if self.decision == self.base => {
-                let does = if self.base == Behavior::Deny { "denies it" } else { "asks a person first" };
-                format!("The rule `{}` of scope {} {does}.", rule.tool, rule.scope.word())
-            }
-            Some(_) | None if self.decision == Behavior::Ask => "A person is asked first.".to_owned(),
-            Some(_) | None => format!("The permission mode `{}` does not allow it.", self.mode.word()),
+        why(self.mode, (self.base, self.decision), self.rule.as_ref())
+    }
+}
+
+impl Decided {
+    /// Why it does not allow the call, in words.
+    pub fn why(&self) -> String {
+        why(self.mode, (self.base, self.decision), self.rule.as_ref())
+    }
+}
+
+fn why(mode: Mode, (base, decision): (Behavior, Behavior), rule: Option<&MatchedRule>) -> String {
+    match rule {
+        Some(rule) if decision == base => {
+            let does = if base == Behavior::Deny { "denies it" } else { "asks a person first" };
+            format!("The rule `{}` of scope {} {does}.", rule.tool, rule.scope.word())
         }
+        Some(_) | None if decision == Behavior::Ask => "A person is asked first.".to_owned(),
+        Some(_) | None => format!("The permission mode `{}` does not allow it.", mode.word()),
     }
 }
 
@@ -296,93 +192,6 @@ pub fn assess(tool: &str, modes: Modes, rules: Rules<'_>) -> Judgement {
     let base = rule.as_ref().map_or(class.base(), |rule| rule.behavior);
     let (mode, decision) = modes.apply(class, base);
     Judgement { mode, base, decision, rule }
-}
-
-/// What modes and rules say at this moment about a call of a run.
-fn assess_now(world: &World, run: &run::Live, tool: &str) -> Result<Judgement, Refusal> {
-    let claim = run.claim.as_ref().ok_or_else(|| out_of_order("The run is not claimed."))?;
-    let session = world.sessions.get(&run.session);
-    let own_mode = session.and_then(|session| session.permission_mode);
-    let modes = Modes::of(claim.permission_mode, own_mode, world.runtime.permission_mode);
-    let rules = Rules {
-        session: session.map_or(&[], |session| &session.permission_rules),
-        project: &world.runtime.project_rules,
-        user: &world.runtime.user_rules,
-    };
-    Ok(assess(tool, modes, rules))
-}
-
-/// Refuses what was allowed, by mode and rules or by a person, and is no longer: both may have changed since.
-pub(super) fn check_still(world: &World, run: &run::Live, tool: &str, by_person: bool) -> Result<(), Refusal> {
-    let judgement = assess_now(world, run, tool)?;
-    match judgement.decision {
-        Behavior::Allow => Ok(()),
-        Behavior::Ask if by_person => Ok(()),
-        Behavior::Ask | Behavior::Deny => Err(Refusal::new(Reason::PermissionDenied, judgement.why())),
-    }
-}
-
-/// Checks rules before they are taken.
-pub(super) fn check_rules(pointer: &str, rules: &[Rule]) -> Result<(), Refusal> {
-    if rules.len() > PERMISSION_RULES {
-        return Err(invalid(pointer, format!("A scope has at most {PERMISSION_RULES} rules.")));
-    }
-    for (at, rule) in rules.iter().enumerate() {
-        let name = rule.tool.strip_suffix('*').unwrap_or(&rule.tool);
-        let odd = |letter: char| !(letter.is_ascii_alphanumeric() || "_-.:/".contains(letter));
-        if rule.tool.is_empty() || rule.tool.len() > NAME_BYTES || name.contains(odd) {
-            let detail = "A rule names a tool, a prefix that ends in `*`, or `*`.";
-            return Err(invalid(format!("{pointer}/{at}/tool"), detail));
-        }
-    }
-    Ok(())
-}
-
-/// A worker has a call judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judge {
-    /// The run.
-    pub run_id: RunId,
-    /// The call.
-    pub call_id: CallId,
-}
-
-pub(super) fn judge(world: &World, ask: &Judge, context: &Context<'_>) -> Result<Outcome, Refusal> {
-    let run = run::working(world, ask.run_id, context)?;
-    let call = call::of_run(run, ask.call_id)?;
-    let judgement = assess_now(world, run, &call.tool)?;
-    // What was allowed is judged anew only where it no longer would be.
-    let open = match &call.stage {
-        Stage::Asked => true,
-        Stage::Judged(Behavior::Allow) => judgement.decision > Behavior::Allow,
-        Stage::Approved { .. } => judgement.decision == Behavior::Deny,
-        Stage::Judged(Behavior::Ask | Behavior::Deny)
-        | Stage::AwaitsApproval(_)
-        | Stage::Dropped
-        | Stage::AwaitsAnswer(_)
-        | Stage::Answered
-        | Stage::Dispatched
-        | Stage::Done => false,
-    };
-    if !open {
-        return Err(out_of_order("The call was judged before."));
-    }
-    let event = Decided {
-        call_id: ask.call_id,
-        tool: call.tool.clone(),
-        mode: judgement.mode,
-        base: judgement.base,
-        decision: judgement.decision,
-        rule: judgement.rule,
-    };
-    let draft = Draft::new(world.names.text(run.org), Stream::Run(ask.run_id), event.into());
-    Ok(Outcome::one(draft, Answer::Run(ask.run_id)))
-}
-
-impl World {
-    pub(super) fn fold_permission_decided(&mut self, record: &Record, body: &Decided) {
-        self.set_stage(record, body.call_id, Stage::Judged(body.decision));
-    }
 }
 
 #[cfg(test)]
@@ -484,17 +293,5 @@ mod tests {
         assert_eq!(assess("mcp__linear__get2", only(Mode::Default), user_only).rule, None);
         let exact = [rule("bash*", Allow), rule("bash", Deny)];
         assert_eq!(assess("bash", only(Mode::Default), Rules { user: &exact, ..NONE }).decision, Deny);
-    }
-
-    #[test]
-    fn a_rule_names_a_tool_a_prefix_or_everything() {
-        for good in ["bash", "mcp__*", "*", "mcp__a-b.c/d:e"] {
-            assert_eq!(check_rules("/rules", &[rule(good, Behavior::Allow)]), Ok(()));
-        }
-        for bad in ["", "a*b", "**", "two words", "b\u{0}"] {
-            let refusal =
-                check_rules("/rules", &[rule("bash", Behavior::Ask), rule(bad, Behavior::Allow)]).unwrap_err();
-            assert_eq!(refusal.pointer.as_deref(), Some("/rules/1/tool"), "{bad:?}");
-        }
     }
 }
