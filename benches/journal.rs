@@ -120,7 +120,7 @@ pub fn opened(root: &Path) -> Opened {
         entropy: Arc::new(SystemEntropy::default()),
         options: Options::default(),
         boot_id: BootId::from_ulid(ulid::Ulid(1)),
-        build: Box::new(|| "bench".to_owned()),
+        build: "bench".to_owned(),
         encode: chancery::http::sse::encode_record,
         observe: Arc::new(|records, _| {
             BATCHES.fetch_add(1, Ordering::Relaxed);

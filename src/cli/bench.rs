@@ -124,7 +124,7 @@ fn scratch_root(home: &Path) -> Result<Opened, String> {
         boot_id: BootId::from_ulid(ulid::Ulid(entropy.u128())),
         entropy: Arc::new(entropy),
         options: Options::default(),
-        build: Box::new(|| "bench".to_owned()),
+        build: "bench".to_owned(),
         encode: |_, _, line, out| {
             let at = out.len();
             out.extend_from_slice(line);

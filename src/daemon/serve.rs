@@ -2,7 +2,7 @@
 //! signal close everything in order.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
@@ -93,7 +93,7 @@ fn take(
     (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
     boot_id: BootId,
 ) -> Result<House, Refusal> {
-    // Read beside all that follows: the first record of this start names the binary.
+    // Read beside the taking of the state root: the first record of this start names the binary.
     let hashing = std::thread::spawn(executable::digest);
     let root = state_root::take(&settings.state_root, &settings.workspace_root, boot_id)?;
     // Resolved once: where a link to it leads later is nobody's business.
@@ -110,8 +110,7 @@ fn take(
     Listener::look(&settings.bind).map_err(|error| unbound(&settings.bind, &error))?;
     audit::look(&access_log_file(&root)).map_err(|error| unlogged(&error))?;
     let agents = Agents::prepare(&settings, &clock, &entropy)?;
-    let hashed = Arc::new(OnceLock::new());
-    let digest = Arc::clone(&hashed);
+    let build_digest = digest_of(hashing);
     let batches = BatchNumbers::default();
     let counted = batches.clone();
     let opened = open(Opening {
@@ -120,12 +119,11 @@ fn take(
         entropy: Arc::clone(&entropy),
         options: Options::default(),
         boot_id,
-        build: Box::new(move || build(digest.get_or_init(|| digest_of(hashing)).as_deref())),
+        build: build(build_digest.as_deref()),
         encode: sse::encode_record,
         observe: Arc::new(move |records, took| counted.observe(records, took)),
     })?;
     root.make_folders()?;
-    let build_digest = hashed.get().cloned().flatten();
     Ok(House { settings, proxy_secret, agents, root, opened, clock, entropy, boot_id, batches, build_digest })
 }
 

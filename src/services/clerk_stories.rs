@@ -40,7 +40,7 @@ fn opening(disk: &SimDisk, clock: &Arc<FakeClock>, boot: u64) -> Opening {
         entropy: Arc::new(FakeEntropy::default()),
         options,
         boot_id: BootId::from_ulid(ulid::Ulid::from_parts(boot, 1)),
-        build: Box::new(|| "test".to_owned()),
+        build: "test".to_owned(),
         encode: |_, _, line, out| {
             let at = out.len();
             out.extend_from_slice(line);

@@ -40,8 +40,8 @@ pub struct Opening {
     pub options: Options,
     /// This start.
     pub boot_id: BootId,
-    /// Version of the program and digest of its binary. Asked for when the past is read, since the digest takes its time.
-    pub build: Box<dyn FnOnce() -> String + Send>,
+    /// Version of the program and digest of its binary.
+    pub build: String,
     /// Makes events of lines.
     pub encode: Encode,
     /// Told of each batch.
@@ -116,7 +116,7 @@ pub fn open(opening: Opening) -> Result<Opened, Refusal> {
         boot_id: opening.boot_id,
         wall_ms: 0,
         boot_ms: 0,
-        build: (opening.build)(),
+        build: opening.build,
         config_revision: fold.world.runtime.revision,
         policy_sha256: fold.world.runtime.policy_digest(),
         price_table: None,

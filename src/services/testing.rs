@@ -69,7 +69,7 @@ impl Root {
             entropy: self.entropy.clone(),
             options,
             boot_id: BootId::from_ulid(Ulid::from_parts(NOW_MS, self.boots)),
-            build: Box::new(|| "test".to_owned()),
+            build: "test".to_owned(),
             encode: |_, _, line, out| {
                 let at = out.len();
                 out.extend_from_slice(line);

@@ -27,7 +27,7 @@ fn opening(disk: &SimDisk) -> Opening {
         entropy: Arc::new(FakeEntropy::default()),
         options: OPTIONS,
         boot_id: BootId::from_ulid(ulid::Ulid(1)),
-        build: Box::new(|| "test".to_owned()),
+        build: "test".to_owned(),
         encode: |_, _, line, out| {
             let at = out.len();
             out.extend_from_slice(line);

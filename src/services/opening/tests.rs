@@ -20,7 +20,7 @@ fn start(disk: &SimDisk, boot: u128) -> Result<Opened, Refusal> {
         entropy: Arc::new(FakeEntropy::default()),
         options: Options { segment_bytes: 8 << 10, ahead_bytes: 8 << 10, reserve_bytes: 8 << 10, background: false },
         boot_id: BootId::from_ulid(Ulid::from_parts(NOW_MS, boot)),
-        build: Box::new(|| "test".to_owned()),
+        build: "test".to_owned(),
         encode: |_, _, line, out| {
             let at = out.len();
             out.extend_from_slice(line);
