@@ -101,6 +101,12 @@ struct Known {
     ended: VecDeque<TaskId>,
 }
 
+impl Known {
+    fn running(&self) -> impl Iterator<Item = TaskView> {
+        self.all.values().map(|entry| entry.view).filter(|view| view.status == Status::InProgress)
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     view: TaskView,
@@ -135,9 +141,7 @@ impl Background {
 
     /// The tasks that run.
     pub fn running(&self) -> Vec<TaskId> {
-        let known = self.0.known();
-        let running = known.all.iter().filter(|(_, entry)| entry.view.status == Status::InProgress);
-        running.map(|(id, _)| *id).collect()
+        self.0.known().running().map(|view| view.task_id).collect()
     }
 
     /// Where a task stands, if this daemon has run it and not yet forgotten it.
@@ -196,11 +200,8 @@ impl Background {
 
     /// Tells all running tasks of a session to stop. Says how many there are.
     pub fn stop_session(&self, session_id: SessionId, why: TerminalReason) -> usize {
-        let running: Vec<TaskId> = {
-            let known = self.0.known();
-            let own = known.all.values().map(|entry| entry.view).filter(|view| view.session_id == session_id);
-            own.filter(|view| view.status == Status::InProgress).map(|view| view.task_id).collect()
-        };
+        let own = |view: &TaskView| view.session_id == session_id;
+        let running: Vec<TaskId> = self.0.known().running().filter(own).map(|view| view.task_id).collect();
         running.into_iter().filter(|id| self.stop(*id, why).is_ok()).count()
     }
 }
@@ -220,7 +221,7 @@ impl Inner {
             return Err(Refusal::new(Reason::RequestOverloaded, "The daemon is about to stop."));
         }
         let mut known = self.known();
-        let running = known.all.values().filter(|entry| entry.view.status == Status::InProgress).count();
+        let running = known.running().count();
         if running >= limits::TASKS_RUNNING {
             let detail = format!("{running} background tasks run already; stop one first.");
             return Err(Refusal::new(Reason::ToolLimitExceeded, detail));
@@ -233,11 +234,7 @@ impl Inner {
     /// Makes room for a task's output: what all tasks ever wrote would fill the disk that the journal lies on.
     async fn make_room(&self) {
         let directory = self.settings.directory.clone();
-        let running: BTreeSet<String> = {
-            let known = self.known();
-            let running = known.all.iter().filter(|(_, entry)| entry.view.status == Status::InProgress);
-            running.map(|(id, _)| id.to_string()).collect()
-        };
+        let running: BTreeSet<String> = self.known().running().map(|view| view.task_id.to_string()).collect();
         let (files, bytes) = (limits::TASK_FILES - 1, limits::TASK_FILES_BYTES - self.settings.keep_bytes);
         let pruned =
             tokio::task::spawn_blocking(move || prune(&directory, files, bytes, &|stem| running.contains(stem)));

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::agent::tools::limits;
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::entropy::{Entropy as _, SystemEntropy};
+use crate::platform::files;
 
 /// An open workspace.
 #[derive(Debug)]
@@ -144,7 +145,7 @@ impl Workspace {
         }
         swapped?;
         // Not before its name is on the disk is the new content there to stay.
-        sync_folder(&folder).map_err(|errno| {
+        files::sync_names(&folder).map_err(|errno| {
             Refusal::new(Reason::ToolFailed, format!("{path} was written, but a power cut may undo that: {errno}."))
         })
     }
@@ -155,7 +156,7 @@ impl Workspace {
             let parent = self.beneath(if at.is_empty() { "." } else { &at }, READ | OFlags::DIRECTORY)?;
             if part != "." {
                 match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
-                    Ok(()) => sync_folder(&parent)?,
+                    Ok(()) => files::sync_names(&parent)?,
                     Err(Errno::EXIST) => {}
                     Err(errno) => return Err(errno),
                 }
@@ -249,14 +250,6 @@ fn write_new(folder: &OwnedFd, temporary: &str, name: &str, content: &[u8]) -> R
     let mode = old.map_or(0o644, |stat| stat.st_mode & 0o777);
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
     rustix::fs::fdatasync(&file)
-}
-
-/// Puts the names in a folder on the disk; some file systems have nothing to do for that, and say so.
-fn sync_folder(folder: &OwnedFd) -> Result<(), Errno> {
-    match rustix::fs::fsync(folder) {
-        Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
-        other => other,
-    }
 }
 
 /// Puts the new file in place if the old one is still what it was.

@@ -35,60 +35,59 @@ fn asking(path: String, name: &str, value: Option<&str>) -> String {
     format!("{path}{joint}{name}={}", super::wire::segment(value))
 }
 
-/// Only what stands so.
+/// Which part of a list.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Standing {
+pub struct Part {
+    #[command(flatten)]
+    paging: Paging,
     /// Only those with this status
     #[arg(long)]
     status: Option<String>,
 }
 
-impl Standing {
-    /// The path with the query that asks for these only.
-    pub fn of(&self, path: String) -> String {
-        asking(path, "status", self.status.as_deref())
+impl Part {
+    /// The path with the query that asks for this part.
+    pub fn of(&self, path: &str) -> String {
+        asking(self.paging.of(path), "status", self.status.as_deref())
     }
 }
 
-/// Only what is in one session.
+/// Which part of a list over all sessions.
 #[derive(Debug, Clone, Default, Args)]
-pub struct InSession {
+pub struct PartOfSessions {
+    #[command(flatten)]
+    part: Part,
     /// Only those of this session
     #[arg(long, alias = "session", value_name = "SESSION")]
     session_id: Option<String>,
 }
 
-impl InSession {
-    /// The path with the query that asks for these only.
-    pub fn of(&self, path: String) -> String {
-        asking(path, "session_id", self.session_id.as_deref())
+impl PartOfSessions {
+    /// The path with the query that asks for this part.
+    pub fn of(&self, path: &str) -> String {
+        asking(self.part.of(path), "session_id", self.session_id.as_deref())
     }
 }
 
 /// Which part of a list over all sessions and runs.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Part {
+pub struct PartOfRuns {
     #[command(flatten)]
-    paging: Paging,
-    #[command(flatten)]
-    standing: Standing,
-    #[command(flatten)]
-    session: InSession,
+    part: PartOfSessions,
     /// Only those of this run
     #[arg(long, alias = "run", value_name = "RUN")]
     run_id: Option<String>,
 }
 
-impl Part {
+impl PartOfRuns {
     /// The path with the query that asks for this part.
     pub fn of(&self, path: &str) -> String {
-        asking(self.session.of(self.standing.of(self.paging.of(path))), "run_id", self.run_id.as_deref())
+        asking(self.part.of(path), "run_id", self.run_id.as_deref())
     }
 
-    /// The same of what still waits, whatever status was named.
+    /// The same of what still waits, where no status was named.
     pub fn pending(&self, path: &str) -> String {
-        let standing = Standing { status: Some("pending".to_owned()) };
-        Self { standing, ..self.clone() }.of(path)
+        asking(self.of(path), "status", Some("pending"))
     }
 }
 

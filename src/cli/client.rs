@@ -30,6 +30,9 @@ const ANSWER_BYTES: u64 = 64 << 20;
 /// Pause before a change whose answer was lost is asked for again.
 const REPEAT: Duration = Duration::from_millis(500);
 
+/// Verbs that take a state root and are named in advice.
+const VERBS: &str = "token journal index verify runtime approvals questions tasks status sessions runs receipt doctor";
+
 /// Where the daemon is, who asks, and how answers are printed.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ClientArgs {
@@ -177,11 +180,9 @@ impl ClientArgs {
     pub fn here(&self, advice: &str) -> String {
         let Some(root) = self.state_root.as_ref().filter(|_| self.root_flagged) else { return advice.to_owned() };
         let flag = format!("--state-root {}", output::shell_word(&root.to_string_lossy()));
-        ["token", "journal", "index", "verify", "runtime", "approvals", "status", "sessions", "runs"]
-            .iter()
-            .fold(advice.to_owned(), |text, verb| {
-                text.replace(&format!("chancery {verb}"), &format!("chancery {flag} {verb}"))
-            })
+        VERBS.split(' ').fold(advice.to_owned(), |text, verb| {
+            text.replace(&format!("chancery {verb}"), &format!("chancery {flag} {verb}"))
+        })
     }
 
     /// Whether the daemon is named by its address rather than by its state root.

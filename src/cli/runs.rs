@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::ask::{At, InSession, Paging, Standing, reason, with};
+use super::ask::{At, PartOfSessions, reason, with};
 use super::client::{Client, ClientArgs, Trouble};
 use super::wire::segment;
 use super::{events, follow, show};
@@ -37,11 +37,7 @@ pub enum Runs {
     /// Lists runs, newest first
     List {
         #[command(flatten)]
-        paging: Paging,
-        #[command(flatten)]
-        standing: Standing,
-        #[command(flatten)]
-        session: InSession,
+        part: PartOfSessions,
         #[command(flatten)]
         at: At,
     },
@@ -98,9 +94,8 @@ pub fn run(args: &ClientArgs, verb: &Runs) -> ExitCode {
             }
         }
         Runs::Start { .. } => with(args, |client| start(client, verb).map(|run| (show::RUN, run))),
-        Runs::List { paging, standing, session, at } => {
-            let path = at.of(session.of(standing.of(paging.of("/v1/runs"))));
-            with(args, |client| client.get(&path).map(|list| (show::RUNS, list)))
+        Runs::List { part, at } => {
+            with(args, |client| client.get(&at.of(part.of("/v1/runs"))).map(|list| (show::RUNS, list)))
         }
         Runs::Get { id, at } => {
             let path = at.of(format!("/v1/runs/{}", segment(id)));

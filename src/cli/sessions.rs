@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::ask::{At, Paging, Standing, print, reason, with};
+use super::ask::{At, Part, print, reason, with};
 use super::client::ClientArgs;
 use super::wire::segment;
 use super::{events, follow, show};
@@ -28,9 +28,7 @@ pub enum Sessions {
     /// Lists sessions, newest first
     List {
         #[command(flatten)]
-        paging: Paging,
-        #[command(flatten)]
-        standing: Standing,
+        part: Part,
         #[command(flatten)]
         at: At,
     },
@@ -87,9 +85,7 @@ pub fn run(args: &ClientArgs, verb: &Sessions) -> ExitCode {
             let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value.as_ref()?))));
             client.post("/v1/sessions", &Value::Object(given.collect())).map(|made| (show::SESSION, made))
         }
-        Sessions::List { paging, standing, at } => {
-            client.get(&at.of(standing.of(paging.of("/v1/sessions")))).map(|list| (show::SESSIONS, list))
-        }
+        Sessions::List { part, at } => client.get(&at.of(part.of("/v1/sessions"))).map(|list| (show::SESSIONS, list)),
         Sessions::Get { id, at } => {
             client.get(&at.of(format!("/v1/sessions/{}", segment(id)))).map(|session| (show::SESSION, session))
         }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::ask::{Part, reason, with};
+use super::ask::{PartOfRuns, reason, with};
 use super::client::ClientArgs;
 use super::wire::segment;
 use super::{output, show};
@@ -13,7 +13,7 @@ use super::{output, show};
 #[derive(Debug, Subcommand)]
 pub enum Tasks {
     /// Lists background tasks, newest first
-    List(Part),
+    List(PartOfRuns),
     /// Shows a task
     Get {
         /// The task

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::client::{ClientArgs, files_in_use, token_files};
+use super::client::{ClientArgs, files_in_use};
 use super::output::{self, data, escape, talk};
 use crate::domain::token::{RANDOM_BYTES, TOKEN_BYTES, Token};
 use crate::journal::layout;
@@ -43,8 +43,9 @@ impl Which {
         if self.readonly { files.readonly } else { files.admin }
     }
 
-    fn file(&self, root: &Path) -> PathBuf {
-        self.file.clone().unwrap_or_else(|| self.of(token_files(root)))
+    /// Its file, where the daemon of the state root reads these.
+    fn file(&self, root: &Path, in_use: Option<TokenFiles>) -> PathBuf {
+        self.file.clone().unwrap_or_else(|| self.of(in_use.unwrap_or_else(|| TokenFiles::below(root))))
     }
 
     fn name(&self) -> &'static str {
@@ -63,7 +64,7 @@ pub fn run(args: &ClientArgs, verb: &TokenVerb) -> ExitCode {
         return ExitCode::from(USAGE);
     }
     let done = match verb {
-        TokenVerb::Show(which) => show(args.output, &which.file(&root)),
+        TokenVerb::Show(which) => show(args.output, &which.file(&root, files_in_use(&root))),
         TokenVerb::Rotate(which) => rotate(args.output, which, &root),
     };
     match done {
@@ -96,7 +97,8 @@ fn nowhere(file: &Path) -> String {
 }
 
 fn rotate(format: output::Format, which: &Which, root: &Path) -> Result<(), String> {
-    let file = &which.file(root);
+    let in_use = files_in_use(root);
+    let file = &which.file(root, in_use.clone());
     let said = |error: io::Error| format!("{}: {error}", file.display());
     let (Some(parent), Some(name)) = (file.parent(), file.file_name().and_then(|name| name.to_str())) else {
         return Err(format!("{} is no place for a token", file.display()));
@@ -105,7 +107,7 @@ fn rotate(format: output::Format, which: &Which, root: &Path) -> Result<(), Stri
     if state.mode(layout::STATE_ROOT).is_err() {
         return Err(format!("{} is no state root; `chancery serve` makes one", root.display()));
     }
-    let read_now = files_in_use(root).map(|files| which.of(files));
+    let read_now = in_use.map(|files| which.of(files));
     match &read_now {
         Some(other) if other != file => {
             return Err(format!("the daemon of this state root reads {}, not {}", other.display(), file.display()));

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::ask::{Part, reason, with};
+use super::ask::{PartOfRuns, reason, with};
 use super::client::{Client, ClientArgs, Trouble};
 use super::output;
 use super::show;
@@ -31,7 +31,7 @@ pub enum Approvals {
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
-    part: Part,
+    part: PartOfRuns,
     /// Only those that still wait
     #[arg(long, conflicts_with = "status")]
     pending: bool,

@@ -44,10 +44,10 @@ impl WritePath for DoorPath {
         }
     }
 
-    fn keep(&self, text: String) -> BoxFuture<'_, Result<Personal, Refusal>> {
+    fn keep(&self, text: String, inline_bytes: usize) -> BoxFuture<'_, Result<Personal, Refusal>> {
         match self.refusal() {
             Some(refusal) => Box::pin(ready(Err(refusal))),
-            None => self.clerk.keep(text),
+            None => self.clerk.keep(text, inline_bytes),
         }
     }
 }

@@ -36,7 +36,7 @@ impl Folder {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         for parent in absent.iter().filter_map(|made| made.parent()) {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            match Self::open(parent).and_then(|folder| Ok(rustix::fs::fsync(&folder.root)?)) {
+            match Self::open(parent).and_then(|folder| Ok(sync_names(&folder.root)?)) {
                 Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
                 _ => {}
             }
@@ -121,6 +121,14 @@ impl Folder {
     pub fn space(&self) -> io::Result<(u64, u64, u64)> {
         let stat = rustix::fs::fstatvfs(&self.root)?;
         Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize, stat.f_favail))
+    }
+}
+
+/// Puts the names in a folder on the disk; some file systems have nothing to do for that, and say so.
+pub fn sync_names(folder: &OwnedFd) -> Result<(), rustix::io::Errno> {
+    match rustix::fs::fsync(folder) {
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOTSUP) => Ok(()),
+        other => other,
     }
 }
 

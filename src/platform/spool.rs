@@ -102,38 +102,32 @@ impl Spool {
 }
 
 /// Removes the oldest files of a folder of spools until there are at most so many, which hold at most so many bytes, and
-/// what a rotation left half done. Names say their age; what `kept` names by its stem stays. Says how many went.
-pub fn prune(folder: &Path, files: usize, bytes: u64, kept: &dyn Fn(&str) -> bool) -> std::io::Result<usize> {
-    let mut found: Vec<(PathBuf, u64)> = Vec::new();
-    let mut removed = 0;
-    let mut remove = |path: &Path| {
-        #[expect(clippy::disallowed_methods, reason = "this is the platform; nothing here needs to survive power loss")]
-        if std::fs::remove_file(path).is_ok() {
-            removed += 1;
-        }
-    };
+/// what a rotation left half done. Names say their age; what `kept` names by its stem stays. A file that cannot be removed
+/// now is met again the next time.
+pub fn prune(folder: &Path, files: usize, bytes: u64, kept: &dyn Fn(&str) -> bool) -> std::io::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "this is the platform; nothing here needs to survive power loss")]
+    let remove = |path: &Path| drop(std::fs::remove_file(path));
+    let mut found: Vec<(PathBuf, u64, bool)> = Vec::new();
     #[expect(clippy::disallowed_methods, reason = "this is the platform")]
     for entry in std::fs::read_dir(folder)?.flatten() {
         let path = entry.path();
         let stays = path.file_stem().and_then(|stem| stem.to_str()).is_none_or(kept);
         match path.extension().and_then(|ending| ending.to_str()) {
-            Some("log") => found.push((path, entry.metadata().map_or(0, |facts| facts.len()))),
+            Some("log") => found.push((path, entry.metadata().map_or(0, |facts| facts.len()), stays)),
             Some("tmp") if !stays => remove(&path),
             _ => {}
         }
     }
     found.sort_unstable();
-    let (mut count, mut total) = (found.len(), found.iter().map(|(_, bytes)| bytes).sum::<u64>());
-    for (path, size) in found {
+    let (mut count, mut total) = (found.len(), found.iter().map(|(_, size, _)| size).sum::<u64>());
+    for (path, size, _) in found.iter().filter(|(_, _, stays)| !stays) {
         if count <= files && total <= bytes {
             break;
         }
-        if !path.file_stem().and_then(|stem| stem.to_str()).is_none_or(kept) {
-            remove(&path);
-            (count, total) = (count - 1, total - size);
-        }
+        remove(path);
+        (count, total) = (count - 1, total - size);
     }
-    Ok(removed)
+    Ok(())
 }
 
 /// The last so many bytes of a file, and how many come before them.

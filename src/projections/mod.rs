@@ -99,8 +99,7 @@ impl Models {
             | Event::PermissionDecided(_)
             | Event::CallDispatched(_)
             | Event::CallFinished(_)
-            | Event::CallRefused(_)
-            | Event::CallOutcomeUnknown(_) => {}
+            | Event::CallRefused(_) => {}
             Event::TimeUntrusted(body) => self.clock.untrusted(record, body),
             Event::TimeTrusted(_) => self.clock.trusted(),
             Event::AccessLogClosed(body) => self.access_log.closed(body),
@@ -125,6 +124,7 @@ impl Models {
             Event::RunCancelled(_) => self.run_ended(record, Status::Cancelled),
             Event::TurnRequested(body) => self.runs.turn_requested(record, body),
             Event::TurnAnswered(body) => self.runs.turn_answered(record, body),
+            Event::CallOutcomeUnknown(_) => self.runs.outcome_unknown(record),
             Event::ApprovalRequested(_)
             | Event::ApprovalDecided(_)
             | Event::ApprovalExpired(_)

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::limits;
 use crate::domain::personal::{BlobRef, Personal};
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::disk::{Disk, Open, join, read_bounded, replace_atomically, sweep_temporaries};
@@ -58,13 +57,9 @@ impl Blobs {
         folders.map(|entry| sweep_temporaries(self.disk.as_ref(), &join(FOLDER, &entry.name), |_| true)).sum()
     }
 
-    /// A text as a record may hold it: itself where it is short, else a blob that is on disk when this returns.
-    pub async fn keep(&self, text: String) -> Result<Personal, Refusal> {
-        self.keep_within(text, limits::INLINE_PART_BYTES).await
-    }
-
-    /// The same, with another bound of what is short.
-    pub async fn keep_within(&self, text: String, inline_bytes: usize) -> Result<Personal, Refusal> {
+    /// A text as a record may hold it: itself where it has no more bytes than that, else a blob that is on disk when this
+    /// returns.
+    pub async fn keep(&self, text: String, inline_bytes: usize) -> Result<Personal, Refusal> {
         if text.len() <= inline_bytes {
             return Ok(Personal::Clear(text));
         }
@@ -143,6 +138,7 @@ fn not_kept(error: &io::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::limits;
     use crate::platform::files::Folder;
     use crate::platform::sim_disk::{Fault, SimDisk};
 
@@ -151,7 +147,9 @@ mod tests {
     }
 
     async fn keep(blobs: &Blobs) -> BlobRef {
-        let Personal::Blob { blob } = blobs.keep(long()).await.unwrap() else { panic!("a blob") };
+        let Personal::Blob { blob } = blobs.keep(long(), limits::INLINE_PART_BYTES).await.unwrap() else {
+            panic!("a blob")
+        };
         blob
     }
 
@@ -165,7 +163,10 @@ mod tests {
         for seed in 1..32 {
             let disk = SimDisk::new(seed);
             let blobs = Blobs::new(Arc::new(disk.clone())).unwrap();
-            assert_eq!(blobs.keep("short".to_owned()).await.unwrap(), Personal::Clear("short".to_owned()));
+            assert_eq!(
+                blobs.keep("short".to_owned(), limits::INLINE_PART_BYTES).await.unwrap(),
+                Personal::Clear("short".to_owned())
+            );
             let blob = keep(&blobs).await;
             assert_eq!(blobs.read(&blob), Some(long().into_bytes()));
             assert!(after_power_cut(&disk).read(&blob).is_some(), "it must be on disk before a record names it");
@@ -215,7 +216,7 @@ mod tests {
         let blobs = Blobs::new(Arc::new(disk)).unwrap();
         for round in 0..5 {
             let text = format!("{round}{}", long());
-            let kept = (0..100).map(|_| blobs.keep(text.clone()));
+            let kept = (0..100).map(|_| blobs.keep(text.clone(), limits::INLINE_PART_BYTES));
             let kept = futures_util::future::join_all(kept).await;
             let blob = BlobRef { sha256: HEXLOWER.encode(&Sha256::digest(&text)), bytes: text.len() as u64 };
             assert_eq!(kept, vec![Ok(Personal::Blob { blob: blob.clone() }); 100]);
@@ -231,7 +232,7 @@ mod tests {
         let disk = SimDisk::new(1);
         let blobs = Blobs::new(Arc::new(disk.clone())).unwrap();
         disk.set_fault(Fault::Full(10));
-        assert_eq!(blobs.keep(long()).await.unwrap_err().reason, Reason::StorageFull);
+        assert_eq!(blobs.keep(long(), limits::INLINE_PART_BYTES).await.unwrap_err().reason, Reason::StorageFull);
         let (sha256, path) = blob_path();
         assert_eq!(disk.list(&folder(&sha256)).unwrap(), []);
         disk.set_fault(Fault::None);

@@ -239,12 +239,8 @@ impl WritePath for Clerk {
         })
     }
 
-    fn keep(&self, text: String) -> BoxFuture<'_, Result<Personal, Refusal>> {
-        Box::pin(self.desk.published.blobs().keep(text))
-    }
-
-    fn keep_within(&self, text: String, inline_bytes: usize) -> BoxFuture<'_, Result<Personal, Refusal>> {
-        Box::pin(self.desk.published.blobs().keep_within(text, inline_bytes))
+    fn keep(&self, text: String, inline_bytes: usize) -> BoxFuture<'_, Result<Personal, Refusal>> {
+        Box::pin(self.desk.published.blobs().keep(text, inline_bytes))
     }
 }
 

@@ -57,20 +57,23 @@ impl ColdCheck {
             let work = async {
                 loop {
                     let (check, tasks) = (self.clone(), all.clone());
-                    let mut again = EVERY;
                     let pass = tokio::task::spawn_blocking(move || check.pass(&|| tasks.is_stopping())).await;
-                    match pass {
+                    let pause = match pass {
                         Ok(Ok(pass)) if pass.rot.is_empty() => {
                             tracing::info!(segments = pass.segments, "closed segments were checked");
+                            EVERY
                         }
                         Ok(Ok(_)) => return,
                         Ok(Err(refusal)) => {
                             tracing::warn!(detail = refusal.detail, "closed segments could not be checked");
-                            again = SOON;
+                            SOON
                         }
-                        Err(fault) => tracing::error!(%fault, "the check of closed segments did not end"),
-                    }
-                    tokio::time::sleep(again).await;
+                        Err(fault) => {
+                            tracing::error!(%fault, "the check of closed segments did not end");
+                            EVERY
+                        }
+                    };
+                    tokio::time::sleep(pause).await;
                 }
             };
             tokio::select! {

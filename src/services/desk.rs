@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use super::past::{At, Past, Shown};
 use crate::domain::command::{Answer, Command, invalid};
 use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
+use crate::domain::limits::INLINE_PART_BYTES;
 use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::{Provenance, Record};
@@ -47,14 +48,10 @@ pub trait WritePath: Send + Sync {
     fn submit(&self, command: Command, provenance: Provenance, lane: Lane)
     -> BoxFuture<'_, Result<Committed, Refusal>>;
 
-    /// A text as a record may hold it: itself, or a blob that is on disk when this returns.
-    fn keep(&self, text: String) -> BoxFuture<'_, Result<Personal, Refusal>> {
+    /// A text as a record may hold it that has room for so many bytes of it: itself, or a blob that is on disk when this
+    /// returns.
+    fn keep(&self, text: String, _inline_bytes: usize) -> BoxFuture<'_, Result<Personal, Refusal>> {
         Box::pin(std::future::ready(Ok(text.into())))
-    }
-
-    /// The same for a record that has room for so many bytes of it.
-    fn keep_within(&self, text: String, _inline_bytes: usize) -> BoxFuture<'_, Result<Personal, Refusal>> {
-        self.keep(text)
     }
 }
 
@@ -241,7 +238,7 @@ impl Desk {
     }
 
     pub(super) async fn keep(&self, text: String) -> Result<Personal, Refusal> {
-        self.write.keep(text).await
+        self.write.keep(text, INLINE_PART_BYTES).await
     }
 
     pub(super) fn check_route(&self, route: Option<&str>) -> Result<(), Refusal> {

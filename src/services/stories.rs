@@ -79,7 +79,7 @@ impl WritePath for Memory {
         Box::pin(std::future::ready(outcome))
     }
 
-    fn keep(&self, text: String) -> BoxFuture<'_, Result<Personal, Refusal>> {
+    fn keep(&self, text: String, _: usize) -> BoxFuture<'_, Result<Personal, Refusal>> {
         *self.kept.lock().unwrap() += 1;
         Box::pin(std::future::ready(Ok(text.into())))
     }

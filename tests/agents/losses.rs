@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{House, bash, calls, eventually, lives, says};
+use crate::support::{Daemon, House, bash, calls, eventually, lives, says};
 
 /// Has the machine send a signal.
 fn signal(signal: rustix::process::Signal, pid: &str) {
@@ -14,12 +14,21 @@ fn signal(signal: rustix::process::Signal, pid: &str) {
 const STAYS: &str = "setsid sh -c 'trap : TERM; echo $$ > below.txt; while :; do sleep 1; done' & \
                      echo $$ > pid.txt; echo $PPID > above.txt; sleep 300";
 
+/// The command, what it detached, and its supervisor.
+fn ids(house: &House) -> [String; 3] {
+    ["pid.txt", "below.txt", "above.txt"].map(|name| house.written(name))
+}
+
+fn bypassing(daemon: &Daemon) -> String {
+    daemon.run(&json!({ "permission_mode": "bypass-permissions" }))
+}
+
 #[test]
 fn a_run_whose_supervisor_is_killed_ends_with_an_unknown_outcome_and_nothing_of_it_lives_on() {
     let house = House::playing(&[bash(STAYS), says("done")]);
     let daemon = house.start();
-    let run = daemon.run(&json!({ "permission_mode": "bypass-permissions" }));
-    let (pid, below, above) = (house.written("pid.txt"), house.written("below.txt"), house.written("above.txt"));
+    let run = bypassing(&daemon);
+    let [pid, below, above] = ids(&house);
     signal(rustix::process::Signal::KILL, &above);
     let view = daemon.when(&run, "failed");
     assert_eq!(view["error"]["code"], "run.outcome_unknown", "{view}");
@@ -35,9 +44,9 @@ fn a_run_whose_supervisor_is_killed_ends_with_an_unknown_outcome_and_nothing_of_
 fn a_background_task_whose_supervisor_is_killed_is_told_as_lost() {
     let house = House::playing(&[calls(&[("bash", json!({ "background": true, "command": STAYS }))]), says("done")]);
     let daemon = house.start();
-    let run = daemon.run(&json!({ "permission_mode": "bypass-permissions" }));
+    let run = bypassing(&daemon);
     daemon.when(&run, "completed");
-    let (pid, below, above) = (house.written("pid.txt"), house.written("below.txt"), house.written("above.txt"));
+    let [pid, below, above] = ids(&house);
     signal(rustix::process::Signal::KILL, &above);
     let end = eventually("end of the task", || daemon.records(&run, "task.finished").pop());
     assert_eq!((&end["data"]["status"], &end["data"]["terminal_reason"]), (&json!("failed"), &json!("lost")));
@@ -49,9 +58,9 @@ fn a_background_task_whose_supervisor_is_killed_is_told_as_lost() {
 fn a_drain_kills_what_misses_its_deadline_and_says_so() {
     let house = House::playing(&[calls(&[("bash", json!({ "background": true, "command": STAYS }))]), says("done")]);
     let daemon = house.start();
-    let run = daemon.run(&json!({ "permission_mode": "bypass-permissions" }));
+    let run = bypassing(&daemon);
     daemon.when(&run, "completed");
-    let (pid, below, above) = (house.written("pid.txt"), house.written("below.txt"), house.written("above.txt"));
+    let [pid, below, above] = ids(&house);
     let task = daemon.records(&run, "task.started")[0]["data"]["task_id"].as_str().unwrap().to_owned();
     // A supervisor that does nothing any more: it hears no request and no end of the daemon.
     signal(rustix::process::Signal::STOP, &above);
@@ -74,7 +83,7 @@ fn temporary_files_of_commands_lie_beside_the_state_root_and_go_with_the_daemon_
     let temporary = house.folder.path().join("temporary");
     std::fs::create_dir(&temporary).unwrap();
     let daemon = house.start_with(&[], &[("TMPDIR", temporary.to_str().unwrap())]);
-    let run = daemon.run(&json!({ "permission_mode": "bypass-permissions" }));
+    let run = bypassing(&daemon);
     let folder = std::path::PathBuf::from(house.written("tmp.txt").trim());
     let own = folder.parent().unwrap();
     assert_eq!(own.parent().unwrap(), temporary.canonicalize().unwrap());
@@ -96,7 +105,7 @@ fn temporary_files_of_commands_lie_beside_the_state_root_and_go_with_the_daemon_
     };
     eventually("tidy folder", || (names() == ["of-others"] && !in_the_state_root.exists()).then_some(()));
     std::fs::remove_file(house.work("tmp.txt")).unwrap();
-    let next = daemon.run(&json!({ "permission_mode": "bypass-permissions" }));
+    let next = bypassing(&daemon);
     house.written("tmp.txt");
     assert_eq!(names().len(), 2);
     daemon.post(&format!("/v1/runs/{next}/cancel"), &json!({}));

@@ -39,6 +39,8 @@ pub struct Row {
     pub output_tokens: u64,
     /// Model turns begun.
     pub turns: u32,
+    /// Calls whose outcome its end left open.
+    pub unknown_calls: u32,
     /// Organisation.
     pub org: Name,
     /// Where it stands.
@@ -161,6 +163,7 @@ impl Runs {
             input_tokens: 0,
             output_tokens: 0,
             turns: 0,
+            unknown_calls: 0,
             org,
             status: Status::Queued,
             rehearsal: None,
@@ -194,6 +197,12 @@ impl Runs {
     pub(super) fn turn_requested(&mut self, record: &Record, body: &turn::Requested) {
         if let Some(row) = record.stream.run().and_then(|id| self.rows.get_mut(&id)) {
             row.turns = body.turn;
+        }
+    }
+
+    pub(super) fn outcome_unknown(&mut self, record: &Record) {
+        if let Some(row) = record.stream.run().and_then(|id| self.rows.get_mut(&id)) {
+            row.unknown_calls += 1;
         }
     }
 

@@ -13,7 +13,6 @@ use crate::domain::reason::Reason;
 use crate::domain::record::Record;
 use crate::domain::reply::ReplyTarget;
 use crate::domain::run::{InputItem, InterruptCause, RouteChoice, Status, Stop};
-use crate::domain::stream::Stream;
 use crate::projections::Bodies;
 use crate::projections::replies::ReplyTo;
 
@@ -136,25 +135,14 @@ impl Facts {
             unknown_calls: Vec::new(),
             reason: None,
         };
-        let places = [Some(row.created_seq), row.started_seq.map(NonZeroU64::get), row.ended_seq.map(NonZeroU64::get)];
-        for record in places.into_iter().flatten().filter_map(|seq| bodies.record(seq)) {
+        let end = row.ended_seq.map(NonZeroU64::get);
+        // One decision records them right before the run's end.
+        let unknown = end.into_iter().flat_map(|end| end.saturating_sub(u64::from(row.unknown_calls))..end);
+        let places = [Some(row.created_seq), row.started_seq.map(NonZeroU64::get)].into_iter().flatten();
+        for record in places.chain(unknown).chain(end).filter_map(|seq| bodies.record(seq)) {
             view.fill(&record, bodies);
         }
-        if let (Some(end), Status::Failed | Status::Interrupted | Status::Cancelled) = (row.ended_seq, row.status) {
-            view.unknown_calls = self.unknown_calls(end.get(), bodies);
-        }
         view
-    }
-
-    /// The calls whose outcome the run's end left open: one decision records them right before it.
-    fn unknown_calls(&self, end: u64, bodies: &dyn Bodies) -> Vec<CallId> {
-        let unknown = |record: Record| match record.event {
-            Event::CallOutcomeUnknown(body) if record.stream == Stream::Run(self.id) => Some(body.call_id),
-            _ => None,
-        };
-        let mut calls: Vec<CallId> = (1..end).rev().map_while(|seq| bodies.record(seq).and_then(unknown)).collect();
-        calls.reverse();
-        calls
     }
 }
 
@@ -195,6 +183,7 @@ impl RunView {
                 self.reason.clone_from(&body.note);
             }
             Event::RunCancelled(body) => self.reason.clone_from(&body.note),
+            Event::CallOutcomeUnknown(body) => return self.unknown_calls.push(body.call_id),
             // The places of a run name only the records above.
             _ => return,
         }

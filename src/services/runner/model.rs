@@ -110,8 +110,8 @@ pub trait ModelCaller: Send + Sync {
     /// The route that answers: the run's wish before the session's before the default.
     fn choose(&self, run: Wish<'_>, session: Wish<'_>) -> Result<Choice, Refusal>;
 
-    /// Asks once. Words are sent as they come, and none is dropped: the call waits for whoever takes them. When `stop` resolves, or when the future is dropped, the call is
-    /// given up.
+    /// Asks once. Words are sent as they come, and none is dropped: the call waits for whoever takes them. When `stop`
+    /// resolves, or when the future is dropped, the call is given up.
     fn call(
         &self,
         request: ModelRequest,

@@ -80,7 +80,7 @@ impl Pen {
     pub(super) async fn keep_within(&self, text: String, inline_bytes: usize) -> Result<Personal, Refusal> {
         let mut tries = 0;
         loop {
-            match self.write.keep_within(text.clone(), inline_bytes).await {
+            match self.write.keep(text.clone(), inline_bytes).await {
                 Err(refusal) if refusal.reason.retry() => self.pause(&mut tries, refusal).await?,
                 kept => return kept,
             }
