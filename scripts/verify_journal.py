@@ -4,16 +4,19 @@
 Usage: verify_journal.py PATH [--key VERIFIER_KEY] [--state-root DIR]
 A receipt is checked with the key, or with the keys of the state root, walked from its first one (which must be the key given).
 Needs the package `cryptography`. Exit code: 0 valid, 1 invalid, 2 no such path, 3 unverifiable.
-Reads a state root that no daemon writes at the moment. Kinds, versions and bodies are compared with the schemas that lie
+Of a state root that a daemon holds, what stands behind the newest seal is on its way and not looked at. Kinds, versions and bodies are compared with the schemas that lie
 beside this file in ../state-schema; without them a journal is unverifiable. Large parts in artifacts/ and files in the quarantine
 are compared with the records that name them. Not looked at: the access log, snapshots, and the digests of read models.
 """
 import base64
+import fcntl
 import hashlib
 import json
 import os
 import re
+import stat
 import sys
+import time
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -31,6 +34,25 @@ class Unverifiable(Exception):
 
 class Open(Unverifiable):
     """Lines without a seal stand at the end: the next start decides."""
+
+
+def whole(value):
+    """Whether a value is a whole number as the formats have them: neither a boolean nor a fraction."""
+    return type(value) is int and 0 <= value < 1 << 64
+
+
+def read_file(path):
+    """Reads a plain file; never follows a link, never waits on a pipe."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as fault:
+        if os.path.islink(path):
+            raise Unverifiable(f"{path}: a link is not followed") from fault
+        raise
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Unverifiable(f"{path}: not a plain file")
+        return file.read()
 
 
 def sha(data):
@@ -81,7 +103,7 @@ class Note:
             head, tail = text.split("\n\n")
             self.origin, size, root = head.split("\n")
             self.size, self.root = int(size), strict_b64(root)
-            if str(self.size) != size or not tail.endswith("\n"):
+            if str(self.size) != size or not whole(self.size) or len(self.root) != 32 or not tail.endswith("\n"):
                 raise ValueError
             self.signed = (head + "\n").encode()
             self.signatures = []
@@ -111,8 +133,15 @@ class Keys:
     """The keys of state-root.json, walked from the pin."""
 
     def __init__(self, root):
+        entries = root["keys"]
+        shaped = isinstance(entries, list) and entries and all(
+            isinstance(entry, dict) and not set(entry) - {"epoch", "from_seq", "public_key", "note"}
+            and whole(entry["from_seq"]) and all(isinstance(entry[name], str) for name in set(entry) - {"from_seq"})
+            for entry in entries)
+        if set(root) != {"id", "format", "created_at_ms", "keys"} or not shaped or not whole(root["created_at_ms"]):
+            raise Invalid("state-root.json is not of the documented form")
         self.links = []
-        for entry in root["keys"]:
+        for entry in entries:
             key, origin = strict_b64(entry["public_key"]), f"chancery/{root['id']}/{entry['epoch']}"
             handover = None
             if not self.links:
@@ -246,13 +275,21 @@ def render_seal(note, seq=None):
     return f'{{"seq":{note.size if seq is None else seq},"seal":"{text}"}}'.encode()
 
 
+def check_format(number, path):
+    if whole(number) and 1 < number < 1 << 32:
+        raise Unverifiable(f"{path}: format {number} is newer")
+    if not whole(number) or number != 1:
+        raise Invalid(f"{path}: {number} is no format")
+
+
 def read_header(line, path):
     body = json.loads(line, object_pairs_hook=unique)
     segment = body["segment"]
     if list(body) != ["segment"] or compact(body) != line:
         raise Invalid(f"{path}: the header is not canonical")
-    if segment["format"] > 1:
-        raise Unverifiable(f"{path}: format {segment['format']} is newer")
+    check_format(segment["format"], path)
+    if not whole(segment["first_seq"]):
+        raise Invalid(f"{path}: {segment['first_seq']} is no sequence number")
     note = Note(segment["checkpoint"]) if "checkpoint" in segment else None
     tree = Tree(note.size if note else 0, [strict_b64(root) for root in segment["frontier"]])
     if note and tree.root() != note.root:
@@ -265,7 +302,7 @@ def read_header(line, path):
 
 
 def verify_segment(path, name, last, keys, root, seals, named):
-    data = open(path, "rb").read()
+    data = read_file(path)
     line, _, rest = data.partition(b"\n")
     segment, note, tree = read_header(line, name)
     wanted = ["format", "root_id", "epoch", "first_seq"] + (["checkpoint"] if note else []) + ["frontier"]
@@ -332,12 +369,12 @@ class Named:
         folder = os.path.join(path, "journal", "quarantine")
         planned = []
         if os.path.exists(os.path.join(path, "repair.json")):
-            plan = json.load(open(os.path.join(path, "repair.json"), "rb"))
+            plan = json.loads(read_file(os.path.join(path, "repair.json")))
             planned = [file["file"] for file in plan["repaired"].get("files", [])]
         unnamed = None
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
             if name in self.quarantined:
-                if sha(open(os.path.join(folder, name), "rb").read()).hex() != self.quarantined[name]:
+                if sha(read_file(os.path.join(folder, name))).hex() != self.quarantined[name]:
                     raise Invalid(f"quarantine/{name} is not the file that its record names")
             elif not name.endswith(".pending") and name not in planned:
                 unnamed = unnamed or name
@@ -350,7 +387,7 @@ class Named:
             file = os.path.join(path, "artifacts", "sha256", digest[:2], digest)
             if not os.path.exists(file):
                 missing.append(digest)
-            elif os.path.getsize(file) != size or sha(open(file, "rb").read()).hex() != digest:
+            elif os.path.getsize(file) != size or sha(read_file(file)).hex() != digest:
                 raise Invalid(f"artifacts: {digest} is not the part that the journal names")
         if missing:
             raise Unverifiable(f"{len(missing)} parts that the journal names are not there, among them {missing[0]}")
@@ -406,21 +443,78 @@ def judge_tail(tail, offset, seq, fault):
     raise Open(f"{fault.split(':')[0]}: bytes stand behind the newest seal: the next start will decide")
 
 
+def is_held(path):
+    """Whether a daemon holds the state root, asked with a shared lock that is released at once."""
+    try:
+        descriptor = os.open(os.path.join(path, "LOCK"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def read_slots(path, held, keys):
+    """The notes of `acked`. A running daemon may be writing one of the two slots."""
+    slots = read_file(path)
+    if len(slots) != 8192:
+        raise Invalid("acked has another length than two slots")
+    notes = []
+    for slot in (slots[:4096], slots[4096:]):
+        try:
+            note = Note(slot.rstrip(b"\n").decode() + "\n")
+            if note.text.encode().ljust(4096, b"\n") != slot or not keys.accepts(note):
+                raise Invalid("a slot of acked is no canonical signed note")
+            notes.append(note)
+        except (Invalid, UnicodeDecodeError) as fault:
+            if not held:
+                raise Invalid("a slot of acked is no canonical signed note") from fault
+    if not notes:
+        raise Invalid("no slot of acked is a canonical signed note")
+    return notes
+
+
+def read_state_root(path):
+    root = json.loads(read_file(os.path.join(path, "state-root.json")), object_pairs_hook=unique)
+    check_format(root["format"], "state-root.json")
+    return root, Keys(root)
+
+
 def verify_root(path, key):
-    root = json.load(open(os.path.join(path, "state-root.json"), "rb"), object_pairs_hook=unique)
-    if root["format"] > 1:
-        raise Unverifiable("the state root is of a newer format")
-    if list(root) != ["id", "format", "created_at_ms", "keys"] or \
-            any(set(entry) - {"epoch", "from_seq", "public_key", "note"} for entry in root["keys"]):
-        raise Invalid("state-root.json has other keys")
-    keys, folder = Keys(root), os.path.join(path, "journal")
+    """Verifies a state root. One that a daemon writes may look broken at a moment, and is looked at again."""
+    for attempt in range(3):
+        held = is_held(path)
+        try:
+            return look(path, key, held)
+        except (Invalid, Unverifiable, OSError):
+            if attempt == 2 or not (held or is_held(path)):
+                raise
+            time.sleep(0.05)
+
+
+def look(path, key, held):
+    root, keys = read_state_root(path)
+    folder = os.path.join(path, "journal")
+    if os.path.islink(folder):
+        raise Unverifiable("journal: a link is not followed")
     if key is not None and key != keys.links[0][2]:
         raise Unverifiable("the pinned key is not the key given")
+    if not os.path.lexists(os.path.join(folder, "acked")):
+        raise Invalid("acked is missing")
+    # What acked names was on disk before it was named: it is read first.
+    slots = read_slots(os.path.join(folder, "acked"), held, keys)
     names = sorted(os.listdir(folder))
     segments = [name for name in names if name.endswith(".jsonl")]
     for name in names:
         if name not in segments and name not in ("acked", "next", "quarantine"):
             raise Invalid(f"{name}: nothing but the journal's files may stand here")
+    for name in segments:
+        if not stat.S_ISREG(os.lstat(os.path.join(folder, name)).st_mode):
+            raise Invalid(f"{name}: not a plain file")
     if segments and segments[0] != f"{0:020}.jsonl":
         raise Invalid("the first segment is missing")
     if not segments or any(os.path.getsize(os.path.join(folder, name)) == 0 for name in segments):
@@ -433,43 +527,50 @@ def verify_root(path, key):
             if name != segments[-1]:
                 raise Invalid(str(fault)) from fault
             opened = fault
-    slots = open(os.path.join(folder, "acked"), "rb").read() if "acked" in names else b""
-    if len(slots) != 8192:
-        raise Invalid("acked is missing or has another length")
-    for slot in (slots[:4096], slots[4096:]):
-        note = Note(slot.rstrip(b"\n").decode() + "\n")
-        if note.text.encode().ljust(4096, b"\n") != slot or not keys.accepts(note) or seals.get(note.size) != note.root:
-            raise Invalid("a slot of acked is no canonical note over a prefix of the journal")
+    if any(seals.get(note.size) != note.root for note in slots):
+        raise Invalid("a slot of acked is not over a prefix of the journal")
     named.check(path)
-    if "next" in names:
+    if "next" in names and not held:
         check_next(os.path.join(folder, "next"))
-    if opened is not None:
+    if opened is not None and not held:
         raise opened
     named.check_blobs(path)
-    return f"valid: {tree.size} lines in {len(segments)} segments"
+    return f"valid: {tree.size} lines in {len(segments)} segments" if opened is None else "valid, as far as it is sealed"
 
 
 def check_next(path):
-    header, _, rest = open(path, "rb").read().partition(b"\n")
+    header, _, rest = read_file(path).partition(b"\n")
     if header:
         read_header(header, "next")
     if rest.strip(b"\n"):
         raise Invalid("next holds other bytes than a header and newlines")
 
 
+def read_receipt(path):
+    """A receipt, if the file is one: with these keys and these kinds of values."""
+    try:
+        receipt = json.loads(read_file(path), object_pairs_hook=unique)
+        texts = [receipt["line"], receipt["note"], *receipt["hashes"]]
+        numbers = [receipt["format"], receipt["seq"], receipt["tree_size"]]
+        shaped = isinstance(receipt["hashes"], list) and len(receipt) == 6
+        if shaped and all(map(whole, numbers)) and numbers[0] < 1 << 32 and all(isinstance(text, str) for text in texts):
+            return receipt
+    except (Invalid, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise Unverifiable("the file is neither a state root nor a receipt")
+
+
 def verify_receipt(path, key, root=None):
-    receipt = json.load(open(path, encoding="utf-8"), object_pairs_hook=unique)
-    if set(receipt) != {"format", "seq", "line", "tree_size", "hashes", "note"}:
-        raise Unverifiable("the file is neither a state root nor a receipt")
+    receipt = read_receipt(path)
     if receipt["format"] != 1 or "\n" in receipt["line"]:
         raise Invalid("the receipt's numbers do not agree")
     note, line = Note(receipt["note"]), receipt["line"].encode()
     index, size, h = receipt["seq"], receipt["tree_size"], leaf(line)
-    if note.size != size or index >= size or json.loads(line)["seq"] != index:
+    if note.size != size or index >= size or (shape(line) or (None,))[0] != index:
         raise Invalid("the receipt's numbers do not agree")
     last = size - 1
     for sibling in map(strict_b64, receipt["hashes"]):
-        if last == 0:
+        if last == 0 or len(sibling) != 32:
             raise Invalid("the proof is too long")
         if index & 1 or index == last:
             h = node(sibling, h)
@@ -480,7 +581,7 @@ def verify_receipt(path, key, root=None):
         index, last = index >> 1, last >> 1
     if last or h != note.root:
         raise Invalid("the hashes do not lead to the root that the note signs")
-    keys = None if root is None else Keys(json.load(open(os.path.join(root, "state-root.json"), "rb"), object_pairs_hook=unique))
+    keys = None if root is None else read_state_root(root)[1]
     if keys and (key not in (None, keys.links[0][2]) or note.origin not in [origin for _, origin, _, _ in keys.links]):
         keys = None
     if key is None and keys is None:
@@ -513,7 +614,7 @@ def main(arguments):
         del arguments[at:at + 2]
     if "--state-root" in arguments:
         at = arguments.index("--state-root")
-        root = arguments[at + 1]
+        root = "".join(arguments[at + 1:at + 2])
         del arguments[at:at + 2]
     if len(arguments) != 1 or not os.path.exists(arguments[0]):
         print(__doc__, file=sys.stderr)
@@ -528,7 +629,7 @@ def main(arguments):
     except Unverifiable as fault:
         print(f"unverifiable: {fault}")
         return 3
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as fault:
         print(f"invalid: not of the documented form: {fault}")
         return 1
     except OSError as fault:
