@@ -90,7 +90,11 @@ impl StateRoot {
         if let Some(format) = format_of(bytes).filter(|format| *format > STATE_ROOT_FORMAT) {
             return Err(KeysError::TooNew(format));
         }
-        serde_json::from_slice(bytes).map_err(|error| KeysError::Shape(error.to_string()))
+        let root: Self = serde_json::from_slice(bytes).map_err(|error| KeysError::Shape(error.to_string()))?;
+        match root.format {
+            STATE_ROOT_FORMAT => Ok(root),
+            other => Err(KeysError::Shape(format!("there is no format {other}"))),
+        }
     }
 
     /// The file's content.

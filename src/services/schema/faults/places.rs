@@ -45,6 +45,9 @@ pub(super) fn headers(book: &mut Book) -> Result<(), String> {
         &loose_base64(root),
     )?;
     book.header("header-field-unknown", "A header has an unknown key.", ",\"first_seq\"", ",\"mood\":1,\"first_seq\"")?;
+    book.header("header-format-zero", "A segment is of no format that ever was.", "\"format\":1", "\"format\":0")?;
+    book.header("header-format-boolean", "A header's format is no number.", "\"format\":1", "\"format\":true")?;
+    book.header("header-first-seq-fraction", "A header's number is no whole one.", "\"first_seq\":9", "\"first_seq\":9.0")?;
     let newer =
         |at: u64, line: String| if at == SECOND { line.replacen("\"format\":1", "\"format\":2", 1) } else { line };
     let made = make(&Edits { header: &newer, ..Edits::default() })?;
@@ -165,6 +168,13 @@ fn strangers(book: &mut Book) -> Result<(), String> {
             swap(files, STATE_ROOT, "\"format\": 1", "\"format\": 2");
         },
     )?;
+    for (name, about, from, to) in [
+        ("state-root-format-zero", "state-root.json is of no format that ever was.", "\"format\": 1", "\"format\": 0"),
+        ("state-root-format-boolean", "state-root.json's format is no number.", "\"format\": 1", "\"format\": true"),
+        ("state-root-from-seq-boolean", "A key's place is no number.", "\"from_seq\": 0", "\"from_seq\": false"),
+    ] {
+        book.file((name, about), (1, Some((STATE_ROOT, 0))), |files| swap(files, STATE_ROOT, from, to))?;
+    }
     book.file(("state-root-missing", "state-root.json is gone, so no key counts."), (3, None), |files| {
         files.remove(STATE_ROOT);
     })
