@@ -170,3 +170,32 @@ fn the_page_of_threats_names_proofs_that_are_there() {
     }
     assert!(proofs > 60, "{proofs}");
 }
+
+/// Where a line of code ends in a catch-all arm over a tuple, which no lint reports.
+fn is_tuple_catch_all(line: &str) -> bool {
+    let pattern = line.trim().split("=>").next().unwrap().trim();
+    let inside = pattern.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+    line.contains("=>") && inside.is_some_and(|parts| parts.split(',').all(|part| part.trim() == "_"))
+}
+
+#[test]
+fn no_arm_of_the_domain_catches_all() {
+    assert!(is_tuple_catch_all("            (_, _) => None,") && !is_tuple_catch_all("(Some(_), _) => None,"));
+    for (path, text) in sources() {
+        let found = production(&text).lines().find(|line| is_tuple_catch_all(line));
+        assert!(!path.starts_with("domain") || found.is_none(), "{}: {}", path.display(), found.unwrap());
+    }
+}
+
+#[test]
+fn callers_are_made_where_credentials_are_checked() {
+    let makers = [("Caller::token_holder", "services/tokens"), ("Caller::anonymous", "http/")];
+    for (maker, place) in makers {
+        let users: Vec<PathBuf> =
+            sources().into_iter().filter(|(_, text)| production(text).contains(maker)).map(|(path, _)| path).collect();
+        assert!(!users.is_empty(), "nobody calls {maker}");
+        for user in users {
+            assert!(user.to_str().unwrap().starts_with(place), "{} calls {maker}", user.display());
+        }
+    }
+}

@@ -15,6 +15,7 @@ use super::output::{self, Format};
 pub use super::trouble::{Trouble, problem};
 use super::wire::{Address, Answer, Ask, Connection};
 use crate::config::settings::Folders;
+use crate::domain::reason::Refusal;
 use crate::domain::token::TOKEN_BYTES;
 use crate::journal::layout;
 use crate::platform::bounded_read::bounded_read;
@@ -183,6 +184,21 @@ impl ClientArgs {
         VERBS.split(' ').fold(advice.to_owned(), |text, verb| {
             text.replace(&format!("chancery {verb}"), &format!("chancery {flag} {verb}"))
         })
+    }
+
+    /// Prints a refusal that no daemon gave: for people, and for a script as the document that a daemon gives. The exit code.
+    pub fn refused(&self, refusal: &Refusal) -> std::process::ExitCode {
+        if self.output == output::Format::Json {
+            let reason = refusal.reason;
+            output::json(&serde_json::json!({
+                "code": reason.code(),
+                "title": reason.title(),
+                "detail": refusal.detail,
+                "surely_no_effect": reason.surely_no_effect(),
+                "next": self.here(reason.next()),
+            }));
+        }
+        output::refusal_with(refusal, &|advice| self.here(advice))
     }
 
     /// Whether the daemon is named by its address rather than by its state root.

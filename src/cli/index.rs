@@ -44,7 +44,7 @@ fn rebuild(client: &ClientArgs, path: &Path) -> ExitCode {
             output::data(&format!("rebuilt: {records} records of {segments} closed segments"));
             ExitCode::SUCCESS
         }
-        Err(refusal) => output::refusal_with(&refusal, &|advice| client.here(advice)),
+        Err(refusal) => client.refused(&refusal),
     }
 }
 
@@ -69,6 +69,6 @@ fn verify(client: &ClientArgs, place: &Place, path: &Path) -> ExitCode {
             output::talk(&format!("next: {}", output::escape(&command)));
             ExitCode::FAILURE
         }
-        Err(refusal) => output::refusal_with(&refusal, &|advice| client.here(advice)),
+        Err(refusal) => client.refused(&refusal),
     }
 }

@@ -38,7 +38,7 @@ pub fn run(client: &ClientArgs, args: &RepairArgs) -> ExitCode {
     };
     match under_lock(folder, args.accept_loss) {
         Ok(outcome) => tell(client, &outcome),
-        Err(refusal) => output::refusal_with(&refusal, &|advice| client.here(advice)),
+        Err(refusal) => client.refused(&refusal),
     }
 }
 

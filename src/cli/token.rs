@@ -1,6 +1,5 @@
 //! `chancery token …`: the token files of a state root, by whoever may read them; no daemon is asked.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,13 +7,15 @@ use clap::{Args, Subcommand};
 
 use super::client::{ClientArgs, files_in_use};
 use super::output::{self, data, escape, talk};
+use crate::domain::reason::{Reason, Refusal};
 use crate::domain::token::{RANDOM_BYTES, TOKEN_BYTES, Token};
+use crate::journal::error::OpenError;
 use crate::journal::layout;
 use crate::platform::disk::{Disk as _, replace_atomically};
 use crate::platform::entropy::{Entropy as _, SystemEntropy};
 use crate::platform::files::Folder;
 use crate::platform::private_file;
-use crate::services::tokens::TokenFiles;
+use crate::services::tokens::{TokenFileFault, TokenFiles};
 
 const USAGE: u8 = 2;
 
@@ -60,8 +61,7 @@ pub fn run(args: &ClientArgs, verb: &TokenVerb) -> ExitCode {
         return ExitCode::from(USAGE);
     };
     if !root.is_dir() {
-        talk(&format!("{} does not exist; name the state root with --state-root", root.display()));
-        return ExitCode::from(USAGE);
+        return args.refused(&Refusal::new(Reason::StateRootNotFound, format!("{} does not exist.", root.display())));
     }
     let done = match verb {
         TokenVerb::Show(which) => show(args.output, &which.file(&root, files_in_use(&root))),
@@ -69,17 +69,14 @@ pub fn run(args: &ClientArgs, verb: &TokenVerb) -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            talk(&escape(&why));
-            ExitCode::FAILURE
-        }
+        Err(refusal) => args.refused(&refusal),
     }
 }
 
-fn show(format: output::Format, file: &Path) -> Result<(), String> {
-    let bytes = private_file::read(file, TOKEN_BYTES + 1).map_err(|fault| fault.to_string())?;
+fn show(format: output::Format, file: &Path) -> Result<(), Refusal> {
+    let bytes = private_file::read(file, TOKEN_BYTES + 1).map_err(TokenFileFault::from)?;
     let bytes = zeroize::Zeroizing::new(bytes);
-    let token = Token::parse_file(&bytes).map_err(|fault| format!("{}: {fault}", file.display()))?;
+    let token = Token::parse_file(&bytes).map_err(|fault| TokenFileFault::Contents { path: file.to_owned(), fault })?;
     match format {
         output::Format::Human => data(token.expose()),
         output::Format::Json => output::json(&serde_json::json!({ "token": token.expose(), "file": file })),
@@ -88,29 +85,37 @@ fn show(format: output::Format, file: &Path) -> Result<(), String> {
 }
 
 /// Nobody says which file the next start will read; a new one would leave the old token in force elsewhere.
-fn nowhere(file: &Path) -> String {
-    format!(
+fn nowhere(file: &Path) -> Refusal {
+    unusable(format!(
         "{} does not exist and no daemon holds this state root, so nothing says where its token is; name the file that \
          `serve` is given with --file, or let `chancery serve` make one",
         file.display()
-    )
+    ))
 }
 
-fn rotate(format: output::Format, which: &Which, root: &Path) -> Result<(), String> {
+fn unusable(detail: String) -> Refusal {
+    Refusal::new(Reason::ConfigInvalid, detail)
+}
+
+fn rotate(format: output::Format, which: &Which, root: &Path) -> Result<(), Refusal> {
     let in_use = files_in_use(root);
     let file = &which.file(root, in_use.clone());
-    let said = |error: io::Error| format!("{}: {error}", file.display());
+    let said = |error| Refusal::from(OpenError::io(file.display().to_string())(error));
     let (Some(parent), Some(name)) = (file.parent(), file.file_name().and_then(|name| name.to_str())) else {
-        return Err(format!("{} is no place for a token", file.display()));
+        return Err(unusable(format!("{} is no place for a token", file.display())));
     };
     let state = Folder::open(root).map_err(said)?;
     if state.mode(layout::STATE_ROOT).is_err() {
-        return Err(format!("{} is no state root; `chancery serve` makes one", root.display()));
+        return Err(unusable(format!("{} is no state root; `chancery serve` makes one", root.display())));
     }
     let read_now = in_use.map(|files| which.of(files));
     match &read_now {
         Some(other) if other != file => {
-            return Err(format!("the daemon of this state root reads {}, not {}", other.display(), file.display()));
+            return Err(unusable(format!(
+                "the daemon of this state root reads {}, not {}",
+                other.display(),
+                file.display()
+            )));
         }
         Some(_) if parent == root.join("tokens") => state.create_dir("tokens").map_err(said)?,
         None if !parent.is_dir() => return Err(nowhere(file)),
@@ -119,7 +124,7 @@ fn rotate(format: output::Format, which: &Which, root: &Path) -> Result<(), Stri
     let folder = Folder::open(parent).map_err(said)?;
     let replaced = match folder.list("").map_err(said)?.into_iter().find(|entry| entry.name == name) {
         Some(entry) if !entry.plain => {
-            return Err(format!("{} is a link or no file; rotate what it points to", file.display()));
+            return Err(unusable(format!("{} is a link or no file; rotate what it points to", file.display())));
         }
         Some(_) => true,
         // A file that was lost is written anew: the daemon may still run on the token that it held.

@@ -8,7 +8,7 @@ use crate::config::settings::{AuthMode, ServeSettings};
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::entropy::Entropy;
 use crate::platform::keyed::FingerprintKey;
-use crate::services::tokens::{self, TokenFileFault, TokenFiles, Tokens, create_missing};
+use crate::services::tokens::{self, TokenFiles, Tokens, create_missing};
 
 /// Where the tokens are read from; nowhere where nobody is asked for one.
 fn files(settings: &ServeSettings) -> Result<Option<TokenFiles>, Refusal> {
@@ -28,7 +28,7 @@ fn files(settings: &ServeSettings) -> Result<Option<TokenFiles>, Refusal> {
 
 /// Looks at the files that there are, before the journal is opened: a start that refuses leaves it as it was.
 pub(super) fn check(settings: &ServeSettings) -> Result<(), Refusal> {
-    files(settings)?.map_or(Ok(()), |files| tokens::check(&files).map_err(|fault| refusal(&fault)))
+    files(settings)?.map_or(Ok(()), |files| tokens::check(&files).map_err(Refusal::from))
 }
 
 /// The tokens in force; none where nobody is asked for one.
@@ -38,13 +38,9 @@ pub(super) fn open(
     entropy: &dyn Entropy,
 ) -> Result<Option<Arc<Tokens>>, Refusal> {
     let Some(files) = files(settings)? else { return Ok(None) };
-    create_missing(&files, entropy).map_err(|fault| refusal(&fault))?;
+    create_missing(&files, entropy)?;
     let via = if matches!(settings.bind, Bind::Unix(_)) { "unix" } else { "http" };
-    Tokens::open(files, key.clone(), via).map(Some).map_err(|fault| refusal(&fault))
-}
-
-fn refusal(fault: &TokenFileFault) -> Refusal {
-    Refusal::new(fault.reason(), fault.to_string())
+    Tokens::open(files, key.clone(), via).map(Some).map_err(Refusal::from)
 }
 
 /// A path that was mistyped must not become a token that nobody knows of: `bearer` makes no file, and outside the state

@@ -211,11 +211,11 @@ fn the_digest_of_the_policy_changes_with_the_policy_and_not_with_its_revision() 
     let mut house = House::new();
     let set =
         |mode| Command::SetPermissionMode(runtime::SetMode { org: DEFAULT_ORG.into(), mode, expected_revision: None });
-    let before = house.world.runtime.policy_sha256();
+    let before = house.world.runtime.policy_digest();
     house.act(set(Mode::Plan)).unwrap();
-    assert_ne!(house.world.runtime.policy_sha256(), before);
+    assert_ne!(house.world.runtime.policy_digest(), before);
     house.act(set(Mode::Default)).unwrap();
-    assert_eq!((house.world.runtime.policy_sha256(), house.world.runtime.revision), (before, 2));
+    assert_eq!((house.world.runtime.policy_digest(), house.world.runtime.revision), (before, 2));
 }
 
 #[test]

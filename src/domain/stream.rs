@@ -32,7 +32,7 @@ impl Stream {
             _ => match text.split_once('/')? {
                 ("session", id) => SessionId::parse(id).ok().map(Self::Session),
                 ("run", id) => RunId::parse(id).ok().map(Self::Run),
-                (_, _) => None,
+                (_noun, _id) => None,
             },
         }
     }

@@ -82,15 +82,15 @@ impl Token {
     /// Makes a token from fresh random bytes.
     pub fn generate(random: &[u8; RANDOM_BYTES]) -> Self {
         // Bytes of 248 and more are skipped, so that each character is equally likely.
-        let mut characters = random.iter().filter(|byte| **byte < 248).map(|byte| ALPHABET[usize::from(byte % 62)]);
-        let mut fallback = random.iter().map(|byte| ALPHABET[usize::from(byte % 62)]);
+        let mut characters = random.iter().filter(|byte| **byte < 248).map(|byte| digit(u32::from(*byte)));
+        let mut fallback = random.iter().map(|byte| digit(u32::from(*byte)));
         let mut text = Zeroizing::new(String::with_capacity(CHECKED_CHARACTERS + CHECKSUM_CHARACTERS));
         text.push_str(PREFIX);
         for position in 0..ID_CHARACTERS + SECRET_CHARACTERS {
             if position == ID_CHARACTERS {
                 text.push('_');
             }
-            let next = characters.next().or_else(|| fallback.next()).unwrap_or(ALPHABET[0]);
+            let next = characters.next().or_else(|| fallback.next()).unwrap_or(b'0');
             text.push(char::from(next));
         }
         let sum = checksum(&text);
@@ -128,7 +128,7 @@ impl Token {
             return Err(TokenFault::TooLarge);
         }
         let text = std::str::from_utf8(bytes).map_err(|fault| TokenFault::NotUtf8 {
-            line: bytes[..fault.valid_up_to()].split(|byte| *byte == b'\n').count(),
+            line: bytes.iter().take(fault.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1,
         })?;
         if text.starts_with('\u{feff}') {
             return Err(TokenFault::ByteOrderMark);
@@ -160,22 +160,25 @@ impl Token {
 }
 
 fn is_ours(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let separator = PREFIX.len() + ID_CHARACTERS;
-    bytes.len() == CHECKED_CHARACTERS + CHECKSUM_CHARACTERS
-        && bytes[separator] == b'_'
-        && bytes[PREFIX.len()..]
-            .iter()
-            .enumerate()
-            .all(|(at, byte)| at == ID_CHARACTERS || byte.is_ascii_alphanumeric())
-        && checksum(&text[..CHECKED_CHARACTERS]) == text[CHECKED_CHARACTERS..]
+    let Some((checked, sum)) = text.split_at_checked(CHECKED_CHARACTERS) else { return false };
+    let words = text.strip_prefix(PREFIX).unwrap_or_default().bytes().enumerate();
+    sum.len() == CHECKSUM_CHARACTERS
+        && checksum(checked) == sum
+        && words
+            .into_iter()
+            .all(|(at, byte)| if at == ID_CHARACTERS { byte == b'_' } else { byte.is_ascii_alphanumeric() })
+}
+
+/// The base62 digit of a number's last place.
+fn digit(number: u32) -> u8 {
+    ALPHABET.get((number % 62) as usize).copied().unwrap_or(b'0')
 }
 
 fn checksum(text: &str) -> String {
     let mut rest = crc32fast::hash(text.as_bytes());
-    let mut digits = [ALPHABET[0]; CHECKSUM_CHARACTERS];
-    for digit in digits.iter_mut().rev() {
-        *digit = ALPHABET[(rest % 62) as usize];
+    let mut digits = [0; CHECKSUM_CHARACTERS];
+    for place in digits.iter_mut().rev() {
+        *place = digit(rest);
         rest /= 62;
     }
     digits.iter().map(|digit| char::from(*digit)).collect()

@@ -21,6 +21,8 @@ pub struct Limits {
     pub body_grace_ms: u64,
     /// Slowest rate of a body, bytes a second.
     pub body_rate_bytes_per_s: u64,
+    /// How long whoever asks for a change waits for it, milliseconds; it goes on behind an answer that says so.
+    pub mutation_ms: u64,
     /// How long a client may read nothing while an answer waits, milliseconds.
     pub write_ms: u64,
     /// How long a client may take over an answer before its rate is looked at, milliseconds; streams of events have none.
@@ -79,6 +81,7 @@ impl Default for Limits {
             body_ms: 60_000,
             body_grace_ms: 5_000,
             body_rate_bytes_per_s: 512,
+            mutation_ms: 30_000,
             write_ms: 20_000,
             answer_grace_ms: 10_000,
             answer_rate_bytes_per_s: 8 << 10,
@@ -111,6 +114,11 @@ const RESERVED_DESCRIPTORS: u64 = 256;
 const LEAST_CONNECTIONS: usize = 16;
 
 impl Limits {
+    /// How long whoever asks for a change waits for it.
+    pub fn mutation(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.mutation_ms)
+    }
+
     /// These limits where the process may have so many descriptors, of which so many are held for good: connections must
     /// not take what the journal needs.
     #[must_use]

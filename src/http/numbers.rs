@@ -89,6 +89,8 @@ impl HouseNumbers {
         page.histogram("journal_batch_records", "Records in each batch", &self.batches.records.read())?;
         page.histogram("journal_sync_seconds", "Write and sync of each batch", &self.batches.sync.read())?;
         let size = number(self.status.published.head().note.size);
+        let writable = number(u64::from(self.status.clerk.trouble().is_none()));
+        page.gauge("journal_writable", "1 while changes can be recorded, otherwise 0", &writable)?;
         page.gauge("journal_size", "Lines in the newest sealed tree", &size)?;
         page.gauge("command_queue_depth", "Commands that wait for the clerk", &number(waiting as u64))?;
         page.gauge("command_oldest_age_seconds", "Age of the oldest of them", &seconds(oldest_ms))?;

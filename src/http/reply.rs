@@ -1,6 +1,7 @@
 //! Answers of handlers: JSON with a status, and mutations that a client cannot stop by hanging up.
 
 use std::future::Future;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -15,6 +16,9 @@ use crate::services::past::Shown;
 
 /// As of which record an answer is.
 const AS_OF: HeaderName = HeaderName::from_static("chancery-as-of");
+
+/// When to ask again after a mutation that goes on, milliseconds.
+const RETRY_MS: u64 = 5_000;
 
 /// What handlers return.
 pub type Reply = Result<Response, Problem>;
@@ -60,17 +64,53 @@ pub fn raw(status: StatusCode, content_type: &'static str, bytes: impl Into<Body
     response
 }
 
-/// Runs a mutation to its end as a task of its own, whatever becomes of the connection. The drain waits for it.
-pub async fn detached<T, F>(tasks: &Tasks, mutation: F) -> Result<T, Refusal>
+/// Runs a mutation to its end as a task of its own, whatever becomes of the connection. The drain waits for it. Who asked
+/// waits for so long; then it goes on, and a repeat under the same key gets its answer.
+pub async fn detached<T, F>(tasks: &Tasks, (keyed, wait): (bool, Duration), mutation: F) -> Result<T, Refusal>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, Refusal>> + Send + 'static,
 {
-    match tasks.spawn(mutation).await {
+    let Ok(ended) = tokio::time::timeout(wait, tasks.spawn(mutation)).await else {
+        let detail = format!("It has not ended after {} s, and goes on.", wait.as_secs());
+        let reason = if keyed { Reason::RequestInProgress } else { Reason::RequestTimeout };
+        return Err(Refusal::new(reason, detail).retry_after_ms(RETRY_MS));
+    };
+    match ended {
         Ok(outcome) => outcome,
         Err(fault) => {
             tracing::error!(%fault, "a mutation did not end");
             Err(Reason::InternalError.into())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_waits_for_so_long_and_the_mutation_goes_on() {
+        let (tasks, wait) = (Tasks::new(), Duration::from_secs(30));
+        for (keyed, reason) in [(true, Reason::RequestInProgress), (false, Reason::RequestTimeout)] {
+            let done = Arc::new(AtomicBool::new(false));
+            let slow = {
+                let done = Arc::clone(&done);
+                async move {
+                    tokio::time::sleep(Duration::from_secs(31)).await;
+                    done.store(true, Ordering::Relaxed);
+                    Ok(())
+                }
+            };
+            let refusal = detached(&tasks, (keyed, wait), slow).await.unwrap_err();
+            assert_eq!((refusal.reason, reason.surely_no_effect()), (reason, false));
+            assert!(!done.load(Ordering::Relaxed));
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert!(done.load(Ordering::Relaxed), "it went on");
+        }
+        assert_eq!(detached(&tasks, (true, wait), async { Ok(7) }).await.ok(), Some(7));
     }
 }

@@ -73,6 +73,15 @@ impl OpenError {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library may add kinds of errors at any time")]
+fn of_disk(kind: ErrorKind) -> Reason {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Reason::StorageFull,
+        ErrorKind::ReadOnlyFilesystem => Reason::StorageReadOnly,
+        _ => Reason::StorageJournalUnavailable,
+    }
+}
+
 impl From<OpenError> for Refusal {
     fn from(error: OpenError) -> Self {
         let reason = match &error {
@@ -81,11 +90,7 @@ impl From<OpenError> for Refusal {
             OpenError::Rollback { .. } => Reason::StateRootJournalRollback,
             OpenError::TooNew(_) => Reason::StateRootVersionTooNew,
             OpenError::Loose { .. } => Reason::StateRootInsecurePermissions,
-            OpenError::Io { source, .. } => match source.kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Reason::StorageFull,
-                ErrorKind::ReadOnlyFilesystem => Reason::StorageReadOnly,
-                _ => Reason::StorageJournalUnavailable,
-            },
+            OpenError::Io { source, .. } => of_disk(source.kind()),
         };
         Refusal::new(reason, error.to_string())
     }

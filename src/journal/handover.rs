@@ -59,10 +59,14 @@ impl Journal {
             Some((origin, newest)) if newest == self.key.verifying_key() && origin == self.origin => Ok(root),
             Some(_) | None => Err(OpenError::Keys(format!("{} names another key", layout::STATE_ROOT))),
         });
-        let root = found.map_err(|error| match error {
-            // Nothing was found wrong: it could not be looked at.
-            OpenError::Io { source, .. } if is_passing(&source) => WriteError::Exhausted(source.to_string()),
-            error => self.poisoned(error.to_string()),
+        let root = found.map_err(|error| {
+            if let OpenError::Io { source, .. } = &error
+                && is_passing(source)
+            {
+                // Nothing was found wrong: it could not be looked at.
+                return WriteError::Exhausted(source.to_string());
+            }
+            self.poisoned(error.to_string())
         })?;
         write_next(self.disk.as_ref(), &seed).map_err(|error| self.unprepared(&error))?;
         Ok(NextKey { key, old: self.key.verifying_key(), origin: self.origin, root })

@@ -66,9 +66,12 @@ impl Recovered {
 
 /// Reads `state-root.json` and walks its keys.
 pub fn read_root(disk: &dyn Disk) -> Result<(StateRoot, KeyRing), OpenError> {
-    let bytes = read_bounded(disk, layout::STATE_ROOT, 1 << 20).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => OpenError::Absent("state-root.json is missing".to_owned()),
-        _ => OpenError::io(layout::STATE_ROOT)(error),
+    let bytes = read_bounded(disk, layout::STATE_ROOT, 1 << 20).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            OpenError::Absent("state-root.json is missing".to_owned())
+        } else {
+            OpenError::io(layout::STATE_ROOT)(error)
+        }
     })?;
     let fault = |error: super::keys::KeysError| match error {
         super::keys::KeysError::TooNew(_) => OpenError::TooNew(error.to_string()),

@@ -179,9 +179,13 @@ impl Verifier<'_> {
         for (index, file) in files.iter().enumerate() {
             let opened = self.disk.open(&file.path, Open::Read).map_err(|error| unreadable(&file.path, &error))?;
             let found = walk::open(opened.clone()).map_err(|error| unreadable(&file.path, &error))?;
-            let (header, mut walker) = found.map_err(|error| match segments::header_fault(&file.path, &error) {
-                OpenError::Corrupt { file: path, why, .. } => invalid(&path, 0, file.first_seq, why),
-                other => verdict_of(other),
+            let (header, mut walker) = found.map_err(|error| {
+                let fault = segments::header_fault(&file.path, &error);
+                if let OpenError::Corrupt { file: path, why, .. } = fault {
+                    invalid(&path, 0, file.first_seq, why)
+                } else {
+                    verdict_of(fault)
+                }
             })?;
             let chained = header.first_seq == file.first_seq
                 && header.root_id == root_id
@@ -275,15 +279,11 @@ impl Verifier<'_> {
                     let why = "the record passes a limit or does not name the context in force in its segment";
                     return Err(invalid(&file.path, offset, seq, why));
                 }
-                match &record.event {
-                    Event::JournalTailQuarantined(body) => {
-                        self.quarantined.insert(body.file.clone(), body.sha256.clone());
-                    }
-                    Event::JournalRepaired(body) => {
-                        let files = body.files.iter().map(|file| (file.file.clone(), file.sha256.clone()));
-                        self.quarantined.extend(files);
-                    }
-                    _ => {}
+                if let Event::JournalTailQuarantined(body) = &record.event {
+                    self.quarantined.insert(body.file.clone(), body.sha256.clone());
+                } else if let Event::JournalRepaired(body) = &record.event {
+                    let files = body.files.iter().map(|file| (file.file.clone(), file.sha256.clone()));
+                    self.quarantined.extend(files);
                 }
                 due = (offset + text.len() as u64 + 1, seq + 1);
                 records.push(record);

@@ -242,16 +242,19 @@ impl Published {
         most: impl Into<Most>,
     ) -> Result<(Vec<Item>, u64), Refusal> {
         let (published, filter, most) = (self.clone(), Arc::clone(filter), most.into());
+        let found = self.aside(move || published.read(&filter, from, to, most)).await?;
+        found.map_err(|error| Refusal::new(Reason::StorageJournalUnavailable, error.to_string()))
+    }
+
+    /// Work that reads the journal for somebody who is served: off the threads that serve, in its turn, and few at a time,
+    /// so that what is read waits in memory for few of those who ask at once.
+    pub async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
         let turn = Arc::clone(&self.shared.replays).acquire_owned().await.map_err(|_| Reason::InternalError)?;
         let step = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            published.read(&filter, from, to, most)
+            work()
         });
-        match step.await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(Refusal::new(Reason::StorageJournalUnavailable, error.to_string())),
-            Err(_) => Err(Reason::InternalError.into()),
-        }
+        step.await.map_err(|_| Reason::InternalError.into())
     }
 
     /// Reads as far as the index covers, and says where it was left; where the index fails, the rest is to be scanned.

@@ -584,3 +584,49 @@ fn collect<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
+
+#[test]
+fn the_alert_rules_name_metrics_that_there_are() {
+    let house = House::new();
+    let daemon = house.start();
+    let page = daemon.numbers();
+    assert_eq!(daemon.metric("chancery_journal_writable"), Some(1));
+    let rules = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbooks/alerts.yml")).unwrap();
+    let mut named = 0;
+    for word in
+        rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("chancery_"))
+    {
+        let family = ["_total", "_bucket"].iter().find_map(|ending| word.strip_suffix(ending)).unwrap_or(word);
+        let described = page.lines().any(|line| line.starts_with(&format!("# HELP {family} ")));
+        assert!(described, "there is no metric {family}");
+        named += 1;
+    }
+    assert!(named > 10, "{named}");
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn pages_of_records_are_read_a_few_at_a_time_however_many_ask() {
+    const CLIENTS: usize = 64;
+    let house = House::new();
+    let daemon = house.start();
+    let session = daemon.create().unwrap();
+    (0..12).for_each(|_| drop(daemon.start_run_in(&session, &"w".repeat(400_000))));
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap().count();
+    let before = threads();
+    let most = std::thread::scope(|scope| {
+        let ask = || daemon.request(&daemon.token, "GET", "/v1/journal/records", "", "").unwrap();
+        let asked: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(ask)).collect();
+        let mut most = 0;
+        while asked.iter().any(|client| !client.is_finished()) {
+            most = most.max(threads());
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        // Some are told that too many answers wait; all are answered.
+        let answers: Vec<u16> = asked.into_iter().map(|client| client.join().unwrap().0).collect();
+        assert!(answers.iter().all(|status| [200, 503].contains(status)) && answers.contains(&200), "{answers:?}");
+        most
+    });
+    assert!(most < before + CLIENTS / 2, "{most} threads, {before} before");
+    assert!(daemon.stop().success());
+}

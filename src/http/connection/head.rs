@@ -101,7 +101,8 @@ fn request_line(line: &[u8]) -> Result<bool, HeadFault> {
     else {
         return Err(HeadFault::RequestLine);
     };
-    let visible = |byte: &u8| (0x21..=0x7e).contains(byte) || *byte >= 0x80;
+    // A fragment is the client's own affair; one that is sent would be cut off before anybody compares the path.
+    let visible = |byte: &u8| (0x21..=0x7e).contains(byte) && *byte != b'#' || *byte >= 0x80;
     if method.is_empty()
         || !method.iter().all(|byte| is_token(*byte))
         || target.is_empty()
@@ -250,6 +251,7 @@ mod tests {
             "PRI * HTTP/2.0",
             "G(T / HTTP/1.1",
             "GET /\x01 HTTP/1.1",
+            "GET /v1/status#f HTTP/1.1",
         ] {
             assert_eq!(
                 check(format!("{line}\r\nHost: a\r\n\r\n").as_bytes(), 64),

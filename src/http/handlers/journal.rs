@@ -74,7 +74,8 @@ async fn head(State(app): State<App>, Right(right): Right) -> Reply {
     right.demand(Action::JournalHeadRead)?;
     let note = app.published.head().note;
     let folder = app.status.folder.clone();
-    let newest = blocking(move || read_root(folder.as_ref()).ok().and_then(|(_, ring)| ring.newest())).await?;
+    let newest =
+        app.published.aside(move || read_root(folder.as_ref()).ok().and_then(|(_, ring)| ring.newest())).await?;
     let key_id = note.signatures.last().map(|signature| data_encoding::HEXLOWER.encode(&signature.key_id));
     ok(&HeadView {
         seq: note.size,
@@ -88,9 +89,10 @@ async fn head(State(app): State<App>, Right(right): Right) -> Reply {
 }
 
 async fn rotate_key(State(app): State<App>, OnPassage(passage): OnPassage, ask: Order) -> Reply {
+    let wait = (ask.request.key.is_some(), passage.gate().limits.mutation());
     let by = App::by(&ask.right, Action::JournalRotateKey, ask.request)?;
     let keys = app.journal_keys.clone();
-    let rotated = detached(&passage.gate().tasks, async move { keys.rotate(by).await }).await?;
+    let rotated = detached(&passage.gate().tasks, wait, async move { keys.rotate(by).await }).await?;
     app.done(StatusCode::OK, &rotated, &ask.right)
 }
 
@@ -124,7 +126,7 @@ async fn records(State(app): State<App>, Right(right): Right, Query(query): Quer
         });
         scanned.map(|()| out)
     };
-    let lines = blocking(read).await?.map_err(|error| unreadable(&error))?;
+    let lines = app.published.aside(read).await?.map_err(|error| unreadable(&error))?;
     Ok(raw(StatusCode::OK, "application/x-ndjson", lines))
 }
 
@@ -142,19 +144,17 @@ async fn proof(State(app): State<App>, Right(right): Right, Query(query): Query<
     let reader = app.published.reader().clone();
     match query {
         ProofQuery { seq: Some(seq), size, old: None, new: None } => {
-            ok(&blocking(move || Receipt::make(&reader, seq, size)).await?.map_err(|error| refused(&error))?)
+            let receipt = app.published.aside(move || Receipt::make(&reader, seq, size)).await?;
+            ok(&receipt.map_err(|error| refused(&error))?)
         }
         ProofQuery { seq: None, size: None, old: Some(old), new } => {
-            ok(&blocking(move || Consistency::make(&reader, old, new)).await?.map_err(|error| refused(&error))?)
+            let proof = app.published.aside(move || Consistency::make(&reader, old, new)).await?;
+            ok(&proof.map_err(|error| refused(&error))?)
         }
         ProofQuery { .. } => {
             Err(Refusal::new(Reason::RequestMalformed, "Ask with seq, or seq and size, or old and new.").into())
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Reason::InternalError.into())
 }
 
 fn unreadable(error: &std::io::Error) -> Refusal {

@@ -108,11 +108,26 @@ fn vectors(made: &Made) -> Result<Vec<Vector>, String> {
                 r["note"] = json!(newest.render().replacen(&root, &loose_base64(&root), 1));
             }),
         ),
-        ("hash-short", "One sibling is shorter than a hash.", 1, changed(&|r| r["hashes"][0] = json!(base64(&[1; 32])[4..]))),
+        (
+            "hash-short",
+            "One sibling is shorter than a hash.",
+            1,
+            changed(&|r| r["hashes"][0] = json!(base64(&[1; 32])[4..])),
+        ),
         ("format-newer", "A receipt of a format that is not known yet.", 1, changed(&|r| r["format"] = json!(2))),
-        ("format-boolean", "A format that is no number: this is no receipt.", 3, changed(&|r| r["format"] = json!(true))),
+        (
+            "format-boolean",
+            "A format that is no number: this is no receipt.",
+            3,
+            changed(&|r| r["format"] = json!(true)),
+        ),
         ("seq-fraction", "A number that is no whole one: this is no receipt.", 3, changed(&|r| r["seq"] = json!(4.0))),
-        ("hashes-no-list", "Hashes that are no list: this is no receipt.", 3, changed(&|r| r["hashes"] = json!("none"))),
+        (
+            "hashes-no-list",
+            "Hashes that are no list: this is no receipt.",
+            3,
+            changed(&|r| r["hashes"] = json!("none")),
+        ),
         ("field-unknown", "A key that no receipt has: this is no receipt.", 3, changed(&|r| r["mood"] = json!(1))),
     ])
 }

@@ -69,6 +69,12 @@ impl TokenFileFault {
     }
 }
 
+impl From<TokenFileFault> for Refusal {
+    fn from(fault: TokenFileFault) -> Self {
+        Self::new(fault.reason(), fault.to_string())
+    }
+}
+
 /// Something wrong with the token files of a running daemon, for `doctor` and `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenProblem {

@@ -47,7 +47,12 @@ pub(super) fn headers(book: &mut Book) -> Result<(), String> {
     book.header("header-field-unknown", "A header has an unknown key.", ",\"first_seq\"", ",\"mood\":1,\"first_seq\"")?;
     book.header("header-format-zero", "A segment is of no format that ever was.", "\"format\":1", "\"format\":0")?;
     book.header("header-format-boolean", "A header's format is no number.", "\"format\":1", "\"format\":true")?;
-    book.header("header-first-seq-fraction", "A header's number is no whole one.", "\"first_seq\":9", "\"first_seq\":9.0")?;
+    book.header(
+        "header-first-seq-fraction",
+        "A header's number is no whole one.",
+        "\"first_seq\":9",
+        "\"first_seq\":9.0",
+    )?;
     let newer =
         |at: u64, line: String| if at == SECOND { line.replacen("\"format\":1", "\"format\":2", 1) } else { line };
     let made = make(&Edits { header: &newer, ..Edits::default() })?;
