@@ -1,7 +1,6 @@
 //! Runtime configuration and the control plane's tokens.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::command::{Answer, Decided, invalid};
 use super::event::Event;

@@ -78,7 +78,7 @@ fn vectors(made: &Made) -> Result<Vec<Vector>, String> {
         }
     };
     let first = record.hashes.first().cloned().unwrap_or_default();
-    Ok(vec![
+    let mut all = vec![
         ("good-record", "A record's receipt.", 0, good.clone()),
         ("good-seal", "A seal is a leaf too and has a receipt.", 0, seal),
         ("hash-wrong", "One sibling is another hash.", 1, changed(&|r| r["hashes"][0] = json!(base64(&[1; 32])))),
@@ -108,28 +108,27 @@ fn vectors(made: &Made) -> Result<Vec<Vector>, String> {
                 r["note"] = json!(newest.render().replacen(&root, &loose_base64(&root), 1));
             }),
         ),
-        (
-            "hash-short",
-            "One sibling is shorter than a hash.",
-            1,
-            changed(&|r| r["hashes"][0] = json!(base64(&[1; 32])[4..])),
-        ),
-        ("format-newer", "A receipt of a format that is not known yet.", 1, changed(&|r| r["format"] = json!(2))),
-        (
-            "format-boolean",
-            "A format that is no number: this is no receipt.",
-            3,
-            changed(&|r| r["format"] = json!(true)),
-        ),
-        ("seq-fraction", "A number that is no whole one: this is no receipt.", 3, changed(&|r| r["seq"] = json!(4.0))),
-        (
-            "hashes-no-list",
-            "Hashes that are no list: this is no receipt.",
-            3,
-            changed(&|r| r["hashes"] = json!("none")),
-        ),
-        ("field-unknown", "A key that no receipt has: this is no receipt.", 3, changed(&|r| r["mood"] = json!(1))),
-    ])
+    ];
+    all.extend(shapes(&good));
+    Ok(all)
+}
+
+/// Documents of another shape than a receipt's.
+fn shapes(good: &Value) -> [Vector; 6] {
+    let changed = |name: &str, value: Value| {
+        let mut document = good.clone();
+        document[name] = value;
+        document
+    };
+    let hash = json!([&base64(&[1; 32])[4..]]);
+    [
+        ("hash-short", "One sibling is shorter than a hash.", 1, changed("hashes", hash)),
+        ("format-newer", "A receipt of a format that is not known yet.", 1, changed("format", json!(2))),
+        ("format-boolean", "A format that is no number: this is no receipt.", 3, changed("format", json!(true))),
+        ("seq-fraction", "A number that is no whole one: this is no receipt.", 3, changed("seq", json!(4.0))),
+        ("hashes-no-list", "Hashes that are no list: this is no receipt.", 3, changed("hashes", json!("none"))),
+        ("field-unknown", "A key that no receipt has: this is no receipt.", 3, changed("mood", json!(1))),
+    ]
 }
 
 /// Adds receipts, the consistency proof, and the key to check them with.
