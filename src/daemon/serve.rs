@@ -125,6 +125,7 @@ fn take(
         observe: Arc::new(move |records, took| counted.observe(records, took)),
     })?;
     root.make_folders()?;
+    agents.sweep(&opened.published);
     Ok(House { settings, proxy_secret, agents, root, opened, clock, entropy, boot_id, batches, build_digest })
 }
 

@@ -160,6 +160,11 @@ pub async fn settle_boot(write: Arc<dyn WritePath>) -> Result<u32, Refusal> {
     sweeps::settle(&pen).await
 }
 
+/// Removes from the workspace what earlier starts left half written. To be done once, before their calls are settled. Blocks.
+pub fn sweep_half_written(published: &Published, workspace: &Workspace) {
+    sweeps::half_written(published, workspace);
+}
+
 impl Runner {
     /// Starts the workers.
     pub fn start(parts: Parts, settings: Settings) -> Self {
