@@ -58,3 +58,25 @@ fn a_page_has_one_entry_however_large_it_is() {
     assert_eq!(ids, [&runs[1]["run_id"], &runs[0]["run_id"]]);
     assert!(daemon.stop().success());
 }
+
+#[test]
+fn words_of_a_refused_request_leave_no_file_and_those_of_an_accepted_one_do() {
+    let house = House::new();
+    let daemon = house.start();
+    let session = daemon.create().unwrap();
+    let files = || -> usize {
+        let folders = std::fs::read_dir(house.state().join("artifacts/sha256")).unwrap();
+        folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
+    };
+    let ask = |turns: u32| {
+        let items: Vec<Value> =
+            ["a", "b"].map(|letter| json!({ "kind": "text", "text": letter.repeat(100_000) })).into();
+        let body = json!({ "input_items": items, "max_turns": turns }).to_string();
+        daemon.post(&format!("/v1/sessions/{session}/runs"), &body).unwrap().0
+    };
+    assert_eq!((ask(501), files()), (422, 0));
+    assert_eq!((ask(1), files()), (202, 2));
+    assert_eq!((ask(501), files()), (422, 2), "a record names them");
+    assert!(daemon.stop().success());
+    assert_eq!(house.verify(&house.state()).0, 0);
+}
