@@ -90,7 +90,7 @@ pub struct ServeArgs {
     /// Whether confined commands may use the network
     #[arg(long, env = "CHANCERY_TOOL_NETWORK", hide_env_values = true, value_enum, default_value = "off")]
     pub tool_network: Switch,
-    /// Runs that work at a time, and calls that wait for one route's model at a time; each holds its conversation in memory [default: 8]
+    /// Runs that work, and calls that wait at one route, at a time; each holds its conversation in memory [default: 8]
     #[arg(long, env = "CHANCERY_RUNS_AT_A_TIME", hide_env_values = true, value_name = "NUMBER")]
     pub runs_at_a_time: Option<usize>,
 }
