@@ -22,10 +22,26 @@ use stand::{BINARY, Daemon, House};
 
 const NOBODY: u32 = 65_534;
 
+/// The first segment.
+const JOURNAL: &str = "state/journal/00000000000000000000.jsonl";
+
 impl House {
     /// Starts a daemon through a shell that sets limits first.
     fn start(&self, limits: &str) -> Daemon {
         self.launch(Command::new("sh").arg("-c").arg(format!("{limits} exec \"$0\" \"$@\"")).arg(BINARY))
+    }
+
+    /// Role and fingerprint of each token that the journal names.
+    fn told_tokens(&self) -> Vec<(String, String)> {
+        let journal = std::fs::read_to_string(self.path(JOURNAL)).unwrap();
+        let lines = journal.lines().filter(|line| line.contains(r#""kind":"control_plane.token_changed""#));
+        lines
+            .map(|line| {
+                let record: serde_json::Value = serde_json::from_str(line).unwrap();
+                let text = |name: &str| record["data"][name].as_str().unwrap().to_owned();
+                (text("role"), text("fp"))
+            })
+            .collect()
     }
 
     fn verify(&self) -> Option<i32> {
@@ -219,7 +235,7 @@ fn a_limit_of_file_sizes_refuses_like_a_full_disk_and_reads_go_on() {
     let house = House::new();
     assert!(house.start("").create().is_some());
     // 512-byte blocks: below what the journal's written-ahead space will want, above what there is.
-    let bytes = std::fs::metadata(house.path("state/journal/00000000000000000000.jsonl")).unwrap().len();
+    let bytes = std::fs::metadata(house.path(JOURNAL)).unwrap().len();
     let mut daemon = house.start(&format!("ulimit -f {};", bytes / 512 + 64));
     let notes: std::collections::BTreeMap<String, String> =
         (0..32).map(|number| (format!("note{number}"), "x".repeat(900))).collect();
@@ -237,7 +253,7 @@ fn a_limit_of_file_sizes_refuses_like_a_full_disk_and_reads_go_on() {
 fn a_token_that_is_replaced_while_the_disk_is_full_is_recorded_once_there_is_room() {
     let house = House::new();
     assert!(house.start("").create().is_some());
-    let bytes = std::fs::metadata(house.path("state/journal/00000000000000000000.jsonl")).unwrap().len();
+    let bytes = std::fs::metadata(house.path(JOURNAL)).unwrap().len();
     let daemon = house.start(&format!("ulimit -S -f {};", bytes / 512 + 64));
     let notes: std::collections::BTreeMap<String, String> =
         (0..32).map(|number| (format!("note{number}"), "x".repeat(900))).collect();
@@ -266,9 +282,30 @@ fn a_token_that_is_replaced_while_the_disk_is_full_is_recorded_once_there_is_roo
     let none = rustix::process::Rlimit { current: None, maximum: None };
     rustix::process::prlimit(pid, rustix::process::Resource::Fsize, none).unwrap();
     let journal = || daemon.send(token, "GET", "/v1/journal/records?from=0&limit=10000", "", "").unwrap().1;
-    let told = || std::fs::read_to_string(house.path("state/journal/00000000000000000000.jsonl")).unwrap();
-    until(&|| told().contains("control_plane.token_changed"), "the change is not recorded");
+    // The first start recorded both.
+    until(&|| house.told_tokens().len() == 3, "the change is not recorded");
     assert!(!journal().is_empty());
+}
+
+#[test]
+fn a_token_that_was_replaced_while_no_daemon_ran_is_recorded_by_the_next_start_and_no_other_is() {
+    let house = House::new();
+    drop(house.start(""));
+    let first = house.told_tokens();
+    assert_eq!(first.iter().map(|(role, _)| role.as_str()).collect::<Vec<_>>(), ["admin", "read_only"]);
+    drop(house.start(""));
+    assert_eq!(house.told_tokens(), first, "nothing was replaced");
+    let token = "an-operators-own-0123456789-string";
+    std::fs::write(house.state().join("tokens/admin.token"), token).unwrap();
+    let daemon = house.start("");
+    assert_eq!(daemon.send(token, "GET", "/v1/status", "", "").unwrap().0, 200);
+    drop(daemon);
+    let told = house.told_tokens();
+    assert_eq!((told.len(), &told[..2], told[2].0.as_str()), (3, &first[..], "admin"));
+    assert!(told[2].1 != told[0].1, "another fingerprint");
+    drop(house.start(""));
+    assert_eq!(house.told_tokens(), told);
+    assert!(!std::fs::read_to_string(house.path(JOURNAL)).unwrap().contains(token));
 }
 
 #[test]

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::agent::tools::limits;
+use crate::domain::ids::CallId;
 use crate::domain::reason::{Reason, Refusal};
-use crate::platform::entropy::{Entropy as _, SystemEntropy};
 use crate::platform::files;
 
 /// An open workspace.
@@ -38,6 +38,9 @@ impl Content {
         (self.bytes.len() as u64) < self.size
     }
 }
+
+/// How the names of files begin that are not in their place yet.
+const TEMPORARY: &str = ".chancery-";
 
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
@@ -128,15 +131,16 @@ impl Workspace {
     }
 
     /// Replaces a file's content, or makes the file and the folders above it; readers see the old or the new, whole.
-    /// Does nothing unless the file's digest is still `expected` (nothing: there is no file). Mode and owner stay.
-    pub fn replace(&self, path: &str, content: &[u8], expected: Option<&str>) -> Result<(), Refusal> {
+    /// Does nothing unless the file's digest is still `expected` (nothing: there is no file). Mode and owner stay. What a kill
+    /// meanwhile leaves beside the file bears the call's own name, for [`Workspace::sweep`].
+    pub fn replace(&self, path: &str, content: &[u8], expected: Option<&str>, call: CallId) -> Result<(), Refusal> {
         let (folder, name) = split(path)?;
         // Looked at before anything is made, and again before the swap.
         if self.digest(path)?.as_deref() != expected {
             return Err(changed(path));
         }
         let folder = self.make_folders(folder).map_err(|errno| refusal(path, errno))?;
-        let temporary = format!(".chancery-{:032x}.tmp", SystemEntropy::default().u128());
+        let temporary = temporary(call);
         let swapped = write_new(&folder, &temporary, name, content)
             .map_err(|errno| refusal(path, errno))
             .and_then(|()| swap(&folder, &temporary, name, path, expected));
@@ -148,6 +152,17 @@ impl Workspace {
         files::sync_names(&folder).map_err(|errno| {
             Refusal::new(Reason::ToolFailed, format!("{path} was written, but a power cut may undo that: {errno}."))
         })
+    }
+
+    /// Removes what a call left beside a file that it did not live to replace, if there is something. Says whether.
+    pub fn sweep(&self, path: &str, call: CallId) -> bool {
+        let Ok((folder, _)) = split(path) else { return false };
+        let temporary = temporary(call);
+        let left = self.beneath(folder, READ | OFlags::DIRECTORY).and_then(|folder| {
+            regular(&rustix::fs::statat(&folder, &temporary, AtFlags::SYMLINK_NOFOLLOW)?)?;
+            rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty())
+        });
+        left.is_ok()
     }
 
     fn make_folders(&self, path: &str) -> Result<OwnedFd, Errno> {
@@ -168,6 +183,17 @@ impl Workspace {
         }
         self.beneath(path, READ | OFlags::DIRECTORY)
     }
+}
+
+/// Name of the file that a call writes before it takes the place of another: of this call's alone.
+fn temporary(call: CallId) -> String {
+    format!("{TEMPORARY}{:032x}.tmp", call.ulid().0)
+}
+
+/// Whether a file has such a name: it is nobody's yet, or what a kill left.
+pub(super) fn is_temporary(name: &str) -> bool {
+    let digits = name.strip_prefix(TEMPORARY).and_then(|rest| rest.strip_suffix(".tmp"));
+    digits.is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Folder and name of a normalised path.
@@ -290,95 +316,4 @@ pub(super) fn refusal(path: &str, errno: Errno) -> Refusal {
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests look at the disk themselves")]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    fn place() -> (tempfile::TempDir, Workspace) {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join("work")).unwrap();
-        std::fs::write(root.path().join("secret"), "secret").unwrap();
-        let workspace = Workspace::open(&root.path().join("work")).unwrap();
-        (root, workspace)
-    }
-
-    #[test]
-    fn a_path_has_one_spelling_and_none_of_them_leads_out() {
-        let (root, workspace) = place();
-        let inside = workspace.path().join("a/b");
-        for given in ["a/b", "./a//b/", "a/./b", inside.to_str().unwrap()] {
-            assert_eq!(workspace.normalise(given).unwrap(), "a/b");
-        }
-        assert_eq!(workspace.normalise("").unwrap(), ".");
-        let sibling = format!("{}-other/x", workspace.path().display());
-        let secret = root.path().join("secret");
-        for given in ["..", "a/../b", "/etc/passwd", "a\0b", &sibling, secret.to_str().unwrap()] {
-            assert_eq!(workspace.normalise(given).unwrap_err().reason, Reason::ToolPathOutsideWorkspace, "{given:?}");
-        }
-    }
-
-    #[test]
-    fn no_link_leads_out_but_links_inside_are_followed() {
-        let (root, workspace) = place();
-        let at = |name: &str| workspace.path().join(name);
-        std::fs::create_dir(at("folder")).unwrap();
-        std::fs::write(at("folder/file"), "inside").unwrap();
-        symlink("folder/file", at("inside")).unwrap();
-        symlink("../secret", at("relative")).unwrap();
-        symlink(root.path().join("secret"), at("absolute")).unwrap();
-        symlink("..", at("up")).unwrap();
-        symlink("/proc/self/exe", at("magic")).unwrap();
-        symlink("loop", at("loop")).unwrap();
-        assert_eq!(workspace.read("inside", 100).unwrap().bytes, b"inside");
-        for path in ["relative", "absolute", "up/secret", "magic"] {
-            assert_eq!(workspace.read(path, 100).unwrap_err().reason, Reason::ToolPathOutsideWorkspace, "{path}");
-        }
-        assert_eq!(workspace.replace("up/new", b"x", None).unwrap_err().reason, Reason::ToolPathOutsideWorkspace);
-        for path in ["relative", "inside", "loop"] {
-            assert_eq!(workspace.replace(path, b"x", None).unwrap_err().reason, Reason::ToolFailed, "{path}");
-        }
-        assert_eq!(std::fs::read(root.path().join("secret")).unwrap(), b"secret");
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn a_pipe_or_a_device_is_refused_without_waiting() {
-        let (_root, workspace) = place();
-        let folder = workspace.folder(".").unwrap();
-        rustix::fs::mknodat(&folder, "pipe", FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        assert_eq!(workspace.read("pipe", 10).unwrap_err().reason, Reason::ToolFailed);
-        assert_eq!(workspace.digest("pipe").unwrap_err().reason, Reason::ToolFailed);
-        assert_eq!(workspace.replace("pipe", b"x", None).unwrap_err().reason, Reason::ToolFailed);
-        assert_eq!(workspace.read(".", 10).unwrap_err().reason, Reason::ToolFailed);
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_with_its_mode_and_only_if_it_is_still_the_same() {
-        let (_root, workspace) = place();
-        let file = workspace.path().join("new/deep/file");
-        workspace.replace("new/deep/file", b"one", None).unwrap();
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o750)).unwrap();
-        assert_eq!(workspace.replace("new/deep/file", b"two", None).unwrap_err().reason, Reason::ToolFileChanged);
-        let digest = workspace.digest("new/deep/file").unwrap().unwrap();
-        workspace.replace("new/deep/file", b"two", Some(&digest)).unwrap();
-        assert_eq!(
-            workspace.replace("new/deep/file", b"x", Some(&digest)).unwrap_err().reason,
-            Reason::ToolFileChanged
-        );
-        assert_eq!(std::fs::read(&file).unwrap(), b"two");
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o750);
-        assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no temporary file stays");
-        assert_eq!(workspace.digest("none/such").unwrap(), None);
-        assert_eq!(workspace.replace("none/such", b"x", Some(&digest)).unwrap_err().reason, Reason::ToolFileChanged);
-        assert!(!workspace.path().join("none").exists(), "what is refused makes no folder");
-    }
-
-    #[test]
-    fn the_id_is_the_same_for_the_same_folder_only() {
-        let (root, workspace) = place();
-        std::fs::create_dir(root.path().join("other")).unwrap();
-        assert_eq!(Workspace::open(workspace.path()).unwrap().root_id(), workspace.root_id());
-        assert_ne!(Workspace::open(&root.path().join("other")).unwrap().root_id(), workspace.root_id());
-    }
-}
+mod tests;

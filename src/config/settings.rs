@@ -90,7 +90,7 @@ pub struct ServeArgs {
     /// Whether confined commands may use the network
     #[arg(long, env = "CHANCERY_TOOL_NETWORK", hide_env_values = true, value_enum, default_value = "off")]
     pub tool_network: Switch,
-    /// Runs that work at a time; each holds its model's answer and its commands in memory [default: 8]
+    /// Runs that work, and calls that wait at one route, at a time; each holds its conversation in memory [default: 8]
     #[arg(long, env = "CHANCERY_RUNS_AT_A_TIME", hide_env_values = true, value_name = "NUMBER")]
     pub runs_at_a_time: Option<usize>,
 }
@@ -129,7 +129,7 @@ pub struct ServeSettings {
     pub tool_sandbox: bool,
     /// Whether confined commands may use the network.
     pub tool_network: bool,
-    /// Runs that work at a time, where the operator names a number.
+    /// Runs that work, and calls that wait at one route, at a time, where the operator names a number.
     pub runs_at_a_time: Option<usize>,
 }
 

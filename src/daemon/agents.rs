@@ -25,7 +25,7 @@ use crate::services::clerk::Clerk;
 use crate::services::models::RoutedModels;
 use crate::services::numbers::ProviderNumbers;
 use crate::services::published::Published;
-use crate::services::runner::{Parts, Runner, Settings};
+use crate::services::runner::{Parts, Runner, Settings, sweep_half_written};
 use crate::services::status::Readiness;
 
 /// Ends of background tasks that may wait to be recorded.
@@ -93,6 +93,11 @@ impl Agents {
             scratch,
             route_ids,
         })
+    }
+
+    /// Removes from the workspace what an earlier daemon left half written. Blocks.
+    pub(super) fn sweep(&self, published: &Published) {
+        sweep_half_written(published, &self.workspace);
     }
 
     /// Starts the runner.

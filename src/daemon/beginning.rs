@@ -1,6 +1,7 @@
 //! What a start records, and what begins behind it. A disk that takes no writes delays all of that and nothing else: what
 //! was verified is shown, and each second it is tried again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::domain::event::Event;
 use crate::domain::ids::BootId;
 use crate::domain::reason::Refusal;
 use crate::domain::record::{DEFAULT_ORG, Draft, Provenance};
+use crate::domain::runtime::TokenChanged;
 use crate::domain::stream::Stream;
 use crate::journal::error::OpenError;
 use crate::platform::clock::Clock;
@@ -41,6 +43,8 @@ pub(super) struct Beginning {
     /// What the disk has not taken yet.
     clock_due: bool,
     start_due: bool,
+    /// Tokens in force that are not the recorded ones.
+    tokens_due: VecDeque<TokenChanged>,
     file_due: bool,
 }
 
@@ -58,9 +62,21 @@ impl Beginning {
         found: Found,
         folder: Arc<Folder>,
         file: DaemonFile,
+        tokens: Vec<TokenChanged>,
     ) -> Self {
-        let boot_id = file.boot_id;
-        Self { clerk, clock, found, boot_id, folder, file, clock_due: true, start_due: true, file_due: true }
+        let (boot_id, tokens_due) = (file.boot_id, tokens.into());
+        Self {
+            clerk,
+            clock,
+            found,
+            boot_id,
+            folder,
+            file,
+            clock_due: true,
+            start_due: true,
+            tokens_due,
+            file_due: true,
+        }
     }
 
     /// Records the start, and settles what an earlier one left half done. Whether all of that is done: a disk that takes
@@ -98,6 +114,10 @@ impl Beginning {
             note(&self.clerk, Stream::Daemon, started.into()).await?;
         }
         self.start_due = false;
+        while let Some(token) = self.tokens_due.front() {
+            note(&self.clerk, Stream::ControlPlane, token.clone().into()).await?;
+            self.tokens_due.pop_front();
+        }
         loop {
             let by = Provenance::system("recovery");
             let settled = self.clerk.submit(Command::SettleBoot, by, Lane::Reserved).await?;

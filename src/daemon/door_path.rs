@@ -4,10 +4,10 @@
 use futures_util::future::{BoxFuture, ready};
 
 use crate::domain::command::Command;
-use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Provenance;
 use crate::platform::tasks::{Milestone, Tasks};
+use crate::services::blobs::Kept;
 use crate::services::clerk::Clerk;
 use crate::services::desk::{Committed, Lane, WritePath};
 use crate::services::status::not_begun;
@@ -44,7 +44,7 @@ impl WritePath for DoorPath {
         }
     }
 
-    fn keep(&self, text: String, inline_bytes: usize) -> BoxFuture<'_, Result<Personal, Refusal>> {
+    fn keep(&self, text: String, inline_bytes: usize) -> BoxFuture<'_, Result<Kept, Refusal>> {
         match self.refusal() {
             Some(refusal) => Box::pin(ready(Err(refusal))),
             None => self.clerk.keep(text, inline_bytes),

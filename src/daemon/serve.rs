@@ -20,6 +20,7 @@ use crate::config::addresses::Bind;
 use crate::config::settings::ServeSettings;
 use crate::domain::ids::BootId;
 use crate::domain::reason::{Reason, Refusal};
+use crate::domain::runtime::TokenChanged;
 use crate::http::app::App;
 use crate::http::audit::{self, AuditSink};
 use crate::http::auth::{Authentication, ProxySecret};
@@ -124,6 +125,7 @@ fn take(
         observe: Arc::new(move |records, took| counted.observe(records, took)),
     })?;
     root.make_folders()?;
+    agents.sweep(&opened.published);
     Ok(House { settings, proxy_secret, agents, root, opened, clock, entropy, boot_id, batches, build_digest })
 }
 
@@ -170,8 +172,8 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
         build_digest,
         past: past.clone(),
     });
-    let file = daemon_file(&bound, boot_id, tokens.as_deref());
-    let mut beginning = Beginning::new(clerk.clone(), Arc::clone(&clock), found, root.folder.clone(), file);
+    let (file, replaced) = (daemon_file(&bound, boot_id, tokens.as_deref()), replaced(tokens.as_deref(), &published));
+    let mut beginning = Beginning::new(clerk.clone(), Arc::clone(&clock), found, root.folder.clone(), file, replaced);
     let announced = beginning.announced().await?;
     let mut registry = metrics::registry();
     let parts = EdgeParts {
@@ -326,6 +328,11 @@ fn proxy_secret(path: Option<&Path>) -> Result<Option<ProxySecret>, Refusal> {
     // What is wrong with the file itself already names it.
     let bytes = private_file::read(path, SECRET_BYTES).map_err(|error| refuse(error.to_string()))?;
     ProxySecret::parse(&bytes).map(Some).map_err(|why| refuse(format!("{}: {why}", path.display())))
+}
+
+/// The tokens in force that the journal does not know.
+fn replaced(tokens: Option<&Tokens>, published: &Published) -> Vec<TokenChanged> {
+    tokens.map(|tokens| tokens.unrecorded(&published.models().tokens)).unwrap_or_default()
 }
 
 fn daemon_file(bound: &Bind, boot_id: BootId, tokens: Option<&Tokens>) -> DaemonFile {

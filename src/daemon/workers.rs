@@ -7,12 +7,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::beginning::{AGAIN, note};
-use crate::domain::runtime::{TokenChanged, TokenRole};
 use crate::domain::stream::Stream;
 use crate::platform::files::Folder;
 use crate::platform::rotated_log::ClosedChunk;
 use crate::platform::tasks::Tasks;
-use crate::services::authority::Role;
 use crate::services::clerk::Clerk;
 use crate::services::cold_check::ColdCheck;
 use crate::services::published::Published;
@@ -80,9 +78,7 @@ async fn record_changes(mut changes: mpsc::Receiver<TokenChange>, clerk: Clerk, 
             None => {}
         }
         while let Some(change) = due.front() {
-            let role = if change.role == Role::Admin { TokenRole::Admin } else { TokenRole::ReadOnly };
-            let event = TokenChanged { role, fp: change.credential.fp.clone() };
-            match note(&clerk, Stream::ControlPlane, event.into()).await {
+            match note(&clerk, Stream::ControlPlane, change.recorded().into()).await {
                 Ok(()) => {}
                 Err(refusal) if refusal.waits_for_disk() => break,
                 Err(refusal) => {

@@ -1,4 +1,4 @@
-//! The numbers of the house behind the door: journal, clerk, runs, workers, providers. They are looked up when someone
+//! The numbers of the house behind the door: journal, clerk, runs, token files, workers, providers. They are looked up when someone
 //! asks for them, so nothing is counted twice.
 
 use std::fmt::{Debug, Error, Formatter};
@@ -77,6 +77,8 @@ impl Collector for HouseNumbers {
         let mut page = Page(encoder);
         self.journal(&mut page)?;
         self.objects(&mut page)?;
+        let problems = self.status.tokens.as_ref().map_or(0, |tokens| tokens.problems().len() as u64);
+        page.gauge("token_problems", "Faults of the token files", &number(problems))?;
         let ages = Worker::ALL.map(|worker| ([("worker", worker.name())], seconds(self.beats.age_ms(worker))));
         page.gauges("worker_heartbeat_age_seconds", "Time since each worker last looked for work", ages)?;
         providers(&mut page, &self.status.readiness.numbers().read())

@@ -22,6 +22,7 @@ pub mod proof;
 pub mod reader;
 pub mod recovery;
 pub mod repair;
+pub mod report;
 pub mod segments;
 mod space;
 mod survey;

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::acked::{self, SLOT_BYTES};
 use super::error::OpenError;
-use super::keys::{KeyRing, WalkedKey};
+use super::keys::KeyRing;
 use super::layout;
 use super::line;
 use super::note::{Note, verifier_key};
@@ -22,53 +22,7 @@ use crate::domain::limits;
 use crate::domain::record::Record;
 use crate::platform::disk::{Disk, DiskFile, Open, join, read_bounded};
 
-/// What verification found.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(tag = "verdict", rename_all = "snake_case")]
-pub enum Verdict {
-    /// Everything holds.
-    Valid,
-    /// Something was changed.
-    Invalid {
-        /// The file.
-        file: String,
-        /// Offset of the first wrong byte.
-        offset: u64,
-        /// Sequence number due there.
-        seq: u64,
-        /// What is wrong.
-        why: String,
-    },
-    /// Something can't be judged from here.
-    Unverifiable {
-        /// Why not.
-        why: String,
-    },
-}
-
-/// The report on a state root.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Report {
-    /// The verdict.
-    #[serde(flatten)]
-    pub verdict: Verdict,
-    /// Lines under valid seals.
-    pub lines: u64,
-    /// Seals whose root and signature were checked.
-    pub seals: u64,
-    /// Segments looked at.
-    pub segments: usize,
-    /// The pinned key, as a C2SP verifier key.
-    pub key: String,
-    /// The keys that were walked, from the pin on, over handovers and epochs.
-    pub keys: Vec<WalkedKey>,
-    /// The newest note.
-    pub note: String,
-    /// Files in the quarantine that records name.
-    pub quarantined: usize,
-    /// Bytes behind the newest seal of a running daemon.
-    pub in_flight_bytes: u64,
-}
+pub use super::report::{Doubt, Report, Verdict};
 
 struct Verifier<'a> {
     disk: &'a dyn Disk,
@@ -139,10 +93,12 @@ pub fn look(disk: &dyn Disk, held: bool, visit: &mut Visit<'_>) -> Report {
         note: String::new(),
         quarantined: 0,
         in_flight_bytes: 0,
+        doubt: None,
     };
     let (root, ring) = match read_root(disk) {
         Ok(found) => found,
         Err(error) => {
+            report.doubt = matches!(error, OpenError::TooNew(_)).then_some(Doubt::TooNew);
             report.verdict = verdict_of(error);
             return report;
         }
@@ -218,12 +174,12 @@ impl Verifier<'_> {
         self.check_quarantine()?;
         self.check_next()?;
         self.report.note = last.map(|note| note.render()).unwrap_or_default();
-        match open_end {
-            None => Ok(()),
-            Some(_) => Err(Verdict::Unverifiable {
-                why: "bytes stand after the newest seal: the next start will decide".into(),
-            }),
+        if open_end.is_none() {
+            return Ok(());
         }
+        self.report.doubt = Some(Doubt::TornEnd);
+        let why = "bytes stand after the newest seal: the next start will decide".into();
+        Err(Verdict::Unverifiable { why })
     }
 
     /// Walks a segment to the end of its data, and reads what stands behind. A daemon that runs has written on between
@@ -369,10 +325,9 @@ impl Verifier<'_> {
             }
             self.report.quarantined += 1;
         }
-        match unnamed {
-            None => Ok(()),
-            Some(path) => Err(Verdict::Unverifiable { why: format!("{path}: no record names this file") }),
-        }
+        let Some(path) = unnamed else { return Ok(()) };
+        self.report.doubt = Some(Doubt::UnnamedFile);
+        Err(Verdict::Unverifiable { why: format!("{path}: no record names this file") })
     }
 
     fn check_next(&self) -> Result<(), Verdict> {

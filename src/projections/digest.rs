@@ -40,6 +40,7 @@ impl Models {
             ("runtime", Lines::of(std::iter::once(("runtime", &self.runtime)))),
             ("clock", Lines::of(std::iter::once(("clock", &self.clock)))),
             ("access_log", Lines::of(self.access_log.chunks())),
+            ("tokens", Lines::of(std::iter::once(("tokens", &self.tokens)))),
             ("names", Lines::of(std::iter::once(("names", &self.names)))),
         ]
         .into_iter()

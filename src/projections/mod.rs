@@ -15,6 +15,7 @@ pub mod runtime;
 pub mod sessions;
 pub mod status;
 pub mod tasks;
+pub mod tokens;
 pub mod topics;
 pub mod waits;
 
@@ -62,6 +63,8 @@ pub struct Models {
     pub clock: clock::Clock,
     /// Closed chunks of the access log.
     pub access_log: access_log::AccessLog,
+    /// Bearer tokens as last recorded.
+    pub tokens: tokens::Tokens,
     /// The last record folded.
     pub last_seq: Option<u64>,
     /// Its time, Unix milliseconds.
@@ -93,7 +96,6 @@ impl Models {
             | Event::JournalSnapshotTaken(_)
             | Event::JournalRepaired(_)
             | Event::IndexRebuilt(_)
-            | Event::TokenChanged(_)
             | Event::SessionInterrupted(_)
             | Event::TurnFailed(_)
             | Event::PermissionDecided(_)
@@ -103,6 +105,7 @@ impl Models {
             Event::TimeUntrusted(body) => self.clock.untrusted(record, body),
             Event::TimeTrusted(_) => self.clock.trusted(),
             Event::AccessLogClosed(body) => self.access_log.closed(body),
+            Event::TokenChanged(body) => self.tokens.changed(body),
             Event::PermissionModeSet(_)
             | Event::PermissionRulesSet(_)
             | Event::DebugLevelSet(_)

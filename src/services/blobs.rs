@@ -1,6 +1,7 @@
 //! Large parts beside the journal: files named by the digest of their bytes, on disk before the record that names them.
+//! One that was made for a request which is then refused goes again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,15 +22,67 @@ type Sha = [u8; 32];
 #[derive(Clone)]
 pub struct Blobs {
     disk: Arc<dyn Disk>,
-    /// What is known to survive a power cut since this start.
-    durable: Arc<Mutex<Durable>>,
+    known: Arc<Mutex<Known>>,
 }
 
 #[derive(Default)]
-struct Durable {
-    blobs: HashSet<Sha>,
+struct Known {
+    /// What is known to survive a power cut since this start.
+    durable: HashSet<Sha>,
     /// Folders of blobs, by the first byte of their digests.
     folders: HashSet<u8>,
+    /// Blobs that somebody on the way to a record holds.
+    held: HashMap<Sha, Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    holders: usize,
+    /// Whether one of the holders made the file.
+    made: bool,
+    /// Whether a record may name it.
+    named: bool,
+}
+
+/// A text as a record may hold it. A blob of it stays, unless everybody who held it meanwhile was refused.
+pub struct Kept {
+    /// The text.
+    pub part: Personal,
+    hold: Option<Hold>,
+}
+
+/// One holder of a blob.
+struct Hold {
+    blobs: Blobs,
+    sha: Sha,
+    refused: bool,
+}
+
+impl From<Personal> for Kept {
+    fn from(part: Personal) -> Self {
+        Self { part, hold: None }
+    }
+}
+
+/// Lets go of what was kept for a request of which surely no record was made.
+pub async fn refused(kept: Vec<Kept>) {
+    let mut holds: Vec<Hold> = kept.into_iter().filter_map(|kept| kept.hold).collect();
+    if holds.is_empty() {
+        return;
+    }
+    let gone = tokio::task::spawn_blocking(move || {
+        for hold in &mut holds {
+            hold.refused = true;
+        }
+        drop(holds);
+    });
+    let _ = gone.await;
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.blobs.let_go(self.sha, self.refused);
+    }
 }
 
 fn folder(digest: &str) -> String {
@@ -48,7 +101,7 @@ impl Blobs {
         disk.create_dir(FOLDER)?;
         disk.sync_dir("")?;
         disk.sync_dir("artifacts")?;
-        Ok(Self { disk, durable: Arc::default() })
+        Ok(Self { disk, known: Arc::default() })
     }
 
     /// Removes what a start before this one left half written. Says how many files.
@@ -59,13 +112,13 @@ impl Blobs {
 
     /// A text as a record may hold it: itself where it has no more bytes than that, else a blob that is on disk when this
     /// returns.
-    pub async fn keep(&self, text: String, inline_bytes: usize) -> Result<Personal, Refusal> {
+    pub async fn keep(&self, text: String, inline_bytes: usize) -> Result<Kept, Refusal> {
         if text.len() <= inline_bytes {
-            return Ok(Personal::Clear(text));
+            return Ok(Personal::Clear(text).into());
         }
         let blobs = self.clone();
         match tokio::task::spawn_blocking(move || blobs.write(text.as_bytes())).await {
-            Ok(Ok(blob)) => Ok(Personal::Blob { blob }),
+            Ok(Ok((blob, hold))) => Ok(Kept { part: Personal::Blob { blob }, hold: Some(hold) }),
             Ok(Err(error)) => Err(not_kept(&error)),
             Err(_) => Err(Reason::InternalError.into()),
         }
@@ -79,49 +132,92 @@ impl Blobs {
     }
 
     /// Writes a blob. When this returns, its bytes and every name on the way to them survive a power cut.
-    fn write(&self, bytes: &[u8]) -> io::Result<BlobRef> {
+    fn write(&self, bytes: &[u8]) -> io::Result<(BlobRef, Hold)> {
         let sha: Sha = Sha256::digest(bytes).into();
         let sha256 = HEXLOWER.encode(&sha);
-        if !self.durable().blobs.contains(&sha) {
+        let (mut hold, durable) = self.hold(sha);
+        if !durable {
+            // What cannot be written is named by nobody.
+            hold.refused = true;
             let folder = folder(&sha256);
             self.settle_folder(&folder, sha[0])?;
-            if !self.settle_present(&folder, &sha256, bytes)? {
+            let found = self.settle_present(&folder, &sha256, bytes)?;
+            if found != Found::Same {
                 replace_atomically(self.disk.as_ref(), &folder, &sha256, bytes)?;
             }
-            let mut durable = self.durable();
-            if durable.blobs.len() >= REMEMBERED {
-                durable.blobs.clear();
+            let mut known = self.known();
+            if known.durable.len() >= REMEMBERED {
+                known.durable.clear();
             }
-            durable.blobs.insert(sha);
+            known.durable.insert(sha);
+            // What stood there before may be named by a record, whatever became of its bytes.
+            known.held.entry(sha).or_default().made |= found == Found::Nothing;
+            hold.refused = false;
         }
-        Ok(BlobRef { sha256, bytes: bytes.len() as u64 })
+        Ok((BlobRef { sha256, bytes: bytes.len() as u64 }, hold))
     }
 
-    fn durable(&self) -> MutexGuard<'_, Durable> {
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One holder more. Also says whether the blob is known to be durable.
+    fn hold(&self, sha: Sha) -> (Hold, bool) {
+        let mut known = self.known();
+        known.held.entry(sha).or_default().holders += 1;
+        (Hold { blobs: self.clone(), sha, refused: false }, known.durable.contains(&sha))
+    }
+
+    /// One holder less. The last removes what was made and no record can name; nobody begins to hold it meanwhile.
+    fn let_go(&self, sha: Sha, refused: bool) {
+        let mut known = self.known();
+        let Some(held) = known.held.get_mut(&sha) else { return };
+        held.holders -= 1;
+        held.named |= !refused;
+        if held.holders > 0 {
+            return;
+        }
+        let unneeded = held.made && !held.named;
+        known.held.remove(&sha);
+        if unneeded {
+            known.durable.remove(&sha);
+            if let Err(error) = self.disk.remove(&path(&HEXLOWER.encode(&sha))) {
+                tracing::warn!(%error, "what was kept for a refused request stays on disk");
+            }
+        }
     }
 
     /// Makes the folder of a blob, once a start.
     fn settle_folder(&self, folder: &str, number: u8) -> io::Result<()> {
-        if !self.durable().folders.contains(&number) {
+        if !self.known().folders.contains(&number) {
             self.disk.create_dir(folder)?;
             self.disk.sync_dir(FOLDER)?;
-            self.durable().folders.insert(number);
+            self.known().folders.insert(number);
         }
         Ok(())
     }
 
-    /// Whether these bytes stand there already; then they are made to survive: whoever wrote them may have died before
-    /// their name was on disk, or may not be there yet. Anything else under the name is written anew.
-    fn settle_present(&self, folder: &str, name: &str, bytes: &[u8]) -> io::Result<bool> {
+    /// What stands there already. The same bytes are made to survive: whoever wrote them may have died before their name was
+    /// on disk, or may not be there yet. Anything else under the name is written anew.
+    fn settle_present(&self, folder: &str, name: &str, bytes: &[u8]) -> io::Result<Found> {
         let path = join(folder, name);
-        let same = read_bounded(self.disk.as_ref(), &path, bytes.len() as u64).is_ok_and(|found| found == bytes);
-        if same {
-            self.disk.open(&path, Open::Write)?.sync()?;
-            self.disk.sync_dir(folder)?;
+        match read_bounded(self.disk.as_ref(), &path, bytes.len() as u64) {
+            Ok(found) if found == bytes => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Ok(_) | Err(_) => return Ok(Found::Other),
         }
-        Ok(same)
+        self.disk.open(&path, Open::Write)?.sync()?;
+        self.disk.sync_dir(folder)?;
+        Ok(Found::Same)
     }
+}
+
+/// What stands under a blob's name.
+#[derive(PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Same,
+    Other,
 }
 
 fn not_kept(error: &io::Error) -> Refusal {
@@ -147,15 +243,17 @@ mod tests {
     }
 
     async fn keep(blobs: &Blobs) -> BlobRef {
-        let Personal::Blob { blob } = blobs.keep(long(), limits::INLINE_PART_BYTES).await.unwrap() else {
-            panic!("a blob")
-        };
-        blob
+        named(&blobs.keep(long(), limits::INLINE_PART_BYTES).await.unwrap())
+    }
+
+    fn named(kept: &Kept) -> BlobRef {
+        let Personal::Blob { blob } = &kept.part else { panic!("a blob") };
+        blob.clone()
     }
 
     /// A state root as the next start after a power cut finds it.
     fn after_power_cut(disk: &SimDisk) -> Blobs {
-        Blobs { disk: Arc::new(disk.after_power_cut()), durable: Arc::default() }
+        Blobs { disk: Arc::new(disk.after_power_cut()), known: Arc::default() }
     }
 
     #[tokio::test]
@@ -164,7 +262,7 @@ mod tests {
             let disk = SimDisk::new(seed);
             let blobs = Blobs::new(Arc::new(disk.clone())).unwrap();
             assert_eq!(
-                blobs.keep("short".to_owned(), limits::INLINE_PART_BYTES).await.unwrap(),
+                blobs.keep("short".to_owned(), limits::INLINE_PART_BYTES).await.unwrap().part,
                 Personal::Clear("short".to_owned())
             );
             let blob = keep(&blobs).await;
@@ -219,7 +317,8 @@ mod tests {
             let kept = (0..100).map(|_| blobs.keep(text.clone(), limits::INLINE_PART_BYTES));
             let kept = futures_util::future::join_all(kept).await;
             let blob = BlobRef { sha256: HEXLOWER.encode(&Sha256::digest(&text)), bytes: text.len() as u64 };
-            assert_eq!(kept, vec![Ok(Personal::Blob { blob: blob.clone() }); 100]);
+            let kept: Vec<BlobRef> = kept.into_iter().map(|kept| named(&kept.unwrap())).collect();
+            assert_eq!(kept, vec![blob.clone(); 100]);
             assert_eq!(blobs.read(&blob), Some(text.into_bytes()));
             let names: Vec<String> =
                 blobs.disk.list(&folder(&blob.sha256)).unwrap().into_iter().map(|entry| entry.name).collect();
@@ -232,7 +331,8 @@ mod tests {
         let disk = SimDisk::new(1);
         let blobs = Blobs::new(Arc::new(disk.clone())).unwrap();
         disk.set_fault(Fault::Full(10));
-        assert_eq!(blobs.keep(long(), limits::INLINE_PART_BYTES).await.unwrap_err().reason, Reason::StorageFull);
+        let refusal = blobs.keep(long(), limits::INLINE_PART_BYTES).await.err().unwrap();
+        assert_eq!(refusal.reason, Reason::StorageFull);
         let (sha256, path) = blob_path();
         assert_eq!(disk.list(&folder(&sha256)).unwrap(), []);
         disk.set_fault(Fault::None);
@@ -241,5 +341,55 @@ mod tests {
         assert_eq!(Blobs::new(Arc::new(disk.clone())).unwrap().sweep().unwrap(), 1);
         let names: Vec<String> = disk.list(&folder(&sha256)).unwrap().into_iter().map(|entry| entry.name).collect();
         assert_eq!(names, [sha256]);
+    }
+
+    #[tokio::test]
+    async fn a_blob_of_a_refused_request_goes_unless_it_stood_there_before_or_someone_else_may_name_it() {
+        let disk = SimDisk::new(1);
+        let blobs = Blobs::new(Arc::new(disk.clone())).unwrap();
+        let (_, path) = blob_path();
+        let kept = |blobs: Blobs| async move { blobs.keep(long(), limits::INLINE_PART_BYTES).await.unwrap() };
+        let there = || disk.open(&path, Open::Read).is_ok();
+        refused(vec![kept(blobs.clone()).await, kept(blobs.clone()).await]).await;
+        assert!(!there(), "the last of them takes it away");
+        let (first, second) = (kept(blobs.clone()).await, kept(blobs.clone()).await);
+        assert!(after_power_cut(&disk).read(&named(&first)).is_some(), "it is made again");
+        refused(vec![first]).await;
+        assert!(there(), "another still holds it");
+        drop(second);
+        refused(vec![kept(blobs.clone()).await]).await;
+        assert!(there(), "a record may name it");
+        // A later start does not know who names it.
+        let later = Blobs::new(Arc::new(disk.clone())).unwrap();
+        refused(vec![kept(later.clone()).await]).await;
+        disk.tamper(&path, |bytes| bytes[7] ^= 1);
+        refused(vec![kept(Blobs::new(Arc::new(disk.clone())).unwrap()).await]).await;
+        assert!(there());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_two_equal_texts_at_a_time_the_one_that_is_not_refused_is_there_and_of_two_refused_none() {
+        let temporary = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(Arc::new(Folder::create(&temporary.path().join("root")).unwrap())).unwrap();
+        for round in 0..300 {
+            let text = format!("{round}{}", long());
+            let one = |refuse: bool| {
+                let (blobs, text) = (&blobs, text.clone());
+                async move {
+                    let kept = blobs.keep(text, limits::INLINE_PART_BYTES).await.unwrap();
+                    let blob = named(&kept);
+                    if refuse {
+                        refused(vec![kept]).await;
+                    } else {
+                        assert!(blobs.read(&blob).is_some(), "it is there for as long as it is held");
+                    }
+                    blob
+                }
+            };
+            let accepted = round % 3 > 0;
+            let (blob, _) = tokio::join!(one(true), one(!accepted));
+            assert_eq!(blobs.read(&blob).is_some(), accepted, "round {round}");
+        }
+        assert!(blobs.known().held.is_empty());
     }
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
+use super::blobs::Kept;
 use super::desk::{Committed, Lane, WritePath};
 use super::published::Published;
 use super::scribe::Scribe;
 use crate::domain::command::Command;
 use crate::domain::limits;
-use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Provenance;
 use crate::journal::error::WriteError;
@@ -239,7 +239,7 @@ impl WritePath for Clerk {
         })
     }
 
-    fn keep(&self, text: String, inline_bytes: usize) -> BoxFuture<'_, Result<Personal, Refusal>> {
+    fn keep(&self, text: String, inline_bytes: usize) -> BoxFuture<'_, Result<Kept, Refusal>> {
         Box::pin(self.desk.published.blobs().keep(text, inline_bytes))
     }
 }

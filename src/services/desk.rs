@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLockReadGuard};
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
 
+use super::blobs::{self, Kept};
 use super::past::{At, Past, Shown};
 use crate::domain::command::{Answer, Command, invalid};
 use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
@@ -50,8 +51,8 @@ pub trait WritePath: Send + Sync {
 
     /// A text as a record may hold it that has room for so many bytes of it: itself, or a blob that is on disk when this
     /// returns.
-    fn keep(&self, text: String, _inline_bytes: usize) -> BoxFuture<'_, Result<Personal, Refusal>> {
-        Box::pin(std::future::ready(Ok(text.into())))
+    fn keep(&self, text: String, _inline_bytes: usize) -> BoxFuture<'_, Result<Kept, Refusal>> {
+        Box::pin(std::future::ready(Ok(Personal::from(text).into())))
     }
 }
 
@@ -237,7 +238,7 @@ impl Desk {
         self.read.changes()
     }
 
-    pub(super) async fn keep(&self, text: String) -> Result<Personal, Refusal> {
+    pub(super) async fn keep(&self, text: String) -> Result<Kept, Refusal> {
         self.write.keep(text, INLINE_PART_BYTES).await
     }
 
@@ -274,6 +275,34 @@ impl Desk {
     {
         let org = by.org;
         let committed = self.write.submit(command, by.provenance, lane).await?;
+        self.shown(committed, org, pick, find).await
+    }
+
+    /// Submits a command that names what was kept for it. What is refused is not kept any longer.
+    pub(super) async fn submit_with(
+        &self,
+        kept: Vec<Kept>,
+        command: Command,
+        provenance: Provenance,
+    ) -> Result<Committed, Refusal> {
+        let decided = self.write.submit(command, provenance, Lane::Ordinary).await;
+        if decided.as_ref().is_err_and(|refusal| refusal.reason.surely_no_effect()) {
+            blobs::refused(kept).await;
+        }
+        decided
+    }
+
+    /// Shows the object that a decision concerns.
+    pub(super) async fn shown<Id: Copy + Send + 'static, F: Viewed>(
+        &self,
+        committed: Committed,
+        org: String,
+        pick: impl FnOnce(Answer) -> Option<Id>,
+        find: impl Fn(&Models, &str, Id) -> Result<F, Refusal> + Send + 'static,
+    ) -> Result<Done<F::View>, Refusal>
+    where
+        F::View: Send + 'static,
+    {
         let id = pick(committed.answer).ok_or_else(|| {
             Refusal::new(Reason::InternalError, "The decision concerns another kind of object than was asked for.")
         })?;

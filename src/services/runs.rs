@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::blobs::{self, Kept};
 use super::desk::{self, By, Desk, Done, Lane};
 use super::past::{At, Shown};
 use super::sessions::Stop;
 use crate::domain::command::{Command, invalid};
 use crate::domain::ids::{RunId, SessionId};
+use crate::domain::personal::Personal;
 use crate::domain::reason::Refusal;
 use crate::domain::run::{self, InputItem, Status};
 use crate::projections::replies::ReplyTo;
@@ -82,22 +84,29 @@ impl Runs {
         };
         // An ended session takes no run: what follows is a refusal, or the answer of a repeat, and needs no words on disk.
         let ended = self.desk.look(|models| models.session(&by.org, session_id))?.status == sessions::Status::Ended;
-        let mut kept = Vec::with_capacity(items.len());
+        let mut kept: Vec<Kept> = Vec::with_capacity(items.len());
         for Item::Text { text } in items {
-            let text = if ended { text.into() } else { self.desk.keep(text).await? };
-            kept.push(InputItem::Text { text });
+            let part = if ended { Ok(Personal::from(text).into()) } else { self.desk.keep(text).await };
+            match part {
+                Ok(part) => kept.push(part),
+                Err(refusal) => {
+                    blobs::refused(kept).await;
+                    return Err(refusal);
+                }
+            }
         }
         let ask = run::Queue {
             org: by.org.clone(),
             session_id,
-            input: kept,
+            input: kept.iter().map(|kept| InputItem::Text { text: kept.part.clone() }).collect(),
             route: input.route,
             model: input.model,
             max_turns: input.max_turns,
             metadata: input.metadata,
             reply_targets: input.reply_targets.map(|targets| targets.into_iter().map(Into::into).collect()),
         };
-        self.submit(Command::QueueRun(ask), by, Lane::Ordinary).await
+        let committed = self.desk.submit_with(kept, Command::QueueRun(ask), by.provenance).await?;
+        self.desk.shown(committed, by.org, desk::run, Models::run).await
     }
 
     /// Asks a run to stop. Repeating it changes nothing.

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::approvals::{Approvals, Decide};
+use super::blobs::Kept;
 use super::desk::{By, Committed, Desk, Lane, ReadSide, WritePath, parse_filter, parse_id};
 use super::questions::{Answer, Decline, Questions};
 use super::runs::{Item, Runs, Start};
@@ -79,9 +80,9 @@ impl WritePath for Memory {
         Box::pin(std::future::ready(outcome))
     }
 
-    fn keep(&self, text: String, _: usize) -> BoxFuture<'_, Result<Personal, Refusal>> {
+    fn keep(&self, text: String, _: usize) -> BoxFuture<'_, Result<Kept, Refusal>> {
         *self.kept.lock().unwrap() += 1;
-        Box::pin(std::future::ready(Ok(text.into())))
+        Box::pin(std::future::ready(Ok(Personal::from(text).into())))
     }
 }
 

@@ -34,6 +34,37 @@ fn a_command_that_a_kill_cut_off_has_an_unknown_outcome_and_is_never_repeated() 
 }
 
 #[test]
+fn what_a_kill_cut_off_in_the_middle_of_a_write_is_gone_after_the_next_start_and_the_file_is_what_it_was() {
+    let house =
+        House::playing(&[calls(&[("write_file", json!({ "path": "deep/large", "content": "new" }))]), says("done")]);
+    std::fs::create_dir(house.work("deep")).unwrap();
+    // So large that comparing it takes a while: meanwhile the new one lies beside it.
+    std::fs::File::create(house.work("deep/large")).unwrap().set_len(200 << 20).unwrap();
+    let stranger = format!(".chancery-{:032x}.tmp", 7);
+    std::fs::write(house.work("deep").join(&stranger), "another daemon's").unwrap();
+    let names = || -> Vec<String> {
+        let entries = std::fs::read_dir(house.work("deep")).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| *name != stranger)
+            .collect();
+        names.sort();
+        names
+    };
+    let daemon = house.start();
+    let run = daemon.run(&json!({ "permission_mode": "accept-edits" }));
+    eventually("file beside the other", || (names().len() == 2).then_some(()));
+    daemon.kill();
+    assert_eq!(names().len(), 2, "the kill came in the middle");
+    let daemon = house.start();
+    assert_eq!(names(), ["large"]);
+    assert_eq!(daemon.when(&run, "interrupted")["unknown_calls"].as_array().unwrap().len(), 1);
+    assert_eq!(std::fs::metadata(house.work("deep/large")).unwrap().len(), 200 << 20);
+    assert!(house.work("deep").join(&stranger).exists(), "what is not ours stays");
+    daemon.stop();
+}
+
+#[test]
 fn a_run_that_waited_for_its_model_goes_on_after_a_kill() {
     let house = House::playing(&[
         calls(&[("write_file", json!({ "path": "once.txt", "content": "x" }))]),

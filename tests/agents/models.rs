@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{House, eventually, says};
+use crate::support::{House, eventually, says, turn};
 
 /// What a server does about a request.
 #[derive(Debug, Clone)]
@@ -160,12 +160,55 @@ fn a_route_that_does_not_answer_leaves_room_for_the_others() {
     let server = Server::start(vec![Answer::Silence]);
     let house = server.house(60_000);
     let daemon = house.start();
-    // As many as may work at a time.
-    let hung: Vec<String> = (0..8).map(|_| daemon.run(&json!({}))).collect();
-    eventually("calls of the route that does not answer", || (server.asked.load(Ordering::SeqCst) == 6).then_some(()));
+    // More than may wait at a time.
+    let hung: Vec<String> = (0..10).map(|_| daemon.run(&json!({}))).collect();
+    eventually("calls of the route that does not answer", || (server.asked.load(Ordering::SeqCst) == 8).then_some(()));
     let other = daemon.run(&json!({ "route": "practice" }));
     daemon.when(&other, "completed");
-    assert_eq!(server.asked.load(Ordering::SeqCst), 6, "no more of them at a time");
+    assert_eq!(server.asked.load(Ordering::SeqCst), 8, "no more of them at a time");
+    for run in hung {
+        assert_eq!(daemon.post(&format!("/v1/runs/{run}/cancel"), &json!({})).0, 200);
+        daemon.when(&run, "cancelled");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn however_many_routes_do_not_answer_there_is_room_for_the_others_and_one_works_at_a_time() {
+    let servers: Vec<Server> = (0..3).map(|_| Server::start(vec![Answer::Silence])).collect();
+    let house = House::playing(&[
+        turn(
+            "{ wait_ms = 500 }, { call = \"bash\", input = '''{\"command\":\"echo x >> began; until [ -e go ]; do sleep 0.05; done\"}''' }",
+        ),
+        says("done"),
+    ]);
+    let playing =
+        |id: &str| format!("[routes.{id}]\ndriver = \"rehearsal\"\ndefault_model = \"r\"\nscript = \"script.toml\"\n");
+    let dead = |(id, server): (usize, &Server)| {
+        let url = format!("http://127.0.0.1:{}/v1", server.port);
+        format!("[routes.dead{id}]\ndriver = \"openai\"\ndefault_model = \"m\"\nbase_url = \"{url}\"\n")
+    };
+    let routes = [playing("practice"), playing("other")].into_iter().chain(servers.iter().enumerate().map(dead));
+    let routes = format!("version = 1\ndefault_route = \"practice\"\n{}", routes.collect::<String>());
+    std::fs::write(house.folder.path().join("routes.toml"), routes).unwrap();
+    let daemon = house.start_with(&["--runs-at-a-time", "1"], &[]);
+    let on = |route: &str| daemon.run(&json!({ "route": route, "permission_mode": "bypass-permissions" }));
+    let hung: Vec<String> = (0..6).map(|number| on(&format!("dead{}", number % 3))).collect();
+    eventually("calls of all routes that do not answer", || {
+        servers.iter().all(|server| server.asked.load(Ordering::SeqCst) == 1).then_some(())
+    });
+    // Both models answer at about the same time, and both want a command.
+    let working = [on("practice"), on("other")];
+    let answered = |run: &String| daemon.records(run, "turn.answered").len() == 1;
+    eventually("answers", || working.iter().all(answered).then_some(()));
+    assert_eq!(house.written("began"), "x\n");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(house.written("began"), "x\n", "the other's command waits for its place");
+    std::fs::write(house.work("go"), "").unwrap();
+    for run in &working {
+        daemon.when(run, "completed");
+    }
+    assert_eq!(house.written("began"), "x\nx\n");
     for run in hung {
         assert_eq!(daemon.post(&format!("/v1/runs/{run}/cancel"), &json!({})).0, 200);
         daemon.when(&run, "cancelled");

@@ -474,6 +474,7 @@ fn the_numbers_have_the_names_that_dashboards_read_and_none_names_an_object() {
         "command_oldest_age_seconds 0",
         "runs{status=\"completed\"} 1",
         "waits{kind=\"approval\"} 0",
+        "token_problems 0",
         "sse_connections 0",
         "sse_reconnects_total 0",
         "provider_requests_total{",
@@ -488,6 +489,12 @@ fn the_numbers_have_the_names_that_dashboards_read_and_none_names_an_object() {
     let sync = numbers.lines().find_map(|line| line.strip_prefix("chancery_journal_sync_seconds_sum "));
     assert!(sync.unwrap().parse::<f64>().unwrap() > 0.0, "syncs take time, to the microsecond");
     assert!(!numbers.contains(run.as_str()) && !numbers.contains(&daemon.token));
+    std::fs::write(house.state().join("tokens/readonly.token"), "half").unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !daemon.numbers().contains("\nchancery_token_problems 1") {
+        assert!(std::time::Instant::now() < deadline, "a broken token file is not counted: {}", house.log());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
     assert!(daemon.stop().success());
 }
 

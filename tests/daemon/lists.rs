@@ -15,10 +15,14 @@ fn a_page_of_runs_with_long_words_ends_at_four_mebibytes_and_the_next_goes_on_be
     const RUNS: usize = 200;
     const BYTES: usize = 500_000;
     let house = House::new();
-    let daemon = house.start();
+    // The first waits for a person and the others for it: one that worked would read the words of all before it, and leave a
+    // busy machine no time to answer.
+    let daemon = house.rehearse("true");
     let session = daemon.create().unwrap();
     let start = |number: usize| daemon.start_run_in(&session, &format!("{number:0>9}{}", "w".repeat(BYTES - 9)));
-    let made: Vec<String> = (0..RUNS).map(start).collect();
+    let mut made = vec![start(0)];
+    daemon.wait_for(&made[0], "waiting_for_approval");
+    made.extend((1..RUNS).map(start));
 
     let (mut listed, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -57,4 +61,26 @@ fn a_page_has_one_entry_however_large_it_is() {
     let ids: Vec<&Value> = rest["items"].as_array().unwrap().iter().map(|run| &run["run_id"]).collect();
     assert_eq!(ids, [&runs[1]["run_id"], &runs[0]["run_id"]]);
     assert!(daemon.stop().success());
+}
+
+#[test]
+fn words_of_a_refused_request_leave_no_file_and_those_of_an_accepted_one_do() {
+    let house = House::new();
+    let daemon = house.start();
+    let session = daemon.create().unwrap();
+    let files = || -> usize {
+        let folders = std::fs::read_dir(house.state().join("artifacts/sha256")).unwrap();
+        folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
+    };
+    let ask = |turns: u32| {
+        let items: Vec<Value> =
+            ["a", "b"].map(|letter| json!({ "kind": "text", "text": letter.repeat(100_000) })).into();
+        let body = json!({ "input_items": items, "max_turns": turns }).to_string();
+        daemon.post(&format!("/v1/sessions/{session}/runs"), &body).unwrap().0
+    };
+    assert_eq!((ask(501), files()), (422, 0));
+    assert_eq!((ask(1), files()), (202, 2));
+    assert_eq!((ask(501), files()), (422, 2), "a record names them");
+    assert!(daemon.stop().success());
+    assert_eq!(house.verify(&house.state()).0, 0);
 }

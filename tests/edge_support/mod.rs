@@ -93,7 +93,7 @@ async fn create(State(app): State<App>, new: Mutation<NewNote>) -> Reply {
 async fn slowly(State(app): State<App>, order: Order) -> Reply {
     order.right.demand(Action::SessionInput)?;
     let notes = app.notes.clone();
-    let done = detached(&app.tasks, async move {
+    let done = detached(&app.tasks, (order.request.key.is_some(), Duration::from_secs(30)), async move {
         tokio::time::sleep(Duration::from_millis(400)).await;
         Ok(notes.fetch_add(1, Ordering::SeqCst))
     });

@@ -40,6 +40,17 @@ async fn a_long_file_is_cut_at_the_limit_of_a_result() {
 }
 
 #[tokio::test]
+async fn files_that_are_not_in_their_place_yet_are_neither_listed_nor_searched() {
+    let house = House::new();
+    house.write(&format!("folder/.chancery-{:032x}.tmp", 7), "find me");
+    house.write("folder/.chancery-notes.tmp", "find me");
+    let listed = house.call("list_files", json!({"path": "folder", "include_ignored": true})).await;
+    assert_eq!(listed.output, "folder/.chancery-notes.tmp\t7\n");
+    let found = house.call("search_files", json!({"pattern": "find", "include_ignored": true})).await;
+    assert_eq!(found.output, "folder/.chancery-notes.tmp:1:find me\n");
+}
+
+#[tokio::test]
 async fn no_file_tool_leaves_the_workspace_or_hangs_on_a_pipe() {
     let house = House::new();
     let root = house.place.root.path();

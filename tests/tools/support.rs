@@ -12,7 +12,7 @@ use chancery::agent::sandbox::{
 };
 use chancery::agent::tools::{self, Prepared, RecordedTasks, ToolContext, ToolOutcome};
 use chancery::agent::workspace::Workspace;
-use chancery::domain::ids::{SessionId, TaskId};
+use chancery::domain::ids::{CallId, SessionId, TaskId};
 use chancery::domain::reason::Refusal;
 use chancery::platform::tasks::Tasks;
 use tokio_util::sync::CancellationToken;
@@ -165,6 +165,7 @@ impl House {
             launcher,
             background: Background::new(settings),
             recorded: RecordedTasks(Arc::new(|_| None)),
+            call_id: CallId::from_ulid(ulid(3)),
             session_id: SessionId::from_ulid(ulid(1)),
             fresh_task_id: TaskId::from_ulid(ulid(2)),
             stop: CancellationToken::new(),

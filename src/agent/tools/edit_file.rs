@@ -10,6 +10,7 @@ use super::{
     prepared, text, write_file,
 };
 use crate::agent::workspace::Workspace;
+use crate::domain::ids::CallId;
 use crate::domain::reason::{Reason, Refusal};
 
 pub(super) struct EditFile;
@@ -61,7 +62,8 @@ impl Tool for EditFile {
                 .and_then(|arguments| Ok((write_file::expected(prepared, &arguments.path)?, arguments)));
             match checked {
                 Ok((sha256, arguments)) => {
-                    blocking(context, move |workspace| edit(workspace, &arguments, sha256.as_deref())).await
+                    let call = context.call_id;
+                    blocking(context, move |workspace| edit(workspace, &arguments, sha256.as_deref(), call)).await
                 }
                 Err(refusal) => ToolOutcome::failed(refusal),
             }
@@ -106,7 +108,12 @@ fn edited(workspace: &Workspace, arguments: &Arguments) -> Result<(String, Strin
     Ok((before, after))
 }
 
-fn edit(workspace: &Workspace, arguments: &Arguments, sha256: Option<&str>) -> Result<ToolOutcome, Refusal> {
+fn edit(
+    workspace: &Workspace,
+    arguments: &Arguments,
+    sha256: Option<&str>,
+    call: CallId,
+) -> Result<ToolOutcome, Refusal> {
     // Asked first: of a file that changed, it matters that it changed and not what is wrong with it now.
     if workspace.digest(&arguments.path)?.as_deref() != sha256 {
         return Err(Refusal::new(
@@ -115,7 +122,7 @@ fn edit(workspace: &Workspace, arguments: &Arguments, sha256: Option<&str>) -> R
         ));
     }
     let (before, after) = edited(workspace, arguments)?;
-    workspace.replace(&arguments.path, after.as_bytes(), sha256)?;
+    workspace.replace(&arguments.path, after.as_bytes(), sha256, call)?;
     let mut diff = difference(&arguments.path, &before, &after);
     let cut = diff.len() > limits::RESULT_BYTES;
     if cut {

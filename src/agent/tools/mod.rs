@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::background::{Background, StartedTask};
 use crate::agent::sandbox::Launcher;
 use crate::agent::workspace::Workspace;
-use crate::domain::ids::{SessionId, TaskId};
+use crate::domain::ids::{CallId, SessionId, TaskId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::projections::tasks::TaskView;
 
@@ -102,6 +102,8 @@ pub struct ToolContext {
     pub background: Background,
     /// Background tasks of the journal, for those that this daemon has not run or has forgotten.
     pub recorded: RecordedTasks,
+    /// The call.
+    pub call_id: CallId,
     /// The session; its tasks are the only ones that the call sees.
     pub session_id: SessionId,
     /// The id of the task that the call starts, if it starts one.
@@ -191,6 +193,13 @@ pub fn all() -> &'static [&'static dyn Tool] {
 /// The tool of this name.
 pub fn find(name: &str) -> Option<&'static dyn Tool> {
     all().iter().copied().find(|tool| tool.name() == name)
+}
+
+/// The file that a call of this tool writes, in its one spelling, if it writes one.
+pub fn written_path(tool: &str, input: &str, workspace: &Workspace) -> Option<String> {
+    find(tool).filter(|tool| tool.class() == ToolClass::Edit)?;
+    let input: serde_json::Value = parse(input).ok()?;
+    workspace.normalise(input.get("path")?.as_str()?).ok()
 }
 
 /// Prepares a call where it may block: a digest reads whole files.

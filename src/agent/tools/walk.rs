@@ -1,5 +1,6 @@
 //! Going through the folders of the workspace: by descriptors, never through a link, in order of names, with limits.
-//! `.git` is left out, and so is what `.gitignore` files name unless the caller wants all.
+//! `.git` and files that a call has not put into their place are left out, and so is what `.gitignore` files name unless
+//! the caller wants all.
 
 use std::os::fd::OwnedFd;
 
@@ -7,7 +8,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{AtFlags, Dir, FileType};
 
 use super::limits;
-use crate::agent::workspace::{Workspace, open_entry, read_regular, refusal};
+use crate::agent::workspace::{Workspace, is_temporary, open_entry, read_regular, refusal};
 use crate::domain::reason::Refusal;
 
 /// What an entry is.
@@ -128,7 +129,7 @@ impl Walk<'_> {
             _ => Kind::Other,
         };
         let below = if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
-        if name == ".git" || self.is_ignored(&below, kind == Kind::Folder) {
+        if name == ".git" || is_temporary(name) || self.is_ignored(&below, kind == Kind::Folder) {
             return Flow::On;
         }
         let path = if self.start == "." { below.clone() } else { format!("{}/{below}", self.start) };

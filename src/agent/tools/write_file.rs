@@ -7,6 +7,7 @@ use super::{
     EditedFile, Prepared, Tool, ToolClass, ToolContext, ToolOutcome, arguments, blocking, limits, parse, prepared,
 };
 use crate::agent::workspace::Workspace;
+use crate::domain::ids::CallId;
 use crate::domain::reason::{Reason, Refusal};
 
 pub(super) struct WriteFile;
@@ -51,7 +52,8 @@ impl Tool for WriteFile {
                 .and_then(|arguments| Ok((expected(prepared, &arguments.path)?, arguments)))
             {
                 Ok((sha256, arguments)) => {
-                    blocking(context, move |workspace| write(workspace, &arguments, sha256.as_deref())).await
+                    let call = context.call_id;
+                    blocking(context, move |workspace| write(workspace, &arguments, sha256.as_deref(), call)).await
                 }
                 Err(refusal) => ToolOutcome::failed(refusal),
             }
@@ -67,12 +69,17 @@ pub(super) fn expected(prepared: &Prepared, path: &str) -> Result<Option<String>
     }
 }
 
-fn write(workspace: &Workspace, arguments: &Arguments, sha256: Option<&str>) -> Result<ToolOutcome, Refusal> {
+fn write(
+    workspace: &Workspace,
+    arguments: &Arguments,
+    sha256: Option<&str>,
+    call: CallId,
+) -> Result<ToolOutcome, Refusal> {
     if arguments.content.len() as u64 > limits::EDIT_FILE_BYTES {
         let detail = format!("A file can be written up to {} bytes.", limits::EDIT_FILE_BYTES);
         return Err(Refusal::new(Reason::ToolLimitExceeded, detail));
     }
-    workspace.replace(&arguments.path, arguments.content.as_bytes(), sha256)?;
+    workspace.replace(&arguments.path, arguments.content.as_bytes(), sha256, call)?;
     let verb = if sha256.is_some() { "Replaced" } else { "Created" };
     Ok(ToolOutcome::done(format!("{verb} {} ({} bytes).\n", arguments.path, arguments.content.len()), false))
 }

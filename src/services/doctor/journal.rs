@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Finding;
 use crate::journal::layout;
-use crate::journal::verify::{Verdict, verify};
+use crate::journal::verify::{Doubt, Verdict, verify};
 use crate::platform::clock::Clock;
 use crate::platform::disk::{Disk, DiskFile, Entry, Open};
 use crate::platform::files::Folder;
@@ -108,8 +108,13 @@ fn within(folder: &Folder, held: bool, clock: &Arc<dyn Clock>, patience_ms: u64)
     let disk = Impatient { folder, watch: Arc::clone(&watch) };
     let report = verify(&disk, held);
     if folder.mode(layout::DAMAGE).is_ok() {
-        let advice = "stop the daemon and run `chancery verify` on the state root; then restore a backup";
+        let advice = "stop the daemon, copy the state root, and put the segments that `chancery verify` names back from a \
+                      backup; without one, `chancery journal repair`";
         return Finding::broken(CHECK, "a background check found rotten bytes; damage.json names them", advice);
+    }
+    if folder.mode(layout::REPAIR).is_ok() {
+        let advice = "run `chancery journal repair` again: it goes on with what was accepted";
+        return Finding::broken(CHECK, "a repair was broken off; no start takes this state root", advice);
     }
     match report.verdict {
         Verdict::Valid if report.quarantined > 0 => Finding::advice(
@@ -118,11 +123,9 @@ fn within(folder: &Folder, held: bool, clock: &Arc<dyn Clock>, patience_ms: u64)
             "look at journal/quarantine once: a crash explains them, and a record names each",
         ),
         Verdict::Valid => Finding::ok(CHECK, format!("{} lines under {} seals verified", report.lines, report.seals)),
-        Verdict::Invalid { file, offset, seq, why } => Finding::broken(
-            CHECK,
-            format!("{file}, byte {offset}, sequence number {seq}: {why}"),
-            "keep a copy of the state root, and restore a backup",
-        ),
+        Verdict::Invalid { file, offset, seq, why } => {
+            Finding::broken(CHECK, format!("{file}, byte {offset}, sequence number {seq}: {why}"), cure(&file))
+        }
         Verdict::Unverifiable { .. } if watch.late.load(Ordering::Relaxed) => {
             let bytes = folder.list(layout::FOLDER).map_or(0, |entries| entries.iter().map(|entry| entry.bytes).sum());
             let read = watch.read_bytes.load(Ordering::Relaxed);
@@ -135,13 +138,35 @@ fn within(folder: &Folder, held: bool, clock: &Arc<dyn Clock>, patience_ms: u64)
             );
             Finding::unknown(CHECK, detail, "run `chancery verify`, which takes the time it needs")
         }
-        Verdict::Unverifiable { why } => {
-            Finding::unknown(CHECK, why, "run doctor as the user that the daemon runs as, on its state root")
+        Verdict::Unverifiable { why } => Finding::unknown(CHECK, why, way_out(report.doubt)),
+    }
+}
+
+/// What to do about a file that is not what was written.
+fn cure(file: &str) -> &'static str {
+    if file == layout::NEXT {
+        return "remove it while no daemon runs: it holds no record yet, and a daemon makes it anew";
+    }
+    if file.starts_with(layout::QUARANTINE) {
+        return "put it back from a copy, or remove it: it is no part of the journal";
+    }
+    "keep a copy of the state root, and restore a backup; without one, `chancery journal repair`"
+}
+
+/// What to do where nothing can be said from here.
+fn way_out(doubt: Option<Doubt>) -> &'static str {
+    match doubt {
+        Some(Doubt::TornEnd) => {
+            "start the daemon: it keeps what verifies, moves what a crash left to journal/quarantine, and refuses anything else"
         }
+        Some(Doubt::UnnamedFile) => "look at the file and move it out of the state root: Chancery did not put it there",
+        Some(Doubt::TooNew) => "use the program that wrote it, or a newer one",
+        None => "run doctor as the user that the daemon runs as, on its state root",
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests break files the way machines do")]
 mod tests {
     use std::time::Duration;
 
@@ -179,5 +204,45 @@ mod tests {
         assert!(late.detail.contains("verified in 10 s"), "{late:?}");
         let clock: Arc<dyn Clock> = Arc::new(FakeClock::at(0, 0));
         assert_eq!(check(&folder, false, &clock).outcome, Outcome::Ok);
+    }
+
+    #[test]
+    fn each_finding_has_its_own_next_step() {
+        type Break = fn(&std::path::Path);
+        let torn: Break = |journal| {
+            let path = journal.join(layout::segment_name(0));
+            let mut bytes = std::fs::read(&path).unwrap();
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count() - 1;
+            bytes.extend(format!("{{\"seq\":{lines},\"at_ms\":17").bytes());
+            std::fs::write(path, bytes).unwrap();
+        };
+        let unnamed: Break = |journal| {
+            std::fs::create_dir_all(journal.join("quarantine")).unwrap();
+            std::fs::write(journal.join("quarantine/stray"), "x").unwrap();
+        };
+        let next: Break = |journal| std::fs::write(journal.join("next"), "x").unwrap();
+        let rot: Break = |journal| {
+            let path = journal.join(layout::segment_name(0));
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[3] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        };
+        let broken_off: Break = |journal| {
+            std::fs::write(journal.join("..").join(layout::REPAIR), "{}").unwrap();
+        };
+        let clock: Arc<dyn Clock> = Arc::new(FakeClock::at(0, 0));
+        for (how, outcome, step) in [
+            (torn, Outcome::Unknown, "start the daemon"),
+            (unnamed, Outcome::Unknown, "move it out of the state root"),
+            (next, Outcome::Broken, "remove it while no daemon runs"),
+            (broken_off, Outcome::Broken, "`chancery journal repair` again"),
+            (rot, Outcome::Broken, "restore a backup; without one, `chancery journal repair`"),
+        ] {
+            let (keep, folder) = root();
+            how(&keep.path().join("state/journal"));
+            let found = check(&folder, false, &clock);
+            assert_eq!(found.outcome, outcome, "{found:?}");
+            assert!(found.advice.as_deref().unwrap_or_default().contains(step), "{found:?}");
+        }
     }
 }

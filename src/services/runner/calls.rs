@@ -124,6 +124,7 @@ impl Drive {
             launcher: self.house.launcher.clone(),
             background: self.house.background.clone(),
             recorded: self.recorded_tasks(),
+            call_id: id,
             session_id: self.story.session,
             fresh_task_id,
             stop: self.stop.clone(),

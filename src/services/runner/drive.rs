@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::model::{Choice, Wish};
@@ -40,6 +41,8 @@ pub(super) enum Later {
 pub(super) struct Drive {
     pub(super) house: Arc<House>,
     pub(super) story: Story,
+    /// Its place among those that work; none while it waits for its model.
+    pub(super) place: Option<OwnedSemaphorePermit>,
     /// Resolves when what works should end: the run was asked to stop, or the drain is over.
     pub(super) stop: CancellationToken,
     /// How long the provider wants to be left alone after its last failure, milliseconds.
@@ -65,12 +68,12 @@ fn out_of_date(reason: Reason) -> bool {
 pub(super) async fn drive(
     house: Arc<House>,
     run: RunId,
-    stop: CancellationToken,
+    (stop, place): (CancellationToken, OwnedSemaphorePermit),
     paused: bool,
 ) -> Result<Option<Later>, Refusal> {
     let (published, bounds) = (house.published.clone(), house.settings.bounds);
     let story = blocking(move || Story::read(published, run, bounds)).await?;
-    let mut drive = Drive { house, story, stop, leave_alone_ms: 0, paused };
+    let mut drive = Drive { house, story, place: Some(place), stop, leave_alone_ms: 0, paused };
     let mut stale = 0;
     loop {
         let step = stepper::next(&drive.story.state, &drive.house.stepper);
@@ -79,6 +82,10 @@ pub(super) async fn drive(
             return Ok(None);
         }
         if step != Step::Stop && drive.house.draining.is_cancelled() {
+            return Ok(None);
+        }
+        if !drive.has_place(&step) {
+            // Others have them all: it is taken up again in its turn.
             return Ok(None);
         }
         match drive.take(step).await {
@@ -102,9 +109,19 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> +
 
 impl Drive {
     async fn caught_up(self) -> Result<Self, Refusal> {
-        let Self { house, mut story, stop, leave_alone_ms, paused } = self;
+        let Self { house, mut story, place, stop, leave_alone_ms, paused } = self;
         let story = blocking(move || story.catch_up().map(|()| story)).await?;
-        Ok(Self { house, story, stop, leave_alone_ms, paused })
+        Ok(Self { house, story, place, stop, leave_alone_ms, paused })
+    }
+
+    /// Whether the run may take a step. Where it gave its place away, it needs one again, unless it asks its model once more
+    /// or ends.
+    fn has_place(&mut self, step: &Step) -> bool {
+        if self.place.is_none() && !matches!(step, Step::CallModel { .. } | Step::Stop) {
+            self.place = self.house.places.clone().try_acquire_owned().ok();
+            return self.place.is_some();
+        }
+        true
     }
 
     /// On whose behalf the run's steps are recorded.

@@ -1,5 +1,5 @@
-//! How many runs wait for the same route at a time: fewer than work in all, so that a route whose server does not answer
-//! leaves room for the others.
+//! How many runs wait for the same route at a time: as many as may work, each without a place. However many routes do not
+//! answer, there is room for the others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,10 +19,9 @@ pub(super) struct Lane {
 }
 
 impl Lanes {
-    /// Lanes for so many runs at a time: a quarter of them, at least one where there are two, is out of any one route's reach.
-    pub(super) fn new(runs_at_a_time: usize) -> Self {
-        let others = (runs_at_a_time / 4).max(1);
-        Self { each: runs_at_a_time.saturating_sub(others).max(1), taken: Arc::default() }
+    /// Lanes for so many calls of a route at a time.
+    pub(super) fn new(each: usize) -> Self {
+        Self { each, taken: Arc::default() }
     }
 
     fn taken(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
@@ -59,14 +58,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_never_has_all_places_where_there_are_two_and_gets_its_own_back() {
-        for (all, each) in [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6), (100, 75)] {
-            let lanes = Lanes::new(all);
-            let mut held: Vec<Lane> = std::iter::from_fn(|| lanes.enter("dead")).collect();
-            assert_eq!((held.len(), lanes.full("dead"), lanes.full("other")), (each, true, false), "{all}");
-            assert!(lanes.enter("other").is_some());
-            held.pop();
-            assert!(!lanes.full("dead") && lanes.enter("dead").is_some());
-        }
+    fn a_route_has_its_own_lanes_and_gets_them_back() {
+        let lanes = Lanes::new(3);
+        let mut held: Vec<Lane> = std::iter::from_fn(|| lanes.enter("dead")).collect();
+        assert_eq!((held.len(), lanes.full("dead"), lanes.full("other")), (3, true, false));
+        assert!(lanes.enter("other").is_some());
+        held.pop();
+        assert!(!lanes.full("dead") && lanes.enter("dead").is_some());
     }
 }

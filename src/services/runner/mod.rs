@@ -19,7 +19,7 @@ mod turns;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +70,8 @@ pub struct Parts {
 /// What bounds the runner.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Runs that work at a time; one that waits for a person, for its next attempt, or for room at its route does not count.
+    /// Runs that work at a time; one that waits for a person, for its model, for its next attempt, or for room at its route
+    /// does not count. So many calls of models wait at one route at a time.
     pub runs_at_a_time: usize,
     /// How often owed work is looked for where nothing was published, milliseconds.
     pub tick_ms: u64,
@@ -117,6 +118,8 @@ struct House {
     tools: Vec<ToolText>,
     live: LiveDeltas,
     beats: Beats,
+    /// A place for each run that works.
+    places: Arc<Semaphore>,
     /// Calls of models under way.
     lanes: Lanes,
     /// Workers at runs.
@@ -160,6 +163,11 @@ pub async fn settle_boot(write: Arc<dyn WritePath>) -> Result<u32, Refusal> {
     sweeps::settle(&pen).await
 }
 
+/// Removes from the workspace what earlier starts left half written. To be done once, before their calls are settled. Blocks.
+pub fn sweep_half_written(published: &Published, workspace: &Workspace) {
+    sweeps::half_written(published, workspace);
+}
+
 impl Runner {
     /// Starts the workers.
     pub fn start(parts: Parts, settings: Settings) -> Self {
@@ -173,6 +181,7 @@ impl Runner {
         let beats = Beats::new(Arc::clone(parts.published.clock()));
         let house = Arc::new(House {
             pen: Pen::new(parts.write, given_up.clone()),
+            places: Arc::new(Semaphore::new(settings.runs_at_a_time)),
             lanes: Lanes::new(settings.runs_at_a_time),
             published: parts.published,
             models: parts.models,

@@ -82,7 +82,8 @@ impl Pen {
         loop {
             match self.write.keep(text.clone(), inline_bytes).await {
                 Err(refusal) if refusal.reason.retry() => self.pause(&mut tries, refusal).await?,
-                kept => return kept,
+                // What is refused of a run's own steps is rare: it stays.
+                kept => return kept.map(|kept| kept.part),
             }
         }
     }

@@ -90,19 +90,21 @@ impl Roster {
         later.min().map_or(Duration::MAX, |until| Duration::from_millis(until - now))
     }
 
-    /// Takes up owed runs while there is room: first those that have begun, then the oldest in the queues.
+    /// Takes up owed runs while there are places: first those that have begun, then the oldest in the queues.
     fn take_up(&mut self) {
-        let room = self.house.settings.runs_at_a_time.saturating_sub(self.working.len());
+        let room = self.house.places.available_permits();
         if room == 0 {
             return;
         }
         let owed = self.owed(&self.house.published.models(), room);
         for run in owed {
+            // A run whose model has answered may have been quicker.
+            let Ok(place) = self.house.places.clone().try_acquire_owned() else { return };
             let stop = self.house.hard.child_token();
             self.working.insert(run, stop.clone());
             let house = self.house.clone();
             let paused = self.resting.get(&run).is_some_and(|rest| rest.pause);
-            let worker = self.house.drives.spawn(drive(house, run, stop, paused));
+            let worker = self.house.drives.spawn(drive(house, run, (stop, place), paused));
             self.workers.push(Box::pin(async move {
                 let broken = |_| Err(Refusal::new(Reason::InternalError, "The run's worker broke off."));
                 (run, worker.await.unwrap_or_else(broken))

@@ -78,6 +78,24 @@ fn unreadable(fault: &std::io::Error) -> Refusal {
     Refusal::new(Reason::StorageJournalUnavailable, format!("The run's records cannot be read: {fault}."))
 }
 
+/// Shows the records that a filter passes, in order, from one sequence number on to before another. Blocks on the disk.
+pub(super) fn each_record(
+    published: &Published,
+    filter: &Filter,
+    (mut from, end): (u64, u64),
+    mut show: impl FnMut(&Record),
+) -> std::io::Result<()> {
+    while from < end {
+        let (items, next) = published.read(filter, from, end, limits::RECORDS_AT_A_TIME)?;
+        items.iter().filter_map(|item| line::parse_record(&item.line).ok()).for_each(|record| show(&record));
+        if next == from {
+            break;
+        }
+        from = next;
+    }
+    Ok(())
+}
+
 impl Story {
     /// Reads a run's story. Blocks on the disk.
     pub(super) fn read(published: Published, id: RunId, bounds: Bounds) -> Result<Self, Refusal> {
@@ -118,19 +136,7 @@ impl Story {
         if let Some(record) = &queued {
             self.tell(record);
         }
-        let mut from = from;
-        while from <= to {
-            let (items, next) =
-                published.read(&filter, from, to + 1, limits::RECORDS_AT_A_TIME).map_err(|fault| unreadable(&fault))?;
-            for record in items.iter().filter_map(|item| line::parse_record(&item.line).ok()) {
-                self.tell(&record);
-            }
-            if next == from {
-                break;
-            }
-            from = next;
-        }
-        Ok(())
+        each_record(&published, &filter, (from, to + 1), |record| self.tell(record)).map_err(|fault| unreadable(&fault))
     }
 
     /// Folds what was published since. Blocks where that is no longer in memory.

@@ -4,9 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pen::{self, Pen};
+use super::story::each_record;
 use super::{House, Worker};
+use crate::agent::stepper::{RunState, Stage};
+use crate::agent::tools;
+use crate::agent::workspace::Workspace;
 use crate::domain::command::Command;
 use crate::domain::reason::{Reason, Refusal};
+use crate::projections::Bodies as _;
+use crate::projections::feed::{Filter, Scope};
+use crate::projections::runs::Facts;
+use crate::services::published::Published;
 
 /// Lets approvals and questions lapse, time after time, until the runner has stopped.
 pub(super) async fn keep(house: Arc<House>) {
@@ -42,4 +50,30 @@ pub(super) async fn settle(pen: &Pen) -> Result<u32, Refusal> {
         changed += 1;
     }
     Ok(changed)
+}
+
+/// Removes what calls left in the workspace that an earlier start did not live to end: the file that each wrote before it
+/// took its place. Before they are settled, so that a start which does not come so far leaves it to the next. Blocks.
+pub(super) fn half_written(published: &Published, workspace: &Workspace) {
+    let working: Vec<(Filter, Facts)> = {
+        let models = published.models();
+        let filter =
+            |facts: &Facts| Filter { org: models.names.text(facts.row.org).to_owned(), scope: Scope::Run(facts.id) };
+        models.runs.working().map(|facts| (filter(&facts), facts)).collect()
+    };
+    for (filter, facts) in working {
+        let mut state = RunState::default();
+        let from = facts.row.started_seq.map_or(facts.row.created_seq, std::num::NonZeroU64::get);
+        let places = (from, published.feed().next_seq());
+        if let Err(fault) = each_record(published, &filter, places, |record| state.apply(record)) {
+            tracing::warn!(run = %facts.id, %fault, "what a run left half written was not looked for");
+        }
+        for call in state.calls().iter().filter(|call| call.stage == Stage::Dispatched) {
+            let input = published.text(&call.asked.input).unwrap_or_default();
+            let path = tools::written_path(&call.asked.tool, &input, workspace);
+            if path.is_some_and(|path| workspace.sweep(&path, call.asked.call_id)) {
+                tracing::info!(run = %facts.id, call = %call.asked.call_id, "what it left half written was removed");
+            }
+        }
+    }
 }

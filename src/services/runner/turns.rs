@@ -62,6 +62,8 @@ impl Drive {
         let Some(lane) = self.house.lanes.enter(&request.route) else {
             return Ok(Flow::Later(Later::Room(request.route)));
         };
+        // Whoever works meanwhile is told of it by the record of the request.
+        self.place = None;
         let body = turn::Requested {
             turn,
             attempt,

@@ -14,10 +14,12 @@ use tokio::sync::watch;
 use super::authority::{Caller, Role};
 use crate::domain::actor::CredentialRef;
 use crate::domain::reason::{Reason, Refusal};
+use crate::domain::runtime::{TokenChanged, TokenRole};
 use crate::domain::token::{RANDOM_BYTES, TOKEN_BYTES, Token, TokenFault};
 use crate::platform::entropy::Entropy;
 use crate::platform::keyed::FingerprintKey;
 use crate::platform::private_file::{self, PrivateFileFault};
+use crate::projections::tokens::Tokens as Recorded;
 
 /// Where the two token files lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +104,14 @@ pub struct Generations {
     pub admin: u64,
     /// Changes of the read-only token.
     pub readonly: u64,
+}
+
+impl TokenChange {
+    /// The change as the journal records it.
+    pub fn recorded(&self) -> TokenChanged {
+        let role = if self.role == Role::Admin { TokenRole::Admin } else { TokenRole::ReadOnly };
+        TokenChanged { role, fp: self.credential.fp.clone() }
+    }
 }
 
 struct Held {
@@ -221,6 +231,15 @@ impl Tokens {
         }
     }
 
+    /// Which tokens in force are not those that were recorded last: they were replaced while no daemon ran or no disk
+    /// took it, or are the first.
+    pub fn unrecorded(&self, recorded: &Recorded) -> Vec<TokenChanged> {
+        let set = self.set.load();
+        let changes = [(Role::Admin, &set.admin), (Role::ReadOnly, &set.readonly)].into_iter();
+        let changes = changes.filter_map(|(role, held)| held.change(role)).map(|change| change.recorded());
+        changes.filter(|change| !recorded.names(change)).collect()
+    }
+
     /// Resolves whenever a token changes.
     pub fn generations(&self) -> watch::Receiver<Generations> {
         self.generations.subscribe()
@@ -229,6 +248,14 @@ impl Tokens {
     /// What is wrong with the files now.
     pub fn problems(&self) -> Arc<Vec<TokenProblem>> {
         self.problems.load_full()
+    }
+}
+
+impl Held {
+    /// That this token came into force.
+    fn change(&self, role: Role) -> Option<TokenChange> {
+        let credential = self.caller.actor().credential.clone()?;
+        Some(TokenChange { role, credential, generation: self.caller.generation() })
     }
 }
 

@@ -71,11 +71,7 @@ impl Tokens {
         }
         let mut changes = Vec::new();
         for (role, next) in [(Role::Admin, &admin), (Role::ReadOnly, &readonly)] {
-            if let Some(held) = next
-                && let Some(credential) = held.caller.actor().credential.clone()
-            {
-                changes.push(TokenChange { role, credential, generation: held.caller.generation() });
-            }
+            changes.extend(next.as_ref().and_then(|held| held.change(role)));
         }
         if !changes.is_empty() || ambiguous != present.ambiguous {
             let set = TokenSet {
