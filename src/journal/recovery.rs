@@ -50,9 +50,15 @@ pub struct Recovered {
     pub(super) sealed: Frontier,
     pub(super) note: Note,
     pub(super) leavings: Option<Leavings>,
+    pub(super) fits: bool,
 }
 
 impl Recovered {
+    /// Whether the tree that reading began from is the journal's own at that place.
+    pub fn fits(&self) -> bool {
+        self.fits
+    }
+
     /// Sequence number of the next line.
     pub fn next_seq(&self) -> u64 {
         self.tree.size()
@@ -79,9 +85,13 @@ pub fn read_root(disk: &dyn Disk) -> Result<(StateRoot, KeyRing), OpenError> {
     Ok((root, ring))
 }
 
-/// Reads the journal. Records behind `base`, the last sequence number that a trusted snapshot holds, go to `fold` in
-/// order, on a thread of their own.
-pub fn read(disk: &dyn Disk, base: Option<u64>, fold: &mut (dyn FnMut(Record) + Send)) -> Result<Recovered, OpenError> {
+/// Reads the journal. Records behind `base`, the tree over all lines that a snapshot holds, go to `fold` in order, on a
+/// thread of their own.
+pub fn read(
+    disk: &dyn Disk,
+    base: Option<&Frontier>,
+    fold: &mut (dyn FnMut(Record) + Send),
+) -> Result<Recovered, OpenError> {
     let (root, ring) = read_root(disk)?;
     let slots = Slots::read(disk, &ring).map_err(OpenError::io(super::acked::PATH))?;
     let slots =
@@ -93,15 +103,17 @@ pub fn read(disk: &dyn Disk, base: Option<u64>, fold: &mut (dyn FnMut(Record) + 
     let next_key = create::read_key(disk, layout::SIGNING_KEY_NEXT).map(|seed| SigningKey::from_bytes(&seed));
     let files = segments::list(disk)?;
     // The walk must pass the acknowledged note, wherever the snapshot is.
-    let from = base.unwrap_or(0).min(acked.size);
+    let next_seq = base.map_or(0, Frontier::size);
+    let from = next_seq.saturating_sub(1).min(acked.size);
     let start = files.partition_point(|file| file.first_seq <= from).saturating_sub(1);
     segments::check_skipped(disk, &files, start, &root)?;
     let walk = |sender| {
         let next_key = next_key.as_ref().map_err(ToString::to_string).cloned();
-        Walk { disk, root: &root, ring, next_key, acked: &acked, sender, reached: None, handover: None }
+        let fits = base.is_none();
+        Walk { disk, root: &root, ring, next_key, acked: &acked, base, fits, sender, reached: None, handover: None }
             .run(&files, start)
     };
-    let walked = walk_and_fold(walk, base.map_or(0, |seq| seq + 1), fold)?;
+    let walked = walk_and_fold(walk, next_seq, fold)?;
     let newest = walked.ring.newest().map(|(_, key)| key);
     let is_newest = |key: &SigningKey| newest == Some(key.verifying_key());
     let next_key = next_key.ok().filter(|next| walked.handover.is_some() || is_newest(next));
@@ -122,6 +134,7 @@ pub fn read(disk: &dyn Disk, base: Option<u64>, fold: &mut (dyn FnMut(Record) + 
         sealed: walked.sealed,
         note: walked.note,
         leavings: walked.leavings,
+        fits: walked.fits,
     })
 }
 
@@ -177,6 +190,9 @@ struct Walk<'a> {
     /// The next key, or why there is none to read.
     next_key: Result<SigningKey, String>,
     acked: &'a Note,
+    /// The tree to be met, if one is, and whether it was.
+    base: Option<&'a Frontier>,
+    fits: bool,
     sender: SyncSender<SealedBatch>,
     /// Where the acknowledged note was met: first sequence number of the segment, and offset behind it.
     reached: Option<(u64, u64)>,
@@ -194,6 +210,7 @@ struct Walked {
     sealed: Frontier,
     note: Note,
     leavings: Option<Leavings>,
+    fits: bool,
 }
 
 impl Walk<'_> {
@@ -232,6 +249,7 @@ impl Walk<'_> {
                     sealed,
                     note,
                     leavings,
+                    fits: self.fits,
                 });
             }
         }
@@ -298,6 +316,7 @@ impl Walk<'_> {
                     self.note_reached(Some(&batch.note), file.first_seq, batch.end());
                     reader.published(batch.first_seq, &batch.starts(), batch.offset, batch.end(), &batch.note);
                     reader.add_tiles(&batch.tiles);
+                    self.fits |= self.base == Some(walker.tree());
                     *last = Some((batch.note.clone(), batch.sealed_tree.clone()));
                     // A fold that failed has hung up; its error is reported after the walk.
                     let _ = self.sender.send(batch);
