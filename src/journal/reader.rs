@@ -15,22 +15,24 @@ use crate::platform::disk::DiskFile;
 pub const STRIDE: u64 = 64;
 /// Lines that are rather skipped than looked up anew.
 const GAP: u64 = 4 * STRIDE;
-/// Leaves under one kept hash of the tree: 256.
+/// Leaves under the lowest kept hashes of the tree: 256.
 pub(super) const TILE_HEIGHT: u32 = 8;
 const TILE: u64 = 1 << TILE_HEIGHT;
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A perfect subtree of 256 leaves: its index and its root.
-pub type Tile = (u64, Hash);
+/// Where a perfect subtree stands: its height, and its index among those of that height.
+pub type Place = (u32, u64);
+/// A perfect subtree of 256 leaves or more, and its root. All of them are kept, so that no proof gathers many.
+pub type Tile = (Place, Hash);
 
 /// Someone who may know where lines of closed segments begin and what their hashes are. What it says of places is
 /// checked before it is used; a wrong hash makes a proof that does not hold and is not given out.
 pub trait Hints: Send + Sync {
     /// Offset of the line `block` × [`STRIDE`] of the segment that begins with this sequence number.
     fn offset(&self, first_seq: u64, block: u64) -> Option<u64>;
-    /// Root of the perfect subtree of 256 leaves with this index.
-    fn tile(&self, index: u64) -> Option<Hash>;
+    /// Root of the perfect subtree of 256 leaves or more that stands there.
+    fn tile(&self, place: Place) -> Option<Hash>;
 }
 
 /// The newest published state.
@@ -45,7 +47,7 @@ pub struct Head {
 struct Shared {
     segments: RwLock<Vec<Arc<Segment>>>,
     head: RwLock<Head>,
-    tiles: RwLock<BTreeMap<u64, Hash>>,
+    tiles: RwLock<BTreeMap<Place, Hash>>,
     hints: RwLock<Option<Arc<dyn Hints>>>,
 }
 
@@ -100,6 +102,12 @@ impl Reader {
         write(&self.shared.tiles).extend(tiles.iter().copied());
     }
 
+    /// The perfect subtrees of this tree became known.
+    pub(super) fn add_tree(&self, tree: &Frontier) {
+        let all = tree.subtrees().filter(|(height, ..)| *height >= TILE_HEIGHT);
+        write(&self.shared.tiles).extend(all.map(|(height, index, root)| ((height, index), root)));
+    }
+
     /// From now on, asks here (or nowhere) before it reads a closed segment through.
     pub fn set_hints(&self, hints: Option<Arc<dyn Hints>>) {
         *write(&self.shared.hints) = hints;
@@ -115,9 +123,7 @@ impl Reader {
                 *write(&segment.known) = Known::default();
             }
         }
-        let mut tiles = write(&self.shared.tiles);
-        let kept = tiles.split_off(&(seq / TILE));
-        *tiles = kept;
+        write(&self.shared.tiles).retain(|(height, index), _| (index + 1) << height > seq);
     }
 
     fn hints(&self) -> Option<Arc<dyn Hints>> {
@@ -243,15 +249,21 @@ impl Reader {
         if tree.size() == to - from { Ok(tree.root()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    fn tile(&self, index: u64) -> io::Result<Hash> {
-        if let Some(hash) = read(&self.shared.tiles).get(&index) {
+    fn tile(&self, place: Place) -> io::Result<Hash> {
+        if let Some(hash) = read(&self.shared.tiles).get(&place) {
             return Ok(*hash);
         }
-        if let Some(hash) = self.hints().and_then(|hints| hints.tile(index)) {
+        if let Some(hash) = self.hints().and_then(|hints| hints.tile(place)) {
             return Ok(hash);
         }
-        let hash = self.small_range(index * TILE, (index + 1) * TILE)?;
-        self.add_tiles(&[(index, hash)]);
+        let (height, index) = place;
+        let hash = if height == TILE_HEIGHT {
+            self.small_range(index * TILE, (index + 1) * TILE)?
+        } else {
+            let (left, right) = ((height - 1, index * 2), (height - 1, index * 2 + 1));
+            merkle::node_hash(&self.tile(left)?, &self.tile(right)?)
+        };
+        self.add_tiles(&[(place, hash)]);
         Ok(hash)
     }
 
@@ -278,11 +290,11 @@ impl RangeHashes for Reader {
 
     fn range_hash(&mut self, from: u64, to: u64) -> io::Result<Hash> {
         let leaves = to - from;
-        if leaves == TILE && from.is_multiple_of(TILE) {
-            return self.tile(from / TILE);
-        }
         if leaves < TILE {
             return self.small_range(from, to);
+        }
+        if leaves.is_power_of_two() && from.is_multiple_of(leaves) {
+            return self.tile((leaves.ilog2(), from / leaves));
         }
         let middle = from + merkle::split(leaves);
         Ok(merkle::node_hash(&self.range_hash(from, middle)?, &self.range_hash(middle, to)?))

@@ -230,6 +230,8 @@ impl Walk<'_> {
             self.check_header(file, &header, last.as_ref().map(|(note, _)| note))?;
             if last.is_none() {
                 last = header.checkpoint.clone().map(|note| (note, header.frontier.clone()));
+                // What is to the left of a new line is known from here on, without a look into older segments.
+                reader.add_tree(&header.frontier);
             }
             self.note_reached(header.checkpoint.as_ref(), file.first_seq, walker.offset());
             reader.began_segment(file.first_seq, Arc::clone(&opened), walker.offset());

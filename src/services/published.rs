@@ -1,7 +1,6 @@
 //! The read side: read models, bodies and the feed, all as of the newest sealed batch. Readers never wait for the disk
 //! sync of a writer.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -21,7 +20,7 @@ use crate::journal::line;
 use crate::journal::reader::{Head, Reader};
 use crate::platform::clock::Clock;
 use crate::projections::feed::{Feed, Filter, Item, Most, Scope};
-use crate::projections::index::{Index, Unusable};
+use crate::projections::index::Index;
 use crate::projections::{Bodies, Models};
 
 /// Makes an event of a record's line at the end of the buffer, and gives the offset in it at which the line stands,
@@ -208,20 +207,18 @@ impl Published {
         to: u64,
         most: impl Into<Most>,
     ) -> std::io::Result<(Vec<Item>, u64)> {
-        let streams = self.streams_of(filter);
         let mut gathered = Gathered::new(most.into());
         let mut next = from;
-        if let (Some(streams), IndexState::Used(index, _)) = (&streams, self.index()) {
-            next = self.read_indexed(filter, streams, &index, (from, to), &mut gathered)?;
+        if let (Some(stream), IndexState::Used(index, _)) = (stream_of(filter.scope), self.index()) {
+            next = self.read_indexed(filter, stream, &index, (from, to), &mut gathered)?;
         }
-        let names: Option<BTreeSet<String>> = streams.map(|all| all.iter().map(Stream::to_string).collect());
         self.shared.reader.scan(next, to.min(next.saturating_add(LOOKED_AT)), |seq, bytes| {
             if gathered.is_full() {
                 return false;
             }
             gathered.look_at(bytes.len());
             let read = match line::shape(bytes) {
-                Some(line::Shape::Record(_)) if may_concern(names.as_ref(), bytes) => {
+                Some(line::Shape::Record(_)) if self.may_concern(filter.scope, bytes) => {
                     gathered.put(self.item(filter, seq, bytes))
                 }
                 Some(_) => true,
@@ -258,7 +255,7 @@ impl Published {
     fn read_indexed(
         &self,
         filter: &Filter,
-        streams: &BTreeSet<Stream>,
+        stream: Stream,
         index: &Index,
         (from, to): (u64, u64),
         gathered: &mut Gathered,
@@ -266,11 +263,12 @@ impl Published {
         let end = to.min(index.covered());
         let mut next = from;
         while next < end && !gathered.is_full() {
-            let Ok((seqs, until)) = merged(index, streams, (next, end)) else {
+            let Ok(seqs) = index.postings(stream, next, end, POSTINGS_AT_A_TIME) else {
                 // Its keeper sees the trouble and builds it anew.
                 tracing::warn!(detail = index.trouble(), "the index does not answer; the journal is read instead");
                 return Ok(next);
             };
+            let until = seqs.last().filter(|_| seqs.len() == POSTINGS_AT_A_TIME).map_or(end, |last| last + 1);
             let mut left = None;
             self.shared.reader.pick(seqs, |seq, bytes| {
                 if gathered.is_full() {
@@ -299,15 +297,16 @@ impl Published {
         Ok(item)
     }
 
-    /// The streams whose records a filter admits; `None` for all.
-    fn streams_of(&self, filter: &Filter) -> Option<BTreeSet<Stream>> {
-        match filter.scope {
-            Scope::All => None,
-            Scope::Run(id) => Some([Stream::Run(id)].into()),
-            Scope::Session(id) => {
-                let runs = self.models().runs_of_session(&filter.org, id);
-                Some(runs.into_iter().map(Stream::Run).chain([Stream::Session(id)]).collect())
-            }
+    /// A quick look at a line before it is parsed: can its stream belong there?
+    fn may_concern(&self, scope: Scope, bytes: &[u8]) -> bool {
+        let stream = || line::stream_text(bytes).and_then(Stream::parse);
+        match scope {
+            Scope::All => true,
+            Scope::Run(id) => stream() == Some(Stream::Run(id)),
+            Scope::Session(id) => match stream() {
+                Some(Stream::Run(run)) => self.session_of(run) == Some(id),
+                other => other == Some(Stream::Session(id)),
+            },
         }
     }
 
@@ -331,24 +330,13 @@ fn no_line() -> std::io::Error {
     std::io::Error::other("a line that was written is not there")
 }
 
-/// A quick look at a line before it is parsed: is its stream one of these?
-fn may_concern(streams: Option<&BTreeSet<String>>, bytes: &[u8]) -> bool {
-    streams.is_none_or(|streams| line::stream_text(bytes).is_some_and(|text| streams.contains(text)))
-}
-
-/// Sequence numbers of all these streams, rising, and up to where they are complete.
-fn merged(index: &Index, streams: &BTreeSet<Stream>, (from, end): (u64, u64)) -> Result<(Vec<u64>, u64), Unusable> {
-    let (mut all, mut until) = (Vec::new(), end);
-    for stream in streams {
-        let seqs = index.postings(*stream, from, until, POSTINGS_AT_A_TIME)?;
-        if let Some(last) = seqs.last().filter(|_| seqs.len() == POSTINGS_AT_A_TIME) {
-            until = last + 1;
-        }
-        all.extend(seqs);
+/// Under which name the index keeps the records that a filter admits; none for all.
+fn stream_of(scope: Scope) -> Option<Stream> {
+    match scope {
+        Scope::All => None,
+        Scope::Run(id) => Some(Stream::Run(id)),
+        Scope::Session(id) => Some(Stream::Session(id)),
     }
-    all.retain(|seq| *seq < until);
-    all.sort_unstable();
-    Ok((all, until))
 }
 
 impl ReadSide for Published {

@@ -8,7 +8,7 @@ use crate::domain::record::{DEFAULT_ORG, Draft};
 use crate::domain::stream::Stream;
 use crate::platform::disk::replace_atomically;
 use crate::services::snapshotter::{Snapshotter, fold};
-use crate::services::testing::{Root, act, create_session, queue_run, stop};
+use crate::services::testing::{Root, act, cancel_run, create_session, queue_run, stop};
 
 fn live(opened: &Opened) {
     let session = create_session(opened, "one");
@@ -72,6 +72,36 @@ fn a_snapshot_of_another_tree_is_not_used_although_a_record_names_it() {
     assert_eq!(kept.iter().map(|kept| kept.seq).max(), Some(taken));
     stop(opened);
     assert_eq!(root.start().found.snapshot_seq, Some(taken));
+}
+
+#[test]
+fn a_receipt_of_a_new_line_needs_none_of_the_segments_that_the_start_passed_over() {
+    let mut root = Root::new();
+    let opened = root.start();
+    let session = create_session(&opened, "long");
+    let work = |opened: &Opened| {
+        for _ in 0..80 {
+            cancel_run(opened, queue_run(opened, session, "w"));
+        }
+    };
+    (0..4).for_each(|_| work(&opened));
+    take(&root, &opened);
+    let head = opened.published.head().next_seq;
+    (0..2).for_each(|_| work(&opened));
+    stop(opened);
+    let opened = root.start();
+    let reader = opened.published.reader();
+    let begun = reader.tree_before_segment(head - 1).unwrap().size();
+    assert!(begun > 1_024 && opened.found.snapshot_seq.is_some(), "{begun}");
+    // The older segments rot on disk: whoever hashes them finds no proof.
+    for first in reader.segments().into_iter().filter(|first| *first < begun) {
+        let file = root.folder.open(&layout::segment_path(first), crate::platform::disk::Open::Write).unwrap();
+        let bytes = file.bytes().unwrap();
+        file.write_at(bytes / 2, b"rot").unwrap();
+    }
+    let newest = opened.published.head().note.size - 1;
+    crate::journal::proof::Receipt::make(reader, newest, None).unwrap();
+    stop(opened);
 }
 
 #[test]
