@@ -50,15 +50,11 @@ pub struct Recovered {
     pub(super) sealed: Frontier,
     pub(super) note: Note,
     pub(super) leavings: Option<Leavings>,
-    pub(super) fits: bool,
+    /// Whether the tree that reading began from is the journal's own at that place.
+    pub fits: bool,
 }
 
 impl Recovered {
-    /// Whether the tree that reading began from is the journal's own at that place.
-    pub fn fits(&self) -> bool {
-        self.fits
-    }
-
     /// Sequence number of the next line.
     pub fn next_seq(&self) -> u64 {
         self.tree.size()
@@ -109,8 +105,7 @@ pub fn read(
     segments::check_skipped(disk, &files, start, &root)?;
     let walk = |sender| {
         let next_key = next_key.as_ref().map_err(ToString::to_string).cloned();
-        let fits = base.is_none();
-        Walk { disk, root: &root, ring, next_key, acked: &acked, base, fits, sender, reached: None, handover: None }
+        Walk { disk, root: &root, ring, next_key, acked: &acked, base, sender, reached: None, handover: None }
             .run(&files, start)
     };
     let walked = walk_and_fold(walk, next_seq, fold)?;
@@ -190,9 +185,8 @@ struct Walk<'a> {
     /// The next key, or why there is none to read.
     next_key: Result<SigningKey, String>,
     acked: &'a Note,
-    /// The tree to be met, if one is, and whether it was.
+    /// The tree that is still to be met.
     base: Option<&'a Frontier>,
-    fits: bool,
     sender: SyncSender<SealedBatch>,
     /// Where the acknowledged note was met: first sequence number of the segment, and offset behind it.
     reached: Option<(u64, u64)>,
@@ -251,7 +245,7 @@ impl Walk<'_> {
                     sealed,
                     note,
                     leavings,
-                    fits: self.fits,
+                    fits: self.base.is_none(),
                 });
             }
         }
@@ -318,7 +312,7 @@ impl Walk<'_> {
                     self.note_reached(Some(&batch.note), file.first_seq, batch.end());
                     reader.published(batch.first_seq, &batch.starts(), batch.offset, batch.end(), &batch.note);
                     reader.add_tiles(&batch.tiles);
-                    self.fits |= self.base == Some(walker.tree());
+                    self.base = self.base.filter(|base| *base != walker.tree());
                     *last = Some((batch.note.clone(), batch.sealed_tree.clone()));
                     // A fold that failed has hung up; its error is reported after the walk.
                     let _ = self.sender.send(batch);

@@ -216,7 +216,7 @@ fn read_over(disk: &dyn Disk, candidate: &Candidate) -> Result<Result<(Recovered
     let recovered = recovery::read(disk, Some(&tree), &mut |record| fold.add(&record))?;
     Ok(if fold.awaits.is_some() {
         Err(Unusable::Unnamed)
-    } else if recovered.fits() {
+    } else if recovered.fits {
         fold.found.snapshot = Some(candidate.clone());
         Ok((recovered, fold))
     } else {
