@@ -19,7 +19,7 @@ use crate::domain::stream::Stream;
 use crate::journal::line;
 use crate::journal::reader::{Head, Reader};
 use crate::platform::clock::Clock;
-use crate::projections::feed::{Feed, Filter, Item, Most, Scope};
+use crate::projections::feed::{Buffer, Feed, Filter, Item, Most, Scope};
 use crate::projections::index::Index;
 use crate::projections::{Bodies, Models};
 
@@ -27,10 +27,11 @@ use crate::projections::{Bodies, Models};
 /// byte for byte; the door knows how.
 pub type Encode = fn(seq: u64, kind: &'static str, line: &[u8], out: &mut BytesMut) -> usize;
 
-/// An event, and the line in it.
+/// An event, the line in it, and the memory that both are parts of.
 pub(super) struct Encoded {
     frame: Bytes,
     line: Bytes,
+    buffer: Buffer,
 }
 
 /// Lines that one reading looks at, so that nobody occupies a thread for a whole journal.
@@ -60,6 +61,9 @@ pub enum IndexState {
 
 /// Room for what an event has beside its line, bytes; more is only slower.
 const FRAME_BYTES: usize = 80;
+/// Frames that are made together share so much memory, bytes, and a larger one has its own: whoever keeps one frame keeps
+/// all of it.
+const BUFFER_BYTES: usize = 8 << 10;
 
 struct Shared {
     models: RwLock<Models>,
@@ -154,19 +158,39 @@ impl Published {
         &self.shared.clock
     }
 
-    /// Makes the events of a batch, all in one buffer.
+    /// Makes the events of a batch, some in each buffer.
     pub(super) fn encode<'a>(&self, records: &[Record], lines: impl Iterator<Item = &'a [u8]>) -> Vec<Encoded> {
-        let lines: Vec<&[u8]> = lines.collect();
-        let bytes: usize = lines.iter().map(|line| line.len() + FRAME_BYTES).sum();
+        let pairs: Vec<(&Record, &[u8])> = records.iter().zip(lines).collect();
+        let mut events = Vec::with_capacity(pairs.len());
+        let mut rest = pairs.as_slice();
+        while let Some((first, _)) = rest.first() {
+            let (mut bytes, mut fitting) = (0, 0);
+            for (_, line) in rest {
+                let with = bytes + line.len() + FRAME_BYTES;
+                if fitting > 0 && with > BUFFER_BYTES {
+                    break;
+                }
+                (bytes, fitting) = (with, fitting + 1);
+            }
+            let (together, others) = rest.split_at(fitting);
+            self.encode_together(first.seq, bytes, together, &mut events);
+            rest = others;
+        }
+        events
+    }
+
+    fn encode_together(&self, first_seq: u64, bytes: usize, pairs: &[(&Record, &[u8])], out: &mut Vec<Encoded>) {
         let mut buffer = BytesMut::with_capacity(bytes);
-        let mut places = Vec::with_capacity(records.len());
-        for (record, line) in records.iter().zip(lines) {
+        let mut places = Vec::with_capacity(pairs.len());
+        for (record, line) in pairs {
             let start = buffer.len();
             let at = (self.shared.encode)(record.seq, record.event.kind(), line, &mut buffer);
             places.push((start..buffer.len(), at..at + line.len()));
         }
+        let held = Buffer { first_seq, bytes: buffer.capacity() };
         let all = buffer.freeze();
-        places.into_iter().map(|(frame, line)| Encoded { frame: all.slice(frame), line: all.slice(line) }).collect()
+        let parts = |(frame, line)| Encoded { frame: all.slice(frame), line: all.slice(line), buffer: held };
+        out.extend(places.into_iter().map(parts));
     }
 
     /// Folds a durable batch into the read models and hands it to the feed.
@@ -174,14 +198,14 @@ impl Published {
         self.shared.sealed_boot_ms.store(self.shared.clock.boot_ms(), Ordering::Relaxed);
         let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
         let mut items: Vec<Item> = Vec::with_capacity(records.len());
-        for (record, Encoded { frame, line }) in records.iter().zip(events) {
+        for (record, Encoded { frame, line, buffer }) in records.iter().zip(events) {
             models.apply(record);
             let org = match items.last() {
                 Some(last) if *last.org == *record.org => Arc::clone(&last.org),
                 _ => record.org.as_str().into(),
             };
             let topics = models.topics(record);
-            items.push(Item { seq: record.seq, kind: record.event.kind(), org, topics, line, frame });
+            items.push(Item { seq: record.seq, kind: record.event.kind(), org, topics, line, frame, buffer });
         }
         drop(models);
         self.shared.feed.publish(items, self.shared.reader.head().next_seq);
@@ -290,9 +314,10 @@ impl Published {
         let item = filter.admits(&record.org, &topics).then(|| {
             let mut buffer = BytesMut::with_capacity(bytes.len() + FRAME_BYTES);
             let at = (self.shared.encode)(seq, kind, bytes, &mut buffer);
+            let held = Buffer { first_seq: seq, bytes: buffer.capacity() };
             let frame = buffer.freeze();
             let line = frame.slice(at..at + bytes.len());
-            Item { seq, kind, org: record.org.as_str().into(), topics, line, frame }
+            Item { seq, kind, org: record.org.as_str().into(), topics, line, frame, buffer: held }
         });
         Ok(item)
     }
