@@ -15,8 +15,11 @@ use crate::journal::merkle::Frontier;
 use crate::platform::disk::{Disk, join, read_bounded, replace_atomically};
 use crate::projections::Models;
 
-/// Version of the snapshot format.
+/// Version of the snapshot format, and of what is folded into it.
 pub const VERSION: u32 = 3;
+/// Digest of what the samples of all events are folded into; another one needs another version.
+#[cfg(test)]
+const LAYOUT: &str = "c2e9d9fed748c57b349da806966c5db8aa3df47059b316ce28ca8c13e0401bc1";
 const FOLDER: &str = "snapshots";
 /// How many are kept.
 const KEPT: usize = 2;
@@ -156,3 +159,6 @@ pub fn prune(disk: &dyn Disk, taken: &Candidate) -> io::Result<()> {
     }
     disk.sync_dir(FOLDER)
 }
+
+#[cfg(test)]
+mod tests;
