@@ -162,8 +162,11 @@ fn state_root(path: &Path, key: Option<&VerifyingKey>, format: Format) -> ExitCo
         output::talk(&format!("artifacts: {} large parts verified", house.blobs));
     }
     if house.digests > 0 {
-        let digests = house.digests;
-        output::talk(&format!("not looked at: {digests} digests of read models in the records of snapshots"));
+        output::talk(&format!("read models: {} digests in the records of snapshots verified", house.digests));
+    }
+    if house.digests_passed_over > 0 {
+        let digests = house.digests_passed_over;
+        output::talk(&format!("not looked at: {digests} digests of read models of older snapshots or other versions"));
     }
     let mut said = judged(&report);
     if report.verdict == Verdict::Valid {

@@ -34,7 +34,7 @@ pub const SNAPSHOT_RECORDS: u64 = 100_000;
 pub const FEED_BYTES: usize = 8 << 20;
 /// Bytes of frames that one reading of the journal gathers; the last record may pass them.
 pub const READING_BYTES: usize = 4 << 20;
-/// Bytes of frames that one subscriber has taken and not yet sent; the last record may pass them.
+/// Bytes that one subscriber keeps in memory of what it has taken and not yet sent; the last record may pass them.
 pub const SUBSCRIBER_BYTES: usize = 256 << 10;
 /// Largest request body, bytes.
 pub const REQUEST_BODY_BYTES: usize = 1 << 20;

@@ -17,19 +17,19 @@ pub struct Batch {
     pub(super) first_seq: u64,
     /// Offset of each line in `bytes`.
     pub(super) starts: Vec<usize>,
-    /// Perfect subtrees of 256 leaves that the batch completes.
+    /// Perfect subtrees of 256 leaves or more that the batch completes.
     pub(super) tiles: Vec<Tile>,
     pub(super) ctx: Option<u64>,
     /// Boot-time clock of the context in force, milliseconds.
     pub(super) ctx_boot_ms: u64,
 }
 
-/// Appends a leaf to a tree and keeps the tile that it completes.
+/// Appends a leaf to a tree and keeps the tiles that it completes.
 pub(super) fn push_leaf(tree: &mut Frontier, tiles: &mut Vec<Tile>, leaf: Hash) {
-    let index = tree.size() >> TILE_HEIGHT;
+    let index = tree.size();
     tree.push_reporting(leaf, |height, root| {
-        if height == TILE_HEIGHT {
-            tiles.push((index, *root));
+        if height >= TILE_HEIGHT {
+            tiles.push(((height, index >> height), *root));
         }
     });
 }

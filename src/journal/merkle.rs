@@ -51,6 +51,12 @@ impl Frontier {
         &self.roots
     }
 
+    /// The perfect subtrees, largest first: height, index among those of that height, and root.
+    pub fn subtrees(&self) -> impl Iterator<Item = (u32, u64, Hash)> {
+        let heights = (0..u64::BITS).rev().filter(|height| (self.size >> height) & 1 == 1);
+        heights.zip(&self.roots).map(|(height, root)| (height, (self.size >> height) - 1, *root))
+    }
+
     /// Appends a leaf.
     pub fn push(&mut self, leaf: Hash) {
         self.push_reporting(leaf, |_, _| {});

@@ -3,53 +3,36 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::line::{self, Shape};
+use self::segment::{Known, LineCursor, Segment};
+use super::line::{self, Header, Shape};
 use super::merkle::{self, Frontier, Hash, RangeHashes, leaf_hash};
 use super::note::Note;
-use crate::domain::limits;
 use crate::platform::disk::DiskFile;
 
 /// Every so many lines, the offset of a line is kept.
 pub const STRIDE: u64 = 64;
 /// Lines that are rather skipped than looked up anew.
 const GAP: u64 = 4 * STRIDE;
-/// Leaves under one kept hash of the tree: 256.
+/// Leaves under the lowest kept hashes of the tree: 256.
 pub(super) const TILE_HEIGHT: u32 = 8;
 const TILE: u64 = 1 << TILE_HEIGHT;
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A perfect subtree of 256 leaves: its index and its root.
-pub type Tile = (u64, Hash);
+/// Where a perfect subtree stands: its height, and its index among those of that height.
+pub type Place = (u32, u64);
+/// A perfect subtree of 256 leaves or more, and its root. All of them are kept, so that no proof gathers many.
+pub type Tile = (Place, Hash);
 
 /// Someone who may know where lines of closed segments begin and what their hashes are. What it says of places is
 /// checked before it is used; a wrong hash makes a proof that does not hold and is not given out.
 pub trait Hints: Send + Sync {
     /// Offset of the line `block` × [`STRIDE`] of the segment that begins with this sequence number.
     fn offset(&self, first_seq: u64, block: u64) -> Option<u64>;
-    /// Root of the perfect subtree of 256 leaves with this index.
-    fn tile(&self, index: u64) -> Option<Hash>;
-}
-
-/// What is known of one segment.
-struct Segment {
-    first_seq: u64,
-    file: Arc<dyn DiskFile>,
-    known: RwLock<Known>,
-    /// Whoever reads the segment through; who needs the same waits here, and nobody else does.
-    learning: Mutex<()>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Known {
-    /// Offset of each 64th line, from the first.
-    offsets: Vec<u64>,
-    /// Lines whose offsets are covered.
-    lines: u64,
-    /// Offset behind the last covered line.
-    end: u64,
+    /// Root of the perfect subtree of 256 leaves or more that stands there.
+    fn tile(&self, place: Place) -> Option<Hash>;
 }
 
 /// The newest published state.
@@ -64,7 +47,7 @@ pub struct Head {
 struct Shared {
     segments: RwLock<Vec<Arc<Segment>>>,
     head: RwLock<Head>,
-    tiles: RwLock<BTreeMap<u64, Hash>>,
+    tiles: RwLock<BTreeMap<Place, Hash>>,
     hints: RwLock<Option<Arc<dyn Hints>>>,
 }
 
@@ -82,99 +65,6 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Known {
-    fn add(&mut self, offset: u64) {
-        if self.lines.is_multiple_of(STRIDE) {
-            self.offsets.push(offset);
-        }
-        self.lines += 1;
-    }
-}
-
-impl Segment {
-    /// Offset of the line at which the block of `line` begins; reads a segment that was not walked at start up to there.
-    fn learn(&self, line: u64) -> io::Result<u64> {
-        let block = usize::try_from(line / STRIDE).unwrap_or(usize::MAX);
-        let of = |known: &Known| known.offsets.get(block).copied().ok_or_else(|| io::ErrorKind::NotFound.into());
-        let known = read(&self.known);
-        if known.lines > line {
-            return of(&known);
-        }
-        drop(known);
-        let _learning = self.learning.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut known = read(&self.known).clone();
-        if known.lines > line {
-            return of(&known);
-        }
-        let mut cursor = LineCursor::new(Arc::clone(&self.file), known.end);
-        if known.lines == 0 && known.end == 0 {
-            cursor.skip()?; // the header
-        }
-        while known.lines <= line {
-            known.add(cursor.offset);
-            cursor.skip()?;
-        }
-        known.end = cursor.offset;
-        let found = of(&known);
-        let mut present = write(&self.known);
-        // What was published meanwhile may reach further.
-        if present.lines < known.lines {
-            *present = known;
-        }
-        found
-    }
-}
-
-/// Reads lines one after the other from an offset.
-struct LineCursor {
-    file: Arc<dyn DiskFile>,
-    buffer: Vec<u8>,
-    start: usize,
-    offset: u64,
-}
-
-impl LineCursor {
-    fn new(file: Arc<dyn DiskFile>, offset: u64) -> Self {
-        Self { file, buffer: Vec::new(), start: 0, offset }
-    }
-
-    /// Length of the next line without its newline; the line then begins at `self.start` in the buffer.
-    fn peek(&mut self) -> io::Result<usize> {
-        let mut searched = 0;
-        loop {
-            let unread = self.buffer.get(self.start..).unwrap_or_default();
-            if let Some(found) = unread.get(searched..).and_then(|rest| memchr::memchr(b'\n', rest)) {
-                return Ok(searched + found);
-            }
-            searched = unread.len();
-            if searched > limits::RECORD_BYTES + CHUNK_BYTES {
-                return Err(io::Error::other("a line is longer than the limit"));
-            }
-            self.buffer.drain(..self.start);
-            self.start = 0;
-            let held = self.buffer.len();
-            self.buffer.resize(held + CHUNK_BYTES, 0);
-            let n = self.file.read_at(self.offset + held as u64, self.buffer.get_mut(held..).unwrap_or_default())?;
-            self.buffer.truncate(held + n);
-            if n == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
-
-    fn next(&mut self) -> io::Result<&[u8]> {
-        let length = self.peek()?;
-        let start = self.start;
-        self.start += length + 1;
-        self.offset += length as u64 + 1;
-        Ok(self.buffer.get(start..start + length).unwrap_or_default())
-    }
-
-    fn skip(&mut self) -> io::Result<()> {
-        self.next().map(drop)
-    }
-}
-
 impl Reader {
     /// A reader of a journal whose newest state is this.
     pub(super) fn new(head: Head) -> Self {
@@ -189,9 +79,7 @@ impl Reader {
 
     /// A segment exists whose lines begin at `data_start`.
     pub(super) fn began_segment(&self, first_seq: u64, file: Arc<dyn DiskFile>, data_start: u64) {
-        let known = RwLock::new(Known { end: data_start, ..Known::default() });
-        let segment = Segment { first_seq, file, known, learning: Mutex::default() };
-        write(&self.shared.segments).push(Arc::new(segment));
+        write(&self.shared.segments).push(Arc::new(Segment::new(first_seq, file, data_start)));
     }
 
     /// A batch is on disk: offsets of its lines relative to `offset`, and where it ends.
@@ -214,6 +102,12 @@ impl Reader {
         write(&self.shared.tiles).extend(tiles.iter().copied());
     }
 
+    /// The perfect subtrees of this tree became known.
+    pub(super) fn add_tree(&self, tree: &Frontier) {
+        let all = tree.subtrees().filter(|(height, ..)| *height >= TILE_HEIGHT);
+        write(&self.shared.tiles).extend(all.map(|(height, index, root)| ((height, index), root)));
+    }
+
     /// From now on, asks here (or nowhere) before it reads a closed segment through.
     pub fn set_hints(&self, hints: Option<Arc<dyn Hints>>) {
         *write(&self.shared.hints) = hints;
@@ -229,9 +123,7 @@ impl Reader {
                 *write(&segment.known) = Known::default();
             }
         }
-        let mut tiles = write(&self.shared.tiles);
-        let kept = tiles.split_off(&(seq / TILE));
-        *tiles = kept;
+        write(&self.shared.tiles).retain(|(height, index), _| (index + 1) << height > seq);
     }
 
     fn hints(&self) -> Option<Arc<dyn Hints>> {
@@ -357,16 +249,29 @@ impl Reader {
         if tree.size() == to - from { Ok(tree.root()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    fn tile(&self, index: u64) -> io::Result<Hash> {
-        if let Some(hash) = read(&self.shared.tiles).get(&index) {
+    fn tile(&self, place: Place) -> io::Result<Hash> {
+        if let Some(hash) = read(&self.shared.tiles).get(&place) {
             return Ok(*hash);
         }
-        if let Some(hash) = self.hints().and_then(|hints| hints.tile(index)) {
+        if let Some(hash) = self.hints().and_then(|hints| hints.tile(place)) {
             return Ok(hash);
         }
-        let hash = self.small_range(index * TILE, (index + 1) * TILE)?;
-        self.add_tiles(&[(index, hash)]);
+        let (height, index) = place;
+        let hash = if height == TILE_HEIGHT {
+            self.small_range(index * TILE, (index + 1) * TILE)?
+        } else {
+            let (left, right) = ((height - 1, index * 2), (height - 1, index * 2 + 1));
+            merkle::node_hash(&self.tile(left)?, &self.tile(right)?)
+        };
+        self.add_tiles(&[(place, hash)]);
         Ok(hash)
+    }
+
+    /// The tree before the segment that holds a line, as the segment's header says.
+    pub fn tree_before_segment(&self, seq: u64) -> io::Result<Frontier> {
+        let segment = self.segment(seq).ok_or(io::ErrorKind::NotFound)?;
+        let mut cursor = LineCursor::new(Arc::clone(&segment.file), 0);
+        Header::parse(cursor.next()?).map(|header| header.tree()).map_err(io::Error::other)
     }
 
     /// Inclusion proof of a line in the tree of `size` leaves, `seq < size`, all published.
@@ -385,16 +290,17 @@ impl RangeHashes for Reader {
 
     fn range_hash(&mut self, from: u64, to: u64) -> io::Result<Hash> {
         let leaves = to - from;
-        if leaves == TILE && from.is_multiple_of(TILE) {
-            return self.tile(from / TILE);
-        }
         if leaves < TILE {
             return self.small_range(from, to);
+        }
+        if leaves.is_power_of_two() && from.is_multiple_of(leaves) {
+            return self.tile((leaves.ilog2(), from / leaves));
         }
         let middle = from + merkle::split(leaves);
         Ok(merkle::node_hash(&self.range_hash(from, middle)?, &self.range_hash(middle, to)?))
     }
 }
 
+mod segment;
 #[cfg(test)]
 mod tests;

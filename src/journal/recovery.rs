@@ -50,6 +50,8 @@ pub struct Recovered {
     pub(super) sealed: Frontier,
     pub(super) note: Note,
     pub(super) leavings: Option<Leavings>,
+    /// Whether the tree that reading began from is the journal's own at that place.
+    pub fits: bool,
 }
 
 impl Recovered {
@@ -82,9 +84,13 @@ pub fn read_root(disk: &dyn Disk) -> Result<(StateRoot, KeyRing), OpenError> {
     Ok((root, ring))
 }
 
-/// Reads the journal. Records behind `base`, the last sequence number that a trusted snapshot holds, go to `fold` in
-/// order, on a thread of their own.
-pub fn read(disk: &dyn Disk, base: Option<u64>, fold: &mut (dyn FnMut(Record) + Send)) -> Result<Recovered, OpenError> {
+/// Reads the journal. Records behind `base`, the tree over all lines that a snapshot holds, go to `fold` in order, on a
+/// thread of their own.
+pub fn read(
+    disk: &dyn Disk,
+    base: Option<&Frontier>,
+    fold: &mut (dyn FnMut(Record) + Send),
+) -> Result<Recovered, OpenError> {
     let (root, ring) = read_root(disk)?;
     let slots = Slots::read(disk, &ring).map_err(OpenError::io(super::acked::PATH))?;
     let slots =
@@ -96,15 +102,16 @@ pub fn read(disk: &dyn Disk, base: Option<u64>, fold: &mut (dyn FnMut(Record) + 
     let next_key = create::read_key(disk, layout::SIGNING_KEY_NEXT).map(|seed| SigningKey::from_bytes(&seed));
     let files = segments::list(disk)?;
     // The walk must pass the acknowledged note, wherever the snapshot is.
-    let from = base.unwrap_or(0).min(acked.size);
+    let next_seq = base.map_or(0, Frontier::size);
+    let from = next_seq.saturating_sub(1).min(acked.size);
     let start = files.partition_point(|file| file.first_seq <= from).saturating_sub(1);
     segments::check_skipped(disk, &files, start, &root)?;
     let walk = |sender| {
         let next_key = next_key.as_ref().map_err(ToString::to_string).cloned();
-        Walk { disk, root: &root, ring, next_key, acked: &acked, sender, reached: None, handover: None }
+        Walk { disk, root: &root, ring, next_key, acked: &acked, base, sender, reached: None, handover: None }
             .run(&files, start)
     };
-    let walked = walk_and_fold(walk, base.map_or(0, |seq| seq + 1), fold)?;
+    let walked = walk_and_fold(walk, next_seq, fold)?;
     let newest = walked.ring.newest().map(|(_, key)| key);
     let is_newest = |key: &SigningKey| newest == Some(key.verifying_key());
     let next_key = next_key.ok().filter(|next| walked.handover.is_some() || is_newest(next));
@@ -125,6 +132,7 @@ pub fn read(disk: &dyn Disk, base: Option<u64>, fold: &mut (dyn FnMut(Record) + 
         sealed: walked.sealed,
         note: walked.note,
         leavings: walked.leavings,
+        fits: walked.fits,
     })
 }
 
@@ -180,6 +188,8 @@ struct Walk<'a> {
     /// The next key, or why there is none to read.
     next_key: Result<SigningKey, String>,
     acked: &'a Note,
+    /// The tree that is still to be met.
+    base: Option<&'a Frontier>,
     sender: SyncSender<SealedBatch>,
     /// Where the acknowledged note was met: first sequence number of the segment, and offset behind it.
     reached: Option<(u64, u64)>,
@@ -197,6 +207,7 @@ struct Walked {
     sealed: Frontier,
     note: Note,
     leavings: Option<Leavings>,
+    fits: bool,
 }
 
 impl Walk<'_> {
@@ -216,6 +227,8 @@ impl Walk<'_> {
             self.check_header(file, &header, last.as_ref().map(|(note, _)| note))?;
             if last.is_none() {
                 last = header.checkpoint.clone().map(|note| (note, header.frontier.clone()));
+                // What is to the left of a new line is known from here on, without a look into older segments.
+                reader.add_tree(&header.frontier);
             }
             self.note_reached(header.checkpoint.as_ref(), file.first_seq, walker.offset());
             reader.began_segment(file.first_seq, Arc::clone(&opened), walker.offset());
@@ -235,6 +248,7 @@ impl Walk<'_> {
                     sealed,
                     note,
                     leavings,
+                    fits: self.base.is_none(),
                 });
             }
         }
@@ -301,6 +315,7 @@ impl Walk<'_> {
                     self.note_reached(Some(&batch.note), file.first_seq, batch.end());
                     reader.published(batch.first_seq, &batch.starts(), batch.offset, batch.end(), &batch.note);
                     reader.add_tiles(&batch.tiles);
+                    self.base = self.base.filter(|base| *base != walker.tree());
                     *last = Some((batch.note.clone(), batch.sealed_tree.clone()));
                     // A fold that failed has hung up; its error is reported after the walk.
                     let _ = self.sender.send(batch);

@@ -92,6 +92,29 @@ pub fn check_skipped(disk: &dyn Disk, files: &[SegmentFile], start: usize, root:
     Ok(())
 }
 
+/// Whether these bytes stand in the segment that holds a sequence number, or in a later one. Nothing is verified.
+pub fn mention(disk: &dyn Disk, seq: u64, wanted: &[u8]) -> Result<bool, OpenError> {
+    const CHUNK_BYTES: usize = 1 << 20;
+    let files = list(disk)?;
+    let start = files.partition_point(|file| file.first_seq <= seq).saturating_sub(1);
+    let mut buffer = vec![0; wanted.len() + CHUNK_BYTES];
+    for SegmentFile { path, .. } in files.get(start..).unwrap_or_default() {
+        let file = disk.open(path, Open::Read).map_err(OpenError::io(path.clone()))?;
+        let mut offset = 0;
+        loop {
+            let read = file.read_at(offset, &mut buffer).map_err(OpenError::io(path.clone()))?;
+            if memchr::memmem::find(buffer.get(..read).unwrap_or_default(), wanted).is_some() {
+                return Ok(true);
+            }
+            if read < buffer.len() {
+                break;
+            }
+            offset += CHUNK_BYTES as u64;
+        }
+    }
+    Ok(false)
+}
+
 /// The last line of a closed segment, newlines behind it left out.
 pub fn last_line(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
     let bytes = file.bytes()?;

@@ -27,7 +27,7 @@ pub struct SealedBatch {
     pub offset: u64,
     /// Sequence number of the first line.
     pub first_seq: u64,
-    /// Perfect subtrees of 256 leaves that the batch completes.
+    /// Perfect subtrees of 256 leaves or more that the batch completes.
     pub tiles: Vec<Tile>,
     /// The tree that the note signs.
     pub sealed_tree: Frontier,

@@ -26,6 +26,28 @@ pub struct Item {
     pub line: Bytes,
     /// The line as one encoded event.
     pub frame: Bytes,
+    /// What stays in memory as long as the frame does.
+    pub buffer: Buffer,
+}
+
+/// The memory in which frames stand that were made together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buffer {
+    /// Sequence number of the first of them.
+    pub first_seq: u64,
+    /// Its bytes.
+    pub bytes: usize,
+}
+
+/// Bytes that items keep in memory, whatever parts of their buffers they are.
+pub fn held<'a>(items: impl IntoIterator<Item = &'a Item>) -> usize {
+    let (mut bytes, mut last) = (0, None);
+    for item in items {
+        if last.replace(item.buffer) != Some(item.buffer) {
+            bytes += item.buffer.bytes;
+        }
+    }
+    bytes
 }
 
 /// What a follower wants to see.
@@ -42,7 +64,7 @@ pub struct Filter {
 pub struct Most {
     /// Items.
     pub items: usize,
-    /// Bytes of frames; the last item may pass them.
+    /// Bytes that they hold; the last item may pass them.
     pub bytes: usize,
 }
 
@@ -154,7 +176,7 @@ impl Feed {
 
     /// Items from `from` on that the filter admits, at most `most`.
     pub fn after(&self, from: u64, filter: &Filter, most: impl Into<Most>) -> Found {
-        let (most, mut bytes) = (most.into(), 0);
+        let (most, mut bytes, mut last) = (most.into(), 0, None);
         let recent = self.shared.recent.read().unwrap_or_else(PoisonError::into_inner);
         if from < recent.from_seq {
             return Found::ReadUntil(recent.from_seq);
@@ -168,7 +190,9 @@ impl Feed {
             }
             seen = item.seq + 1;
             if filter.admits(&item.org, &item.topics) {
-                bytes += item.frame.len();
+                if last.replace(item.buffer) != Some(item.buffer) {
+                    bytes += item.buffer.bytes;
+                }
                 found.push(Arc::clone(item));
             }
         }
@@ -189,6 +213,7 @@ mod tests {
             topics: Topics::default(),
             line: Bytes::new(),
             frame: Bytes::from(vec![b'x'; bytes]),
+            buffer: Buffer { first_seq: seq, bytes },
         }
     }
 
@@ -219,5 +244,17 @@ mod tests {
             (items.len(), seen)
         };
         assert_eq!([take(0, 2_500), take(3, 1_000), take(4, 10), take(5, 9_999)], [(3, 3), (1, 4), (1, 5), (4, 9)]);
+    }
+
+    #[test]
+    fn a_small_frame_counts_with_all_the_memory_that_it_keeps_and_each_buffer_once() {
+        let feed = Feed::from(0);
+        let filter = Filter { org: "default".to_owned(), scope: Scope::All };
+        let within = |seq: u64| Item { buffer: Buffer { first_seq: seq / 3, bytes: 1_000 }, ..item(seq, 10) };
+        feed.publish((0..9).map(within).collect(), 9);
+        let most = Most { items: 9, bytes: 2_000 };
+        let Found::Items(items, seen) = feed.after(2, &filter, most) else { panic!("kept") };
+        assert_eq!((items.len(), seen), (2, 4), "of two buffers");
+        assert_eq!(held(items.iter().map(AsRef::as_ref)), 2_000);
     }
 }

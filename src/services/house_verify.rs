@@ -8,12 +8,14 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use self::digests::Digests;
 use super::access_log::{FILE, FOLDER};
 use super::blobs;
 use crate::domain::event::Event;
 use crate::domain::personal::BlobRef;
 use crate::domain::record::Record;
 use crate::journal::verify::{Report, Verdict, verify_visiting};
+use crate::journal::{layout, segments};
 use crate::platform::disk::{Disk, join, read_bounded};
 use crate::platform::rotated_log::chunk_number;
 
@@ -31,21 +33,24 @@ pub struct HouseReport {
     pub unnamed: usize,
     /// Large parts beside the journal whose digest is the one that records name.
     pub blobs: usize,
-    /// Digests of read models in the records of snapshots. Nobody folds the records to compare them.
+    /// Digests of read models in the records of snapshots that are what the records make.
     pub digests: usize,
+    /// Digests of read models that were not compared: of older snapshots, or of another version.
+    pub digests_passed_over: usize,
 }
 
 /// Verifies a state root. `held` says whether a daemon holds its lock.
 pub fn verify(disk: &dyn Disk, held: bool) -> HouseReport {
     let mut named: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let mut blobs: BTreeMap<String, Named> = BTreeMap::new();
-    let mut digests: BTreeMap<u64, usize> = BTreeMap::new();
+    let (mut digests, mut last) = (Digests::of(disk), None);
     let mut visit = |record: &Record, line: &[u8]| {
+        if last.replace(record.seq).is_some_and(|last| record.seq <= last) {
+            digests = Digests::of(disk);
+        }
+        digests.add(record);
         if let Event::AccessLogClosed(body) = &record.event {
             named.insert(body.file.clone(), (record.seq, body.sha256.clone()));
-        }
-        if let Event::JournalSnapshotTaken(body) = &record.event {
-            digests.insert(record.seq, body.digests.len());
         }
         // Quotes in words are escaped, so few other records are looked through.
         if memchr::memmem::find(line, b"\"blob\":{").is_some() {
@@ -57,10 +62,12 @@ pub fn verify(disk: &dyn Disk, held: bool) -> HouseReport {
         }
     };
     let journal = verify_visiting(disk, held, &mut visit);
-    let (mut house, digests) = (HouseReport::of(journal), digests.values().sum());
+    let mut house = HouseReport::of(journal);
     if house.journal.verdict == Verdict::Valid {
-        house.digests = digests;
-        let checked = house.check_chunks(disk, &named).and_then(|()| house.check_blobs(disk, &blobs));
+        (house.digests, house.digests_passed_over) = (digests.equal, digests.passed_over);
+        let differs = digests.differs.map_or(Ok(()), |(seq, what)| Err(other_models(disk, seq, &what)));
+        let checked = differs.and_then(|()| house.check_chunks(disk, &named));
+        let checked = checked.and_then(|()| house.check_blobs(disk, &blobs));
         house.journal.verdict = checked.err().unwrap_or(Verdict::Valid);
     }
     house
@@ -89,7 +96,7 @@ fn each_blob(body: &Value, found: &mut impl FnMut(BlobRef)) {
 
 impl HouseReport {
     fn of(journal: Report) -> Self {
-        Self { journal, chunks: 0, unnamed: 0, blobs: 0, digests: 0 }
+        Self { journal, chunks: 0, unnamed: 0, blobs: 0, digests: 0, digests_passed_over: 0 }
     }
 
     /// Compares the files of large parts with what records say of them.
@@ -147,9 +154,19 @@ impl HouseReport {
     }
 }
 
+/// A record of a snapshot says something else of the read models than the records before it make.
+fn other_models(disk: &dyn Disk, seq: u64, what: &str) -> Verdict {
+    let files = segments::list(disk).unwrap_or_default();
+    let file =
+        files.into_iter().rfind(|file| file.first_seq <= seq).map_or(layout::FOLDER.to_owned(), |file| file.path);
+    let why = format!("the digest of the read model \"{what}\" is not the one that the records make");
+    Verdict::Invalid { file, offset: 0, seq, why }
+}
+
 fn unreadable(file: &str, error: &std::io::Error) -> Verdict {
     Verdict::Unverifiable { why: format!("{file}: {error}") }
 }
 
+mod digests;
 #[cfg(test)]
 mod tests;

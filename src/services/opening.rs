@@ -7,7 +7,7 @@ use super::blobs::Blobs;
 use super::clerk::{Clerk, ClerkThread, Reopen};
 use super::published::{Encode, Observe, Published};
 use super::scribe::Scribe;
-use super::snapshots::{self, Candidate, Snapshot};
+use super::snapshots::{self, Candidate, Snapshot, Unusable};
 use crate::domain::context;
 use crate::domain::event::Event;
 use crate::domain::ids::BootId;
@@ -19,7 +19,7 @@ use crate::journal::layout;
 use crate::journal::open::Unopened;
 use crate::journal::recovery::{self, Recovered};
 use crate::journal::writer::Options;
-use crate::journal::{cold, create, repair};
+use crate::journal::{cold, create, repair, segments};
 use crate::platform::clock::Clock;
 use crate::platform::disk::Disk;
 use crate::platform::entropy::Entropy;
@@ -184,20 +184,13 @@ impl Late {
     }
 }
 
-/// Reads the journal over the newest snapshot that a verified record names, or from the beginning.
+/// Reads the journal over the newest snapshot that a verified record names and that has the journal's tree, or from the
+/// beginning.
 fn read(disk: &dyn Disk) -> Result<(Recovered, Fold), Refusal> {
     for candidate in snapshots::candidates(disk).map_err(OpenError::io("listing the snapshots"))? {
-        let Some(Snapshot { seq, world, models, .. }) = snapshots::read(disk, &candidate) else { continue };
-        let found = Found { snapshot_seq: Some(seq), last_at_ms: Some(world.last_at_ms), ..Found::default() };
-        let mut fold = Fold { world, models, awaits: Some(candidate.clone()), found };
-        match recovery::read(disk, Some(seq), &mut |record| fold.add(&record)) {
-            Ok(recovered) if fold.awaits.is_none() => {
-                fold.found.snapshot = Some(candidate);
-                return Ok((recovered, fold));
-            }
-            // Not named by a verified record, or ahead of the journal: not to be trusted.
-            Ok(_) => {}
-            Err(error) => return Err(error.into()),
+        match read_over(disk, &candidate)? {
+            Ok(found) => return Ok(found),
+            Err(why) => tracing::warn!(seq = candidate.seq, %why, "a snapshot is not used"),
         }
     }
     let mut fold = Fold { world: World::default(), models: Models::default(), awaits: None, found: Found::default() };
@@ -205,5 +198,33 @@ fn read(disk: &dyn Disk) -> Result<(Recovered, Fold), Refusal> {
     Ok((recovered, fold))
 }
 
+/// Reads the journal over a snapshot, if that can be used.
+fn read_over(disk: &dyn Disk, candidate: &Candidate) -> Result<Result<(Recovered, Fold), Unusable>, Refusal> {
+    // Whether that record holds is seen further on, and so is what a journal that cannot be read means.
+    if let Ok(false) = segments::mention(disk, candidate.seq, candidate.sha256.as_bytes()) {
+        return Ok(Err(Unusable::Unnamed));
+    }
+    let (tree, snapshot) = match snapshots::read(disk, candidate).map(|snapshot: Snapshot| (snapshot.tree(), snapshot))
+    {
+        Ok((Some(tree), snapshot)) => (tree, snapshot),
+        Ok((None, _)) => return Ok(Err(Unusable::OtherTree)),
+        Err(why) => return Ok(Err(why)),
+    };
+    let Snapshot { seq, world, models, .. } = snapshot;
+    let found = Found { snapshot_seq: Some(seq), last_at_ms: Some(world.last_at_ms), ..Found::default() };
+    let mut fold = Fold { world, models, awaits: Some(candidate.clone()), found };
+    let recovered = recovery::read(disk, Some(&tree), &mut |record| fold.add(&record))?;
+    Ok(if fold.awaits.is_some() {
+        Err(Unusable::Unnamed)
+    } else if recovered.fits {
+        fold.found.snapshot = Some(candidate.clone());
+        Ok((recovered, fold))
+    } else {
+        Err(Unusable::OtherTree)
+    })
+}
+
+#[cfg(test)]
+mod snapshot_tests;
 #[cfg(test)]
 mod tests;

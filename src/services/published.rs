@@ -1,7 +1,6 @@
 //! The read side: read models, bodies and the feed, all as of the newest sealed batch. Readers never wait for the disk
 //! sync of a writer.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -20,18 +19,19 @@ use crate::domain::stream::Stream;
 use crate::journal::line;
 use crate::journal::reader::{Head, Reader};
 use crate::platform::clock::Clock;
-use crate::projections::feed::{Feed, Filter, Item, Most, Scope};
-use crate::projections::index::{Index, Unusable};
+use crate::projections::feed::{Buffer, Feed, Filter, Item, Most, Scope};
+use crate::projections::index::Index;
 use crate::projections::{Bodies, Models};
 
 /// Makes an event of a record's line at the end of the buffer, and gives the offset in it at which the line stands,
 /// byte for byte; the door knows how.
 pub type Encode = fn(seq: u64, kind: &'static str, line: &[u8], out: &mut BytesMut) -> usize;
 
-/// An event, and the line in it.
+/// An event, the line in it, and the memory that both are parts of.
 pub(super) struct Encoded {
     frame: Bytes,
     line: Bytes,
+    buffer: Buffer,
 }
 
 /// Lines that one reading looks at, so that nobody occupies a thread for a whole journal.
@@ -61,6 +61,9 @@ pub enum IndexState {
 
 /// Room for what an event has beside its line, bytes; more is only slower.
 const FRAME_BYTES: usize = 80;
+/// Frames that are made together share so much memory, bytes, and a larger one has its own: whoever keeps one frame keeps
+/// all of it.
+const BUFFER_BYTES: usize = 8 << 10;
 
 struct Shared {
     models: RwLock<Models>,
@@ -155,19 +158,39 @@ impl Published {
         &self.shared.clock
     }
 
-    /// Makes the events of a batch, all in one buffer.
+    /// Makes the events of a batch, some in each buffer.
     pub(super) fn encode<'a>(&self, records: &[Record], lines: impl Iterator<Item = &'a [u8]>) -> Vec<Encoded> {
-        let lines: Vec<&[u8]> = lines.collect();
-        let bytes: usize = lines.iter().map(|line| line.len() + FRAME_BYTES).sum();
+        let pairs: Vec<(&Record, &[u8])> = records.iter().zip(lines).collect();
+        let mut events = Vec::with_capacity(pairs.len());
+        let mut rest = pairs.as_slice();
+        while let Some((first, _)) = rest.first() {
+            let (mut bytes, mut fitting) = (0, 0);
+            for (_, line) in rest {
+                let with = bytes + line.len() + FRAME_BYTES;
+                if fitting > 0 && with > BUFFER_BYTES {
+                    break;
+                }
+                (bytes, fitting) = (with, fitting + 1);
+            }
+            let (together, others) = rest.split_at(fitting);
+            self.encode_together(first.seq, bytes, together, &mut events);
+            rest = others;
+        }
+        events
+    }
+
+    fn encode_together(&self, first_seq: u64, bytes: usize, pairs: &[(&Record, &[u8])], out: &mut Vec<Encoded>) {
         let mut buffer = BytesMut::with_capacity(bytes);
-        let mut places = Vec::with_capacity(records.len());
-        for (record, line) in records.iter().zip(lines) {
+        let mut places = Vec::with_capacity(pairs.len());
+        for (record, line) in pairs {
             let start = buffer.len();
             let at = (self.shared.encode)(record.seq, record.event.kind(), line, &mut buffer);
             places.push((start..buffer.len(), at..at + line.len()));
         }
+        let held = Buffer { first_seq, bytes: buffer.capacity() };
         let all = buffer.freeze();
-        places.into_iter().map(|(frame, line)| Encoded { frame: all.slice(frame), line: all.slice(line) }).collect()
+        let parts = |(frame, line)| Encoded { frame: all.slice(frame), line: all.slice(line), buffer: held };
+        out.extend(places.into_iter().map(parts));
     }
 
     /// Folds a durable batch into the read models and hands it to the feed.
@@ -175,14 +198,14 @@ impl Published {
         self.shared.sealed_boot_ms.store(self.shared.clock.boot_ms(), Ordering::Relaxed);
         let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
         let mut items: Vec<Item> = Vec::with_capacity(records.len());
-        for (record, Encoded { frame, line }) in records.iter().zip(events) {
+        for (record, Encoded { frame, line, buffer }) in records.iter().zip(events) {
             models.apply(record);
             let org = match items.last() {
                 Some(last) if *last.org == *record.org => Arc::clone(&last.org),
                 _ => record.org.as_str().into(),
             };
             let topics = models.topics(record);
-            items.push(Item { seq: record.seq, kind: record.event.kind(), org, topics, line, frame });
+            items.push(Item { seq: record.seq, kind: record.event.kind(), org, topics, line, frame, buffer });
         }
         drop(models);
         self.shared.feed.publish(items, self.shared.reader.head().next_seq);
@@ -208,20 +231,18 @@ impl Published {
         to: u64,
         most: impl Into<Most>,
     ) -> std::io::Result<(Vec<Item>, u64)> {
-        let streams = self.streams_of(filter);
         let mut gathered = Gathered::new(most.into());
         let mut next = from;
-        if let (Some(streams), IndexState::Used(index, _)) = (&streams, self.index()) {
-            next = self.read_indexed(filter, streams, &index, (from, to), &mut gathered)?;
+        if let (Some(stream), IndexState::Used(index, _)) = (stream_of(filter.scope), self.index()) {
+            next = self.read_indexed(filter, stream, &index, (from, to), &mut gathered)?;
         }
-        let names: Option<BTreeSet<String>> = streams.map(|all| all.iter().map(Stream::to_string).collect());
         self.shared.reader.scan(next, to.min(next.saturating_add(LOOKED_AT)), |seq, bytes| {
             if gathered.is_full() {
                 return false;
             }
             gathered.look_at(bytes.len());
             let read = match line::shape(bytes) {
-                Some(line::Shape::Record(_)) if may_concern(names.as_ref(), bytes) => {
+                Some(line::Shape::Record(_)) if self.may_concern(filter.scope, bytes) => {
                     gathered.put(self.item(filter, seq, bytes))
                 }
                 Some(_) => true,
@@ -261,7 +282,7 @@ impl Published {
     fn read_indexed(
         &self,
         filter: &Filter,
-        streams: &BTreeSet<Stream>,
+        stream: Stream,
         index: &Index,
         (from, to): (u64, u64),
         gathered: &mut Gathered,
@@ -269,11 +290,12 @@ impl Published {
         let end = to.min(index.covered());
         let mut next = from;
         while next < end && !gathered.is_full() {
-            let Ok((seqs, until)) = merged(index, streams, (next, end)) else {
+            let Ok(seqs) = index.postings(stream, next, end, POSTINGS_AT_A_TIME) else {
                 // Its keeper sees the trouble and builds it anew.
                 tracing::warn!(detail = index.trouble(), "the index does not answer; the journal is read instead");
                 return Ok(next);
             };
+            let until = seqs.last().filter(|_| seqs.len() == POSTINGS_AT_A_TIME).map_or(end, |last| last + 1);
             let mut left = None;
             self.shared.reader.pick(seqs, |seq, bytes| {
                 if gathered.is_full() {
@@ -295,22 +317,24 @@ impl Published {
         let item = filter.admits(&record.org, &topics).then(|| {
             let mut buffer = BytesMut::with_capacity(bytes.len() + FRAME_BYTES);
             let at = (self.shared.encode)(seq, kind, bytes, &mut buffer);
+            let held = Buffer { first_seq: seq, bytes: buffer.capacity() };
             let frame = buffer.freeze();
             let line = frame.slice(at..at + bytes.len());
-            Item { seq, kind, org: record.org.as_str().into(), topics, line, frame }
+            Item { seq, kind, org: record.org.as_str().into(), topics, line, frame, buffer: held }
         });
         Ok(item)
     }
 
-    /// The streams whose records a filter admits; `None` for all.
-    fn streams_of(&self, filter: &Filter) -> Option<BTreeSet<Stream>> {
-        match filter.scope {
-            Scope::All => None,
-            Scope::Run(id) => Some([Stream::Run(id)].into()),
-            Scope::Session(id) => {
-                let runs = self.models().runs_of_session(&filter.org, id);
-                Some(runs.into_iter().map(Stream::Run).chain([Stream::Session(id)]).collect())
-            }
+    /// A quick look at a line before it is parsed: can its stream belong there?
+    fn may_concern(&self, scope: Scope, bytes: &[u8]) -> bool {
+        let stream = || line::stream_text(bytes).and_then(Stream::parse);
+        match scope {
+            Scope::All => true,
+            Scope::Run(id) => stream() == Some(Stream::Run(id)),
+            Scope::Session(id) => match stream() {
+                Some(Stream::Run(run)) => self.session_of(run) == Some(id),
+                other => other == Some(Stream::Session(id)),
+            },
         }
     }
 
@@ -334,24 +358,13 @@ fn no_line() -> std::io::Error {
     std::io::Error::other("a line that was written is not there")
 }
 
-/// A quick look at a line before it is parsed: is its stream one of these?
-fn may_concern(streams: Option<&BTreeSet<String>>, bytes: &[u8]) -> bool {
-    streams.is_none_or(|streams| line::stream_text(bytes).is_some_and(|text| streams.contains(text)))
-}
-
-/// Sequence numbers of all these streams, rising, and up to where they are complete.
-fn merged(index: &Index, streams: &BTreeSet<Stream>, (from, end): (u64, u64)) -> Result<(Vec<u64>, u64), Unusable> {
-    let (mut all, mut until) = (Vec::new(), end);
-    for stream in streams {
-        let seqs = index.postings(*stream, from, until, POSTINGS_AT_A_TIME)?;
-        if let Some(last) = seqs.last().filter(|_| seqs.len() == POSTINGS_AT_A_TIME) {
-            until = last + 1;
-        }
-        all.extend(seqs);
+/// Under which name the index keeps the records that a filter admits; none for all.
+fn stream_of(scope: Scope) -> Option<Stream> {
+    match scope {
+        Scope::All => None,
+        Scope::Run(id) => Some(Stream::Run(id)),
+        Scope::Session(id) => Some(Stream::Session(id)),
     }
-    all.retain(|seq| *seq < until);
-    all.sort_unstable();
-    Ok((all, until))
 }
 
 impl ReadSide for Published {

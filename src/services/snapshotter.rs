@@ -89,7 +89,7 @@ impl Snapshotter {
         let (disk, reader) = (Arc::clone(&self.disk), self.published.reader().clone());
         let base = self.base();
         self.write(move || {
-            let base = base.and_then(|base| snapshots::read(disk.as_ref(), &base));
+            let base = base.and_then(|base| snapshots::read(disk.as_ref(), &base).ok());
             snapshots::write(disk.as_ref(), &fold(base, &reader)?)
         })
         .await
@@ -118,10 +118,10 @@ impl Snapshotter {
         let (seq, base) = (taken.seq, Candidate { seq: taken.seq, sha256: taken.sha256.clone() });
         let draft = Draft::new(DEFAULT_ORG, Stream::Journal, taken.into());
         self.clerk.submit(Command::Note(draft), Provenance::system("snapshots"), Lane::Ordinary).await?;
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(base);
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(base.clone());
         let disk = Arc::clone(&self.disk);
         // An old snapshot that stays costs only space.
-        let _ = tokio::task::spawn_blocking(move || snapshots::prune(disk.as_ref())).await;
+        let _ = tokio::task::spawn_blocking(move || snapshots::prune(disk.as_ref(), &base)).await;
         Ok(seq)
     }
 }
@@ -135,9 +135,7 @@ fn snapshot(world: World, models: Models, tree: &Frontier) -> Snapshot {
 /// hashed on the way and must lead to what that seal signs.
 pub fn fold(base: Option<Snapshot>, reader: &Reader) -> io::Result<Snapshot> {
     let begun = base.and_then(|base| {
-        let roots =
-            base.frontier.iter().map(|text| data_encoding::BASE64.decode(text.as_bytes()).ok()?.try_into().ok());
-        let tree = Frontier::new(base.seq + 1, roots.collect::<Option<Vec<_>>>()?)?;
+        let tree = base.tree()?;
         Some((base.world, base.models, tree))
     });
     let (mut world, mut models, mut tree) = begun.unwrap_or_default();

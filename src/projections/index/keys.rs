@@ -2,12 +2,15 @@
 //! so that "the last key that is not behind what I look for" finds the entry. Values are rising numbers, the first
 //! whole and each further one as its distance, seven bits a byte.
 
+use crate::domain::ids::RunId;
 use crate::domain::stream::Stream;
+use crate::journal::reader::Place;
 
 /// Key of the mark.
 pub(super) const MARK: &[u8] = b"m";
 const OFFSETS: u8 = b'o';
 const POSTINGS: u8 = b'p';
+const RUN: u8 = b'r';
 const TILES: u8 = b't';
 
 /// Key of the offsets of a segment's lines from this block on.
@@ -15,12 +18,17 @@ pub(super) fn offsets(first_seq: u64, block: u64) -> Vec<u8> {
     [&[OFFSETS][..], &first_seq.to_be_bytes(), &block.to_be_bytes()].concat()
 }
 
-/// Key of the tiles from this index on.
-pub(super) fn tiles(index: u64) -> Vec<u8> {
-    [&[TILES][..], &index.to_be_bytes()].concat()
+/// Key of the tiles of a height from this index on.
+pub(super) fn tiles((height, index): Place) -> Vec<u8> {
+    [&[TILES][..], &height.to_be_bytes(), &index.to_be_bytes()].concat()
 }
 
-/// Key of a stream's sequence numbers from this one on; only sessions and runs have them.
+/// Key of the session of a run that was queued with this sequence number.
+pub(super) fn run(id: RunId, queued: u64) -> Vec<u8> {
+    [&[RUN][..], &id.ulid().0.to_be_bytes(), &queued.to_be_bytes()].concat()
+}
+
+/// Key of a session's or run's sequence numbers from this one on; a session has those of its runs as well.
 pub(super) fn postings(stream: Stream, first: u64) -> Option<Vec<u8>> {
     let (noun, id) = match stream {
         Stream::Session(id) => (b's', id.ulid()),
@@ -35,13 +43,19 @@ pub(super) fn number(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(*key.last_chunk()?))
 }
 
+/// Behind which leaf the first tile of an entry ends.
+fn tile_end(key: &[u8]) -> Option<u64> {
+    let height = u32::from_be_bytes(key.get(1..5)?.try_into().ok()?);
+    number(key)?.checked_add(1)?.checked_shl(height)
+}
+
 /// Whether an entry belongs to what lies before a sequence number that begins a segment.
 pub(super) fn begins_before(key: &[u8], seq: u64) -> bool {
     match key.first() {
         Some(&OFFSETS) => key.get(1..9).and_then(number).is_some_and(|first| first < seq),
-        Some(&POSTINGS) => number(key).is_some_and(|first| first < seq),
+        Some(&POSTINGS | &RUN) => number(key).is_some_and(|first| first < seq),
         // A tile belongs to the segment that holds its last leaf.
-        Some(&TILES) => number(key).is_some_and(|index| (index + 1) * 256 <= seq),
+        Some(&TILES) => tile_end(key).is_some_and(|end| end <= seq),
         _ => true,
     }
 }
@@ -51,6 +65,7 @@ pub(super) fn describe(key: &[u8]) -> String {
     let what = match key.first() {
         Some(&OFFSETS) => "the places of lines",
         Some(&POSTINGS) => "the lines of a session or run",
+        Some(&RUN) => "the session of a run",
         Some(&TILES) => "the hashes of tiles",
         _ => "an unknown entry",
     };

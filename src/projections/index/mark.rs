@@ -6,7 +6,7 @@ use crate::domain::ids::RootId;
 use crate::journal::merkle::Hash;
 
 /// Version of everything that the index holds.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How far the index covers, and over which tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

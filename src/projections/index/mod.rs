@@ -14,11 +14,13 @@ mod store;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::domain::ids::RootId;
+use ulid::Ulid;
+
+use crate::domain::ids::{RootId, RunId, SessionId};
 use crate::domain::stream::Stream;
 use crate::journal::layout;
 use crate::journal::merkle::Hash;
-use crate::journal::reader::Hints;
+use crate::journal::reader::{Hints, Place};
 use crate::journal::walk;
 use crate::platform::disk::{Disk, DiskFile, Open};
 
@@ -33,7 +35,7 @@ pub const FOLDER: &str = "index";
 pub const FILE: &str = "index/db";
 /// Size of an index that covers nothing beyond which it is built anew, bytes, and how much a covered line adds.
 const BYTES_MAX: u64 = 64 << 20;
-const BYTES_MAX_A_LINE: u64 = 64;
+const BYTES_MAX_A_LINE: u64 = 128;
 
 /// Why an index that could be opened is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,12 +115,17 @@ impl Index {
         self.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Look-ups so far: what a reading costs, whatever the machine.
+    pub fn lookups(&self) -> u64 {
+        self.store.asked()
+    }
+
     fn failed(&self, error: &Unusable) {
         *self.trouble.write().unwrap_or_else(PoisonError::into_inner) = Some(error.0.clone());
     }
 
-    /// Sequence numbers of a stream's records from `from` on and before `to`, rising, at most `most`. Complete as far
-    /// as the index covers.
+    /// Sequence numbers of a session's or run's records from `from` on and before `to`, rising, at most `most`; a
+    /// session's are those of its runs as well. Complete as far as the index covers.
     pub fn postings(&self, stream: Stream, from: u64, to: u64, most: usize) -> Result<Vec<u64>, Unusable> {
         let Some(first) = keys::postings(stream, 0) else { return Ok(Vec::new()) };
         let (Some(wanted), Some(end)) = (keys::postings(stream, from), keys::postings(stream, u64::MAX)) else {
@@ -149,6 +156,13 @@ impl Index {
         if broken { Err(self.unreadable()) } else { Ok(found) }
     }
 
+    /// The session of a run that was queued in a covered segment, or in one that is being added.
+    fn session_of(&self, run: RunId) -> Result<Option<SessionId>, Unusable> {
+        let Some((_, value)) = self.store.last(&keys::run(run, 0), &keys::run(run, u64::MAX))? else { return Ok(None) };
+        let ulid = value.try_into().map_err(|_| self.unreadable())?;
+        Ok(Some(SessionId::from_ulid(Ulid(u128::from_be_bytes(ulid)))))
+    }
+
     fn unreadable(&self) -> Unusable {
         let error = Unusable("an entry does not read".to_owned());
         self.failed(&error);
@@ -158,7 +172,7 @@ impl Index {
     /// Adds a closed segment; it must be the one that begins where the index ends.
     pub fn add(&self, file: Arc<dyn DiskFile>) -> Result<(), Fault> {
         let mut write = |entries| self.store.write(entries);
-        let (segment, records) = build::entries(file, &mut write)?;
+        let (segment, records) = build::entries(file, &|run| self.session_of(run), &mut write)?;
         let mut mark = self.mark();
         if segment.first_seq != mark.covered {
             return Err(Fault::Journal(format!("the segment begins at {}, not {}", segment.first_seq, mark.covered)));
@@ -194,7 +208,7 @@ impl Index {
             }
             Ok(())
         };
-        build::entries(file, &mut compare)?;
+        build::entries(file, &|run| self.session_of(run), &mut compare)?;
         Ok((entries, differs))
     }
 
@@ -231,8 +245,9 @@ impl Hints for Index {
         keys::unpack_one(&value, usize::try_from(skipped).ok()?)
     }
 
-    fn tile(&self, index: u64) -> Option<Hash> {
-        let found = self.store.last(&keys::tiles(0), &keys::tiles(index)).inspect_err(|error| self.failed(error));
+    fn tile(&self, (height, index): Place) -> Option<Hash> {
+        let (first, wanted) = (keys::tiles((height, 0)), keys::tiles((height, index)));
+        let found = self.store.last(&first, &wanted).inspect_err(|error| self.failed(error));
         let (key, value) = found.ok()??;
         let at = usize::try_from(index.checked_sub(keys::number(&key)?)?).ok()?.checked_mul(32)?;
         value.get(at..at + 32)?.try_into().ok()

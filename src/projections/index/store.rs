@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Memory for pages, bytes. What the index holds is small and read in passing.
 const CACHE_BYTES: u64 = 2 << 20;
@@ -18,6 +19,7 @@ pub(super) type Entry = (Vec<u8>, Vec<u8>);
 /// An open store.
 pub(super) struct Store {
     db: sled::Db,
+    asked: AtomicU64,
 }
 
 fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, Unusable> {
@@ -37,7 +39,12 @@ impl Store {
             .mode(sled::Mode::LowSpace)
             // What is written counts when a flush says so, and no thread wakes in between.
             .flush_every_ms(None);
-        guarded(|| config.open()).map(|db| Self { db })
+        guarded(|| config.open()).map(|db| Self { db, asked: AtomicU64::new(0) })
+    }
+
+    /// How often it was asked for a place among its keys.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// The value of a key.
@@ -47,6 +54,7 @@ impl Store {
 
     /// The last entry from `from` to `to`, both included.
     pub(super) fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Entry>, Unusable> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let owned = |(key, value): (sled::IVec, sled::IVec)| (key.to_vec(), value.to_vec());
         guarded(|| self.db.range(from..=to).next_back().transpose().map(|found| found.map(owned)))
     }
@@ -58,6 +66,7 @@ impl Store {
         to: &[u8],
         mut visit: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Unusable> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         guarded(|| {
             for entry in self.db.range(from..=to) {
                 let (key, value) = entry?;

@@ -6,11 +6,14 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::domain::command::Command;
+use crate::domain::journal::SnapshotTaken;
 use crate::domain::limits;
 use crate::domain::personal::Personal;
-use crate::domain::record::DEFAULT_ORG;
+use crate::domain::record::{DEFAULT_ORG, Draft};
 use crate::domain::run::{self, InputItem};
+use crate::domain::stream::Stream;
 use crate::services::opening::Opened;
+use crate::services::snapshots::VERSION;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::testing::{Root, act, create_session, stop};
 
@@ -72,15 +75,46 @@ fn a_large_part_that_is_changed_is_invalid_and_one_that_is_gone_is_said_to_be_go
 }
 
 #[test]
-fn digests_of_read_models_are_counted_as_not_looked_at() {
+fn digests_of_read_models_are_what_the_records_make_and_any_others_are_invalid() {
     let mut root = Root::new();
     let opened = root.start();
-    create_session(&opened, "s");
     let found = opened.found.snapshot.clone();
     let snapshots = Snapshotter::new(opened.clerk.clone(), opened.published.clone(), root.folder.clone(), found);
-    wait(snapshots.take()).unwrap();
-    let digests = opened.published.models().digests().len();
+    let mut each = 0;
+    for round in 0..10 {
+        create_session(&opened, &round.to_string());
+        wait(async { if round % 2 == 0 { snapshots.take().await } else { snapshots.take_beside().await } }).unwrap();
+        each = opened.published.models().digests().len();
+    }
     drop(snapshots);
+    let said = |house: &HouseReport| (house.journal.verdict.clone(), house.digests, house.digests_passed_over);
+    let name = |opened: &Opened, taken: SnapshotTaken| {
+        let draft = Draft::new(DEFAULT_ORG, Stream::Journal, taken.into());
+        act(opened, Command::Note(draft)).unwrap();
+        opened.published.head().note.size - 1
+    };
+    // Held, as a daemon that runs is.
+    assert_eq!(said(&verify(root.folder.as_ref(), true)), (Verdict::Valid, 8 * each, 2 * each));
+    create_session(&opened, "unseen");
+    let taken = SnapshotTaken {
+        seq: opened.published.head().next_seq - 1,
+        sha256: "00".repeat(32),
+        version: VERSION,
+        digests: opened.published.models().digests(),
+    };
+    // What another version says is not judged.
+    let other = BTreeMap::from([("runs".to_owned(), "00".repeat(32))]);
+    name(&opened, SnapshotTaken { version: VERSION - 1, digests: other, ..taken.clone() });
+    name(&opened, taken.clone());
+    assert_eq!(said(&verify(root.folder.as_ref(), true)), (Verdict::Valid, 8 * each, 3 * each + 1));
+    let mut wrong = taken;
+    wrong.digests.insert("sessions".to_owned(), "00".repeat(32));
+    let seq = name(&opened, wrong);
     stop(opened);
-    assert_eq!(verify(root.folder.as_ref(), false).digests, digests);
+    let (verdict, ..) = said(&verify(root.folder.as_ref(), false));
+    let why = "the digest of the read model \"sessions\" is not the one that the records make".to_owned();
+    let file = layout::segment_path(
+        segments::list(root.folder.as_ref()).unwrap().iter().rfind(|file| file.first_seq <= seq).unwrap().first_seq,
+    );
+    assert_eq!(verdict, Verdict::Invalid { file, offset: 0, seq, why });
 }

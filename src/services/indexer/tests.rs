@@ -69,6 +69,59 @@ fn read(published: &Published, scope: Scope, from: u64, to: u64, most: usize) ->
     (items.iter().map(|item| (item.seq, item.line.to_vec())).collect(), next)
 }
 
+#[test]
+fn a_page_of_a_session_costs_the_same_look_ups_however_many_runs_the_session_has() {
+    let mut root = Root::new();
+    let opened = root.start();
+    let (few, many) = (create_session(&opened, "few"), create_session(&opened, "many"));
+    queue_run(&opened, few, "one");
+    for number in 0..150 {
+        cancel_run(&opened, queue_run(&opened, many, &number.to_string()));
+    }
+    let mut keeper = keeper(&root, &opened);
+    settle(&mut keeper);
+    let IndexState::Used(index, true) = opened.published.index() else { panic!("the index must be complete") };
+    let covered = index.covered();
+    let cost = |session, from| {
+        let before = index.lookups();
+        let (items, next) = read(&opened.published, Scope::Session(session), from, covered, 10);
+        (index.lookups() - before, items.len(), next)
+    };
+    let (of_few, items, _) = cost(few, 0);
+    assert_eq!(items, 2);
+    let (mut from, mut seen) = (0, 0);
+    while from < covered {
+        let (of_many, items, next) = cost(many, from);
+        // One more for each line whose place is looked up.
+        assert!(of_many <= of_few + 10, "{of_many} look-ups for a page of the one, {of_few} for one of the other");
+        (from, seen) = (next, seen + items);
+    }
+    assert!(seen > 250, "{seen}");
+    drop((keeper, index));
+    stop(opened);
+}
+
+#[test]
+fn an_index_of_another_version_is_built_anew() {
+    let mut root = Root::new();
+    let opened = root.start();
+    live(&opened, &many_acts(120));
+    let mut one = keeper(&root, &opened);
+    settle(&mut one);
+    drop(one);
+    stop(opened);
+    let db = sled::open(root.folder.path().join("index")).unwrap();
+    let mark = String::from_utf8(db.get("m").unwrap().unwrap().to_vec()).unwrap();
+    assert!(mark.starts_with("{\"version\":2,"), "{mark}");
+    db.insert("m", mark.replacen("\"version\":2", "\"version\":1", 1).as_bytes()).unwrap();
+    drop(db);
+    let opened = root.start();
+    let mut two = keeper(&root, &opened);
+    assert_eq!(settle(&mut two), ["other_version"]);
+    drop(two);
+    stop(opened);
+}
+
 fn many_acts(count: u8) -> Vec<(u8, u8)> {
     (0..count).map(|n| (n, n.wrapping_mul(37))).collect()
 }

@@ -7,15 +7,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::de::IgnoredAny;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::published::Published;
-use super::snapshots::{self, Candidate};
+use super::snapshots::{self, Candidate, Snapshot};
 use super::snapshotter::Snapshotter;
 use crate::domain::event::Event;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::stream::Stream;
 use crate::journal::line::{self, Shape};
+use crate::journal::merkle::leaf_hash;
 use crate::platform::disk::Disk;
 use crate::projections::Models;
 
@@ -100,7 +102,7 @@ impl Past {
         let seq = match at {
             At::Seq(seq) if seq < self.published.head().next_seq => seq,
             At::Seq(_) => return Err(ahead("The journal has no such record yet.")),
-            At::Time(at_ms) => self.before(at_ms)?,
+            At::Time(at_ms) => self.before(at_ms, gone)?,
         };
         let models = self.fold(seq, gone).map_err(|error| unreadable(&error))?;
         let at_ms = if let At::Time(at_ms) = at { at_ms } else { models.last_at_ms };
@@ -108,25 +110,24 @@ impl Past {
     }
 
     /// The last record at or before a time.
-    fn before(&self, at_ms: u64) -> Result<u64, Refusal> {
+    fn before(&self, at_ms: u64, gone: &AtomicBool) -> Result<u64, Refusal> {
         // What the next record will say of a time that has not come is not known.
         let now_ms = self.published.clock().wall_ms().max(self.published.models().last_at_ms);
         if at_ms > now_ms {
             return Err(ahead("That time has not come."));
         }
-        let found = self.last_before(at_ms).map_err(|error| unreadable(&error))?;
+        let found = self.last_before(at_ms, gone).map_err(|error| unreadable(&error))?;
         let detail = "The journal has no record from so long ago.";
         found.ok_or_else(|| Refusal::new(Reason::RequestInvalid, detail).at("/at"))
     }
 
     /// Looks in the newest segment that does not begin later.
-    fn last_before(&self, at_ms: u64) -> io::Result<Option<u64>> {
-        let reader = self.published.reader();
-        let begins = reader.segments();
+    fn last_before(&self, at_ms: u64, gone: &AtomicBool) -> io::Result<Option<u64>> {
+        let begins = self.published.reader().segments();
         for (index, first) in begins.iter().enumerate().rev() {
             let end = begins.get(index + 1).copied().unwrap_or(u64::MAX);
             let (mut last, mut fits) = (None, true);
-            reader.scan(*first, end, |seq, bytes| {
+            self.scan((*first, end), gone, |seq, bytes| {
                 if let Ok(record) = line::parse_record(bytes) {
                     fits &= last.is_some() || record.at_ms <= at_ms;
                     last = if record.at_ms <= at_ms { Some(seq) } else { last };
@@ -143,19 +144,19 @@ impl Past {
     /// The read models up to a record, from the newest snapshot at or below it that a record vouches for, or from the
     /// beginning.
     fn fold(&self, seq: u64, gone: &AtomicBool) -> io::Result<Models> {
-        let (mut models, from) = match self.base(seq)? {
+        let (mut models, from) = match self.base(seq, gone)? {
             Some((models, base)) => (models, base + 1),
             None => (Models::default(), 0),
         };
         let mut fault = None;
-        self.published.reader().scan(from, seq + 1, |_, bytes| {
+        self.scan((from, seq + 1), gone, |_, bytes| {
             if matches!(line::shape(bytes), Some(Shape::Record(_))) {
                 match line::parse_record(bytes) {
                     Ok(record) => models.apply(&record),
                     Err(error) => fault = Some(error.to_string()),
                 }
             }
-            fault.is_none() && !gone.load(Ordering::Relaxed)
+            fault.is_none()
         })?;
         match fault {
             None => Ok(models),
@@ -163,25 +164,49 @@ impl Past {
         }
     }
 
-    fn base(&self, seq: u64) -> io::Result<Option<(Models, u64)>> {
+    /// Visits lines for as long as somebody waits for the answer.
+    fn scan(
+        &self,
+        (from, to): (u64, u64),
+        gone: &AtomicBool,
+        mut visit: impl FnMut(u64, &[u8]) -> bool,
+    ) -> io::Result<()> {
+        let mut left = false;
+        self.published.reader().scan(from, to, |seq, bytes| {
+            left = gone.load(Ordering::Relaxed);
+            !left && visit(seq, bytes)
+        })?;
+        if left { Err(io::Error::other("nobody waits for the answer any more")) } else { Ok(()) }
+    }
+
+    fn base(&self, seq: u64, gone: &AtomicBool) -> io::Result<Option<(Models, u64)>> {
         for candidate in snapshots::candidates(self.disk.as_ref())? {
+            let trusted = self.snapshots.base().as_ref() == Some(&candidate);
             if candidate.seq <= seq
-                && self.vouched(&candidate)?
-                && let Some(models) = snapshots::read_models(self.disk.as_ref(), &candidate)
+                && (trusted || self.vouched(&candidate, gone)?)
+                && let Ok(snapshot) = snapshots::read::<IgnoredAny>(self.disk.as_ref(), &candidate)
+                && (trusted || self.fits(&snapshot, gone)?)
             {
-                return Ok(Some((models, candidate.seq)));
+                return Ok(Some((snapshot.models, candidate.seq)));
             }
         }
         Ok(None)
     }
 
+    /// Whether a snapshot has the journal's tree, as a start demands it too.
+    fn fits(&self, snapshot: &Snapshot<IgnoredAny>, gone: &AtomicBool) -> io::Result<bool> {
+        let mut tree = self.published.reader().tree_before_segment(snapshot.seq)?;
+        self.scan((tree.size(), snapshot.seq + 1), gone, |_, bytes| {
+            tree.push(leaf_hash(bytes));
+            true
+        })?;
+        Ok(snapshot.tree() == Some(tree))
+    }
+
     /// Whether a record names this snapshot, as a start demands it too.
-    fn vouched(&self, candidate: &Candidate) -> io::Result<bool> {
-        if self.snapshots.base().as_ref() == Some(candidate) {
-            return Ok(true);
-        }
+    fn vouched(&self, candidate: &Candidate, gone: &AtomicBool) -> io::Result<bool> {
         let (mut found, journal) = (false, Stream::Journal.to_string());
-        self.published.reader().scan(candidate.seq + 1, u64::MAX, |_, bytes| {
+        self.scan((candidate.seq + 1, u64::MAX), gone, |_, bytes| {
             if line::stream_text(bytes) == Some(journal.as_str())
                 && let Ok(record) = line::parse_record(bytes)
                 && let Event::JournalSnapshotTaken(taken) = &record.event

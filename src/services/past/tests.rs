@@ -1,9 +1,11 @@
 //! What is said of the past is the fold of the records up to there, from whatever snapshot it begins.
 
 use super::*;
+use crate::domain::command::Command;
+use crate::domain::record::{DEFAULT_ORG, Draft};
 use crate::services::opening::Opened;
 use crate::services::snapshotter;
-use crate::services::testing::{NOW_MS, Root, cancel_run, create_session, end_session, queue_run, stop};
+use crate::services::testing::{NOW_MS, Root, act, cancel_run, create_session, end_session, queue_run, stop};
 
 fn wait<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
@@ -56,7 +58,7 @@ fn each_moment_is_the_fold_of_the_records_up_to_it() {
     }
     live(&root, &opened);
     let present = opened.published.models().clone();
-    let bases = |seq: u64| asked.base(seq).unwrap().map(|(_, base)| base);
+    let bases = |seq: u64| asked.base(seq, &staying()).unwrap().map(|(_, base)| base);
     assert_eq!([bases(taken[1] - 1), bases(taken[1]), bases(taken[2] - 1)], [None, Some(taken[1]), Some(taken[1])]);
     assert_eq!(bases(u64::MAX), Some(taken[2]));
     let mut looked = 0;
@@ -134,8 +136,62 @@ fn two_are_answered_at_a_time_and_who_left_is_folded_for_no_longer() {
         assert_eq!(shown, Shown { view: 6, as_of: Some(seq) });
         assert_eq!(asked.turns.available_permits(), FOLDS);
     });
-    let left = asked.fold(seq, &AtomicBool::new(true)).unwrap();
-    assert!(left.last_seq < Some(2), "{:?}", left.last_seq);
+    drop(asked);
+    stop(opened);
+}
+
+#[test]
+fn every_walk_ends_with_the_line_at_which_the_caller_has_left() {
+    let mut root = Root::new();
+    let opened = root.start();
+    live(&root, &opened);
+    let asked = past(&root, &opened);
+    for _ in 0..2 {
+        wait(asked.snapshots.take_beside()).unwrap();
+        live(&root, &opened);
+    }
+    let (seq, older) =
+        (opened.published.head().next_seq - 1, snapshots::candidates(asked.disk.as_ref()).unwrap()[1].clone());
+    let snapshot = snapshots::read::<IgnoredAny>(asked.disk.as_ref(), &older).unwrap();
+    assert!(asked.fits(&snapshot, &staying()).unwrap() && asked.vouched(&older, &staying()).unwrap());
+    let left = AtomicBool::new(true);
+    let walks = [
+        asked.fold(seq, &left).err(),
+        asked.last_before(NOW_MS, &left).err(),
+        asked.vouched(&older, &left).err(),
+        asked.fits(&snapshot, &left).err(),
+    ];
+    for error in walks {
+        assert_eq!(error.map(|error| error.to_string()).as_deref(), Some("nobody waits for the answer any more"));
+    }
+    let (leaving, mut seen) = (staying(), 0);
+    let walked = asked.scan((0, u64::MAX), &leaving, |_, _| {
+        seen += 1;
+        leaving.store(seen == 5, Ordering::Relaxed);
+        true
+    });
+    assert_eq!((walked.is_err(), seen), (true, 5));
+    drop(asked);
+    stop(opened);
+}
+
+#[test]
+fn a_snapshot_of_another_tree_tells_nothing_of_the_past_although_a_record_names_it() {
+    let mut root = Root::new();
+    let opened = root.start();
+    live(&root, &opened);
+    let asked = past(&root, &opened);
+    let good = wait(asked.snapshots.take_beside()).unwrap();
+    live(&root, &opened);
+    let mut lie = snapshotter::fold(None, opened.published.reader()).unwrap();
+    lie.models = Models::default();
+    lie.frontier[0] = data_encoding::BASE64.encode(&[7; 32]);
+    let taken = snapshots::write(root.folder.as_ref(), &lie).unwrap();
+    act(&opened, Command::Note(Draft::new(DEFAULT_ORG, Stream::Journal, taken.into()))).unwrap();
+    assert_eq!(asked.base(u64::MAX, &staying()).unwrap().map(|(_, base)| base), Some(good));
+    folds(&asked, |seq, wanted| {
+        assert_eq!(asked.moment(At::Seq(seq), &staying()).unwrap().models, *wanted, "as of {seq}");
+    });
     drop(asked);
     stop(opened);
 }

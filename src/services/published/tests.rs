@@ -83,6 +83,37 @@ fn one_reading_ends_at_its_bytes_and_looks_at_so_many_of_others_before_it_says_w
 }
 
 #[test]
+fn a_follower_keeps_no_more_in_memory_than_it_is_counted_for_however_large_the_batches_are() {
+    let mut root = Root::roomy();
+    let opened = root.start();
+    let session = create_session(&opened, "s");
+    queue_run(&opened, session, &"w".repeat(60 << 10));
+    let published = &opened.published;
+    let records: Vec<Record> = (0..published.head().next_seq)
+        .filter_map(|seq| line::parse_record(&published.reader().line(seq).unwrap()?).ok())
+        .collect();
+    let batch: Vec<Record> = records.iter().cycle().take(400).cloned().collect();
+    let lines: Vec<Vec<u8>> =
+        batch.iter().map(|record| published.reader().line(record.seq).unwrap().unwrap()).collect();
+    let events = published.encode(&batch, lines.iter().map(Vec::as_slice));
+    assert_eq!(events.len(), batch.len());
+    for (event, line) in events.iter().zip(&lines) {
+        assert_eq!(event.line, line.as_slice());
+        let room = BUFFER_BYTES.max(line.len() + FRAME_BYTES);
+        assert!(event.buffer.bytes <= room, "{} bytes for a line of {}", event.buffer.bytes, line.len());
+    }
+    // Parts of one buffer stand one behind the other.
+    let mut together = 0;
+    for pair in events.windows(2) {
+        let (frame, next) = (&pair[0].frame, &pair[1].frame);
+        together = if frame.as_ptr_range().end == next.as_ptr() { together + frame.len() } else { 0 };
+        assert!(together <= BUFFER_BYTES, "{together} bytes of frames in one buffer");
+        assert_eq!(pair[0].buffer == pair[1].buffer, together > 0);
+    }
+    stop(opened);
+}
+
+#[test]
 fn nobody_is_led_past_a_line_that_does_not_read() {
     let mut root = Root::new();
     let opened = root.start();

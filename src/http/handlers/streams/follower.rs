@@ -16,7 +16,7 @@ use crate::domain::ids::RunId;
 use crate::domain::limits;
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::sse;
-use crate::projections::feed::{Filter, Found, Item, Most, Scope};
+use crate::projections::feed::{Filter, Found, Item, Most, Scope, held};
 use crate::services::published::Published;
 use crate::services::sight::{Seen, Sight};
 
@@ -113,7 +113,7 @@ impl Follower {
                     self.pass(item);
                 }
                 // What is behind a full page comes before the words that are new now.
-                if PAGE.reached(items.len(), items.iter().map(|item| item.frame.len()).sum()) {
+                if PAGE.reached(items.len(), held(items.iter().map(AsRef::as_ref))) {
                     return Ok(());
                 }
                 self.ready.extend(self.words.all());
