@@ -18,6 +18,9 @@ pub(super) type Entry = (Vec<u8>, Vec<u8>);
 /// An open store.
 pub(super) struct Store {
     db: sled::Db,
+    /// The kind of reading that fails next.
+    #[cfg(test)]
+    pub(super) failing: std::sync::Mutex<&'static str>,
 }
 
 fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, Unusable> {
@@ -37,7 +40,11 @@ impl Store {
             .mode(sled::Mode::LowSpace)
             // What is written counts when a flush says so, and no thread wakes in between.
             .flush_every_ms(None);
-        guarded(|| config.open()).map(|db| Self { db })
+        guarded(|| config.open()).map(|db| Self {
+            db,
+            #[cfg(test)]
+            failing: std::sync::Mutex::default(),
+        })
     }
 
     /// The value of a key.
@@ -47,6 +54,8 @@ impl Store {
 
     /// The last entry from `from` to `to`, both included.
     pub(super) fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Entry>, Unusable> {
+        #[cfg(test)]
+        self.fail("last")?;
         let owned = |(key, value): (sled::IVec, sled::IVec)| (key.to_vec(), value.to_vec());
         guarded(|| self.db.range(from..=to).next_back().transpose().map(|found| found.map(owned)))
     }
@@ -58,6 +67,8 @@ impl Store {
         to: &[u8],
         mut visit: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Unusable> {
+        #[cfg(test)]
+        self.fail("range")?;
         guarded(|| {
             for entry in self.db.range(from..=to) {
                 let (key, value) = entry?;
@@ -67,6 +78,16 @@ impl Store {
             }
             Ok(())
         })
+    }
+
+    #[cfg(test)]
+    fn fail(&self, reading: &str) -> Result<(), Unusable> {
+        let mut failing = self.failing.lock().unwrap();
+        if *failing != reading {
+            return Ok(());
+        }
+        *failing = "";
+        Err(Unusable("a test".to_owned()))
     }
 
     /// Writes entries, all or none. They survive after [`Store::flush`].
