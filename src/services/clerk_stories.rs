@@ -232,8 +232,8 @@ async fn rot_in_the_header_of_the_active_segment_is_found_and_each_bad_header_is
 
 /// Whether nothing more is written, once all is done that the clerk was asked for before.
 fn is_frozen(clerk: &Clerk) -> bool {
-    let (sender, frozen) = mpsc::channel();
-    clerk.errand(Box::new(move |scribe| drop(sender.send(scribe.journal().poison().is_some()))));
+    let (sender, frozen) = mpsc::sync_channel(1);
+    clerk.errand(Box::new(move |scribe| sender.send(scribe.journal().poison().is_some()).unwrap()));
     frozen.recv().unwrap()
 }
 

@@ -42,7 +42,9 @@ fn no_more_runs_work_at_a_time_than_were_asked_for() {
     let queued = runs.iter().filter(|run| daemon.view(run)["status"] == "queued").count();
     assert_eq!((at_work(), queued), (2, 1));
     std::fs::write(house.work("go"), "").unwrap();
-    runs.iter().for_each(|run| drop(daemon.when(run, "completed")));
+    for run in &runs {
+        daemon.when(run, "completed");
+    }
     assert_eq!(at_work(), 3);
     daemon.stop();
 }

@@ -184,6 +184,9 @@ fn a_torn_or_flipped_index_never_stops_anything_and_never_changes_what_is_read()
     }
 }
 
+/// Reads something, and tells what it read.
+type Ask<'a> = dyn Fn(&Published) -> String + 'a;
+
 /// What an index that turns out bad while it is read must come to.
 fn assert_dropped(mut keeper: Keeper) {
     assert_eq!(keeper.step(), Stepped::Idle);
@@ -200,8 +203,7 @@ fn an_index_that_answers_an_error_is_dropped_and_the_journal_is_read_in_its_plac
     let of_session =
         |published: &Published| format!("{:?}", read(published, Scope::Session(sessions[1]), 0, u64::MAX, usize::MAX));
     let one_line = |published: &Published| format!("{:?}", published.reader().line(40).unwrap());
-    let asks: [(&str, &dyn Fn(&Published) -> String); 3] =
-        [("last", &of_session), ("range", &of_session), ("last", &one_line)];
+    let asks: [(_, &Ask<'_>); 3] = [("last", &of_session), ("range", &of_session), ("last", &one_line)];
     for (reading, ask) in asks {
         let wanted = ask(&published);
         let mut keeper = keeper(&root, &opened);
