@@ -14,15 +14,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use chancery::domain::event::Event;
+use chancery::domain::ids::EpochId;
 use chancery::domain::reason::Reason;
-use chancery::journal::cold::Damage;
+use chancery::journal::cold::{self, Damage, Found};
 use chancery::journal::error::OpenError;
 use chancery::journal::layout;
 use chancery::journal::line::{check_record, render_record};
 use chancery::journal::note::{Note, parse_verifier_key};
 use chancery::journal::proof::{Consistency, ProofFault};
 use chancery::journal::recovery;
-use chancery::journal::repair::Plan;
+use chancery::journal::repair::{self, Plan};
+use chancery::journal::segments;
 use chancery::journal::verify::{Report, Verdict, verify};
 use chancery::platform::files::Folder;
 use serde_json::Value;
@@ -162,6 +164,55 @@ fn the_verifier_says_of_every_journal_what_is_expected() {
         seen += 1;
     }
     assert!(seen > 50, "{seen} vectors were found");
+}
+
+#[test]
+fn the_check_of_closed_segments_finds_their_faults() {
+    let (mut found, mut passed) = (0, Vec::new());
+    for vector in folders(&root().join("state-schema/vectors/journal")) {
+        let expected = json(&vector.join("expected.json"));
+        if !["journal/00000000000000000000.jsonl", "null"].contains(&expected["file"].as_str().unwrap_or("null")) {
+            continue;
+        }
+        let home = tempfile::tempdir().unwrap();
+        lay_out(&vector, &expected, home.path());
+        let disk = Folder::open(home.path()).unwrap();
+        // What these say refuses the start.
+        let (Ok((root, ring)), Ok(files)) = (recovery::read_root(&disk), segments::list(&disk)) else { continue };
+        let [file, next, ..] = files.as_slice() else { continue };
+        match (cold::check(&disk, (&root, &ring), file, next, &mut || true).unwrap(), expected["exit"].as_u64()) {
+            (Found::Rot(_), Some(0)) => panic!("{}", vector.display()),
+            (Found::Rot(_), _) => found += 1,
+            (_, Some(1)) => passed.push(vector.file_name().unwrap().to_str().unwrap().to_owned()),
+            _ => {}
+        }
+    }
+    assert_eq!(passed, [""; 0], "`verify` finds these");
+    assert!(found > 20, "{found} faults were found");
+}
+
+#[test]
+fn a_repair_keeps_nothing_of_a_journal_from_its_fault_on() {
+    let epoch = EpochId::from_ulid(ulid::Ulid(7));
+    let (mut planned, mut kept) = (0, Vec::new());
+    for vector in folders(&root().join("state-schema/vectors/journal")) {
+        let expected = json(&vector.join("expected.json"));
+        if expected["file"].as_str().is_none_or(|file| !file.starts_with("journal/0")) {
+            continue;
+        }
+        let home = tempfile::tempdir().unwrap();
+        lay_out(&vector, &expected, home.path());
+        std::fs::write(home.path().join(layout::SIGNING_KEY), [2; 32]).unwrap();
+        // Some leave nothing to be kept.
+        let Ok(plan) = repair::plan(&Folder::open(home.path()).unwrap(), epoch) else { continue };
+        planned += 1;
+        // A file that is none at all has no number; it is moved whole.
+        if (1..plan.repaired().lost_from_seq).contains(&expected["seq"].as_u64().unwrap()) {
+            kept.push(vector.file_name().unwrap().to_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(kept, [""; 0]);
+    assert!(planned > 10, "{planned} repairs were planned");
 }
 
 /// Broken journals that a start takes all the same. It checks every byte against the newest signature, and leaves to

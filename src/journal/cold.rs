@@ -10,7 +10,9 @@ use super::layout;
 use super::line::{self, Header};
 use super::recovery::read_root;
 use super::segments::{self, SegmentFile};
-use super::walk::{self, Step};
+use super::walk::{self, SealedBatch, Step};
+use crate::domain::event::Event;
+use crate::domain::limits;
 use crate::platform::disk::{Disk, Open, read_bounded, replace_atomically};
 
 /// Version of `damage.json`.
@@ -119,15 +121,15 @@ pub fn check(
     if !belongs {
         return rot(0, file.first_seq, "the header does not belong to this file or this state root");
     }
-    let mut last = None;
+    let (mut last, mut in_force) = (None, None);
     loop {
         let (offset, seq) = (walker.offset(), walker.tree().size());
         match walker.step()? {
             Step::End => break,
             Step::Broken(broken) => return rot(broken.offset, broken.seq, broken.why),
             Step::Batch(batch) => {
-                if batch.record_lines().any(|text| line::check_record(text).is_err()) {
-                    return rot(offset, seq, "a record is not in its one permitted spelling");
+                if let Err(why) = check_records(&batch, &mut in_force) {
+                    return rot(offset, seq, why);
                 }
                 if !ring.accepts(&batch.note) {
                     return rot(offset, seq, "the seal's signature is not valid");
@@ -147,6 +149,22 @@ pub fn check(
         return rot(end, seq, "it does not end in the seal that the next segment names");
     }
     Ok(Found::Sound)
+}
+
+/// Checks the records of a batch by themselves; `in_force` is the context that the segment's records name.
+pub(super) fn check_records(batch: &SealedBatch, in_force: &mut Option<u64>) -> Result<(), &'static str> {
+    for text in batch.record_lines() {
+        let Ok(record) = line::check_record(text) else {
+            return Err("a record is not in its one permitted spelling");
+        };
+        if let Event::ContextSet(_) = record.event {
+            *in_force = Some(record.seq);
+        }
+        if text.len() > limits::RECORD_BYTES || *in_force != Some(record.ctx) {
+            return Err("a record passes a limit or does not name the context in force in its segment");
+        }
+    }
+    Ok(())
 }
 
 fn header(disk: &dyn Disk, file: &SegmentFile) -> io::Result<Option<Header>> {

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::acked::Slots;
+use super::cold::check_records;
 use super::error::OpenError;
 use super::keys::KeyRing;
 use super::layout;
@@ -110,13 +111,14 @@ fn walk_segment(
     if !continues {
         return Ok(false);
     }
+    let mut in_force = None;
     loop {
         match walker.step()? {
             Step::Broken(_) => return Ok(false),
             Step::End => return Ok(segments::rest(file.as_ref(), walker.offset())?.iter().all(|byte| *byte == b'\n')),
             Step::Batch(batch) => {
-                let spelled = batch.record_lines().all(|text| line::check_record(text).is_ok());
-                if !spelled || batch.ends.is_empty() || !ring.accepts(&batch.note) {
+                if check_records(&batch, &mut in_force).is_err() || batch.ends.is_empty() || !ring.accepts(&batch.note)
+                {
                     return Ok(false);
                 }
                 let (end, segment) = (batch.end(), name.to_owned());

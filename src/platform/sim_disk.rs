@@ -25,6 +25,8 @@ pub enum Fault {
     SyncError(u64),
     /// The write with this number (counted among writes) fails with EIO after half of its bytes.
     WriteError(u64),
+    /// The opening with this number (counted among openings of files) fails so.
+    OpenError(u64, rustix::io::Errno),
     /// No more than this many bytes fit.
     Full(usize),
     /// The file system is mounted read-only.
@@ -85,6 +87,7 @@ struct State {
     durable_folders: BTreeSet<String>,
     fault: Fault,
     operations: u64,
+    openings: u64,
     syncs: u64,
     writes: u64,
     dead: bool,
@@ -200,6 +203,7 @@ impl SimDisk {
             durable_folders: BTreeSet::from([String::new()]),
             fault: Fault::None,
             operations: 0,
+            openings: 0,
             syncs: 0,
             writes: 0,
             dead: false,
@@ -214,13 +218,18 @@ impl SimDisk {
     /// Decides what goes wrong from here on; counting begins anew.
     pub fn set_fault(&self, fault: Fault) {
         let mut state = self.state();
-        (state.fault, state.operations, state.syncs, state.writes) = (fault, 0, 0, 0);
+        (state.fault, state.openings, state.operations, state.syncs, state.writes) = (fault, 0, 0, 0, 0);
     }
 
     /// Operations, syncs and writes since the fault was set.
     pub fn counts(&self) -> (u64, u64, u64) {
         let state = self.state();
         (state.operations, state.syncs, state.writes)
+    }
+
+    /// Openings of files since the fault was set.
+    pub fn openings(&self) -> u64 {
+        self.state().openings
     }
 
     /// Whether the planned power cut has happened.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use super::clerk::Clerk;
 use super::cold_check::{ColdCheck, Pass};
@@ -23,7 +24,8 @@ use crate::journal::layout;
 use crate::journal::writer::Options;
 use crate::platform::clock::FakeClock;
 use crate::platform::entropy::FakeEntropy;
-use crate::platform::sim_disk::SimDisk;
+use crate::platform::sim_disk::{Fault, SimDisk};
+use crate::platform::tasks::Tasks;
 use crate::projections::{Bodies as _, Paging};
 
 const NOW_MS: u64 = 1_800_000_000_000;
@@ -209,6 +211,63 @@ async fn rot_in_a_closed_segment_stops_writing_is_kept_for_the_next_start_and_fo
     let house = opened(&disk, &clock, NOW_MS);
     assert_eq!(disk.content(layout::DAMAGE), None);
     submit(&house.clerk, create()).await.unwrap();
+}
+
+#[tokio::test]
+async fn rot_in_the_header_of_the_active_segment_is_found_and_each_bad_header_is_named_once() {
+    let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));
+    for rotten in [2, 3] {
+        let disk = SimDisk::new(1);
+        let house = opened(&disk, &clock, NOW_MS);
+        some_segments(&house).await;
+        let path = layout::segment_path(house.published.reader().segments()[rotten]);
+        disk.tamper(&path, |bytes| bytes[10] ^= 1);
+        let check = ColdCheck::new(house.clerk.clone(), house.published.clone(), Arc::new(disk.clone()));
+        let pass = check.pass(&|| false).unwrap();
+        let found: Vec<_> = pass.rot.iter().map(|range| (range.file.as_str(), range.from_byte)).collect();
+        assert_eq!(found, [(path.as_str(), 0)], "{rotten}");
+        assert!(is_frozen(&house.clerk), "{rotten}");
+    }
+}
+
+/// Whether nothing more is written, once all is done that the clerk was asked for before.
+fn is_frozen(clerk: &Clerk) -> bool {
+    let (sender, frozen) = mpsc::sync_channel(1);
+    clerk.errand(Box::new(move |scribe| sender.send(scribe.journal().poison().is_some()).unwrap()));
+    frozen.recv().unwrap()
+}
+
+#[tokio::test]
+async fn a_check_that_lacks_descriptors_finds_nothing_and_one_that_the_disk_answers_an_error_finds_rot() {
+    let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));
+    for (errno, rotten) in [(rustix::io::Errno::MFILE, false), (rustix::io::Errno::IO, true)] {
+        let disk = SimDisk::new(1);
+        let house = opened(&disk, &clock, NOW_MS);
+        some_segments(&house).await;
+        let check = ColdCheck::new(house.clerk.clone(), house.published.clone(), Arc::new(disk.clone()));
+        // The first opening is that of `state-root.json`.
+        disk.set_fault(Fault::OpenError(2, errno));
+        assert_eq!(check.pass(&|| false).map(|pass| pass.rot.len()).ok(), rotten.then_some(1), "{errno}");
+        assert_eq!((is_frozen(&house.clerk), disk.content(layout::DAMAGE).is_some()), (rotten, rotten), "{errno}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_failed_for_a_passing_reason_is_made_again_after_ten_minutes() {
+    let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));
+    let disk = SimDisk::new(1);
+    let house = opened(&disk, &clock, NOW_MS);
+    some_segments(&house).await;
+    let tasks = Tasks::new();
+    disk.set_fault(Fault::OpenError(2, rustix::io::Errno::MFILE));
+    ColdCheck::new(house.clerk.clone(), house.published.clone(), Arc::new(disk.clone())).follow(&tasks);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    disk.tamper(&layout::segment_path(0), |bytes| bytes[10] ^= 1);
+    tokio::time::sleep(Duration::from_mins(9)).await;
+    assert!(!is_frozen(&house.clerk), "nobody has looked since");
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    assert!(is_frozen(&house.clerk));
+    tasks.stop();
 }
 
 #[tokio::test]

@@ -77,6 +77,19 @@ fn a_drain_kills_what_misses_its_deadline_and_says_so() {
 }
 
 #[test]
+fn a_drain_interrupts_a_run_whose_command_it_cuts() {
+    let house = House::playing(&[bash("echo at work > ran.txt; exec sleep 300"), says("done")]);
+    let daemon = house.start();
+    let run = bypassing(&daemon);
+    house.written("ran.txt");
+    daemon.stop();
+    let daemon = house.start();
+    assert_eq!(daemon.view(&run)["status"], "interrupted", "it does not go on by itself");
+    assert_eq!(daemon.records(&run, "run.interrupted")[0]["data"]["cause"], "shutdown");
+    daemon.stop();
+}
+
+#[test]
 fn temporary_files_of_commands_lie_beside_the_state_root_and_go_with_the_daemon_or_the_next_start() {
     let house =
         House::playing(&[bash("echo $TMPDIR > tmp.txt; echo $PPID > above.txt; echo x > $TMPDIR/x; exec sleep 300")]);

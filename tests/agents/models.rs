@@ -166,6 +166,8 @@ fn a_route_that_does_not_answer_leaves_room_for_the_others() {
     let other = daemon.run(&json!({ "route": "practice" }));
     daemon.when(&other, "completed");
     assert_eq!(server.asked.load(Ordering::SeqCst), 8, "no more of them at a time");
+    let queued = hung.iter().filter(|run| daemon.view(run)["status"] == "queued").count();
+    assert_eq!(queued, 2, "a run of a full route stays in its queue");
     for run in hung {
         assert_eq!(daemon.post(&format!("/v1/runs/{run}/cancel"), &json!({})).0, 200);
         daemon.when(&run, "cancelled");

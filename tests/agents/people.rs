@@ -245,6 +245,48 @@ fn containment_reaches_runs_that_work_and_wait_and_says_so_in_the_audit() {
 }
 
 #[test]
+fn a_containment_reaches_a_call_that_was_allowed_and_waits_for_its_place() {
+    let house = House::playing(&[bash("echo ran >> ran.txt; until test -e go; do sleep 0.1; done"), says("done")]);
+    let daemon = house.start_with(&["--runs-at-a-time", "1"], &[]);
+    let allowed = daemon.run(&json!({}));
+    let approval = daemon.pending(&allowed);
+    let working = daemon.run(&json!({ "permission_mode": "bypass-permissions" }));
+    house.written("ran.txt");
+    assert_eq!(daemon.decide(&approval, "allow").0, 200);
+    let contained = json!({ "mode": "dont-ask" }).to_string();
+    assert_eq!(daemon.request(&daemon.token, "PUT", "/v1/runtime/permission-mode", &contained).0, 200);
+    std::fs::write(house.work("go"), "").unwrap();
+    daemon.when(&working, "completed");
+    daemon.when(&allowed, "completed");
+    let decided = daemon.records(&allowed, "permission.decided");
+    let decisions: Vec<_> = decided.iter().map(|record| record["data"]["decision"].as_str().unwrap()).collect();
+    assert_eq!(decisions, ["ask", "deny"]);
+    assert_eq!(house.written("ran.txt"), "ran\n", "it was not made");
+    daemon.stop();
+}
+
+#[test]
+fn a_call_whose_file_changed_since_it_was_allowed_is_shown_again_and_made_as_it_was_shown_last() {
+    let edit = json!({ "path": "s.txt", "old_text": "a", "new_text": "b" });
+    let house = House::playing(&[calls(&[("edit_file", edit)]), says("done")]);
+    std::fs::write(house.work("s.txt"), "a one\n").unwrap();
+    let daemon = house.start();
+    let run = daemon.run(&json!({}));
+    let first = daemon.pending(&run);
+    std::fs::write(house.work("s.txt"), "a two\n").unwrap();
+    assert_eq!(daemon.decide(&first, "allow").0, 200);
+    let second = crate::support::eventually("second approval", || {
+        Some(daemon.view(&run)["approval_id"].clone()).filter(|id| id.is_string() && *id != first["approval_id"])
+    });
+    let second = daemon.get(&format!("/v1/approvals/{}", second.as_str().unwrap()));
+    assert_ne!(second["call_hash"], first["call_hash"]);
+    assert_eq!(daemon.decide(&second, "allow").0, 200);
+    daemon.when(&run, "completed");
+    assert_eq!(house.written("s.txt"), "b two\n");
+    daemon.stop();
+}
+
+#[test]
 fn a_check_says_what_would_be_decided_and_leaves_no_trace() {
     let house = House::playing(&[says("done")]);
     let daemon = house.start();

@@ -1,5 +1,7 @@
 //! Who works when: queues, slots, stops, limits of turns, background tasks.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::{House, bash, calls, eventually, lives, says, turn};
@@ -26,6 +28,24 @@ fn runs_of_a_session_wait_their_turn_across_a_restart_and_run_in_order() {
         daemon.when(run, "completed");
     }
     assert_eq!(house.written("order.txt"), "go\n".repeat(4));
+    daemon.stop();
+}
+
+#[test]
+fn no_more_runs_work_at_a_time_than_were_asked_for() {
+    let house = House::playing(&[bash("echo at work >> ran.txt; until test -e go; do sleep 0.1; done"), says("done")]);
+    let daemon = house.start_with(&["--runs-at-a-time", "2"], &[]);
+    let runs: Vec<String> = (0..3).map(|_| daemon.run(&free())).collect();
+    let at_work = || std::fs::read_to_string(house.work("ran.txt")).unwrap_or_default().lines().count();
+    eventually("two at work", || (at_work() >= 2).then_some(()));
+    std::thread::sleep(Duration::from_millis(700));
+    let queued = runs.iter().filter(|run| daemon.view(run)["status"] == "queued").count();
+    assert_eq!((at_work(), queued), (2, 1));
+    std::fs::write(house.work("go"), "").unwrap();
+    for run in &runs {
+        daemon.when(run, "completed");
+    }
+    assert_eq!(at_work(), 3);
     daemon.stop();
 }
 

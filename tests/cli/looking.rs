@@ -39,29 +39,44 @@ fn lists_are_narrowed_by_the_daemon_and_have_pages_however_they_are_narrowed() {
     assert_eq!(passed_over.code, 2, "{}", passed_over.err);
 }
 
-#[test]
-fn doctor_finds_a_door_that_is_open_to_every_page_without_being_asked() {
-    let house = shared();
-    let report = house.run(&["doctor", "--all", "--output", "json"]).json();
-    assert_eq!(outcomes(&report)["cors"], "ok", "{report}");
+/// A door that answers everything, and allows these pages to requests whose head holds these words.
+fn door(words: &'static str, pages: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
         for client in listener.incoming() {
             let mut client = client.unwrap();
             let lines = BufReader::new(client.try_clone().unwrap()).lines();
-            let _ = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).count();
-            let answer = "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 2\r\n\r\n{}";
-            let _ = client.write_all(answer.as_bytes());
+            let head: Vec<_> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let allowed = head.join("\n").to_ascii_lowercase().contains(words);
+            let allows = if allowed { format!("Access-Control-Allow-Origin: {pages}\r\n") } else { String::new() };
+            let _ = client.write_all(format!("HTTP/1.1 200 OK\r\n{allows}Content-Length: 2\r\n\r\n{{}}").as_bytes());
         }
     });
-    for more in [&[][..], &["--cors-origin", "http://localhost:5173"]] {
-        let left = house.run(&[&["doctor", "--url", &address, "--output", "json"], more].concat());
+    address
+}
+
+#[test]
+fn doctor_finds_a_door_that_is_open_to_every_page_without_being_asked() {
+    let house = shared();
+    let report = house.run(&["doctor", "--all", "--output", "json"]).json();
+    assert_eq!(outcomes(&report)["cors"], "ok", "{report}");
+    let doctor = |address: &str, more: &[&str]| {
+        let left = house.run(&[&["doctor", "--url", address, "--output", "json"], more].concat());
         let report = left.json();
         let cors = report["findings"].as_array().unwrap().iter().find(|one| one["check"] == "cors").unwrap().clone();
         assert_eq!((left.code, &cors["outcome"]), (2, &"broken".into()), "{cors}");
-        assert!(cors["detail"].as_str().unwrap().contains("any origin"), "{cors}");
+        cors["detail"].as_str().unwrap().to_owned()
+    };
+    // To everything, to what a page asks first, and to plain reads.
+    for words in ["http/1.1", "options ", "get /healthz"] {
+        let detail = doctor(&door(words, "*"), &[]);
+        assert!(detail.contains("any origin"), "{words}: {detail}");
     }
+    let named = ["--cors-origin", "http://localhost:5173"];
+    assert!(doctor(&door("http/1.1", "*"), &named).contains("any origin"));
+    let detail = doctor(&door("http://localhost:5173", "http://localhost:5174"), &named);
+    assert!(detail.contains("may not call the daemon"), "{detail}");
 }
 
 #[test]

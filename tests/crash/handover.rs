@@ -75,6 +75,23 @@ fn assert_settled(disk: &SimDisk, (acknowledged, handed): (u64, bool), context: 
 }
 
 #[test]
+fn a_handover_that_lacks_descriptors_is_refused_for_now_and_stops_nothing_else() {
+    let disk = SimDisk::new(1);
+    let (mut journal, _) = start(&disk).unwrap();
+    write(&mut journal, 1, 2).unwrap();
+    // `state-root.json` is opened, then the next key's file.
+    for opening in [1, 2] {
+        disk.set_fault(Fault::OpenError(opening, Errno::MFILE));
+        let refused = rotate(&mut journal, 1);
+        assert!(matches!(refused, Err(WriteError::Exhausted(_))), "{opening}: {refused:?}");
+        write(&mut journal, 1 + opening, 2).unwrap();
+    }
+    rotate(&mut journal, 1).unwrap();
+    journal.close().unwrap();
+    assert_eq!(verify(&disk, false).verdict, Verdict::Valid);
+}
+
+#[test]
 fn a_start_finishes_or_drops_a_handover_that_was_cut_at_any_operation_and_loses_nothing() {
     let mut kept = [0, 0];
     for operation in 1..=operations() + 1 {

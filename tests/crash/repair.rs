@@ -225,6 +225,22 @@ fn a_state_root_whose_repair_is_not_done_does_not_start() {
     let plan = repair::plan(&changed, EpochId::from_ulid(ulid::Ulid(7))).unwrap();
     repair::execute(&changed, &plan).unwrap();
     assert!(matches!(repair::refuse_begun(&changed), Err(OpenError::Corrupt { .. })));
+    assert_eq!(verify(&changed, false).verdict, Verdict::Valid, "what its plan names is no stray");
     assert!(matches!(run(&changed, None), Ok(Outcome::Repaired { .. })), "its loss was accepted when it began");
     assert!(repair::refuse_begun(&changed).is_ok());
+}
+
+#[test]
+fn a_repair_knows_of_lost_batches_that_acked_does_not_name_and_moves_only_what_it_has_looked_at() {
+    let disk = SimDisk::new(1);
+    let (mut journal, _) = start(&disk).unwrap();
+    // `acked` names the batch before the last.
+    assert_eq!(workload(&mut journal, BATCHES + 1), BATCHES + 1);
+    let last = journal.note().size;
+    let changed = rotten(&disk.after_kill(), 1, 5);
+    let plan = repair::plan(&changed, EpochId::from_ulid(ulid::Ulid(7))).unwrap();
+    assert_eq!(plan.repaired().lost_to_seq, last);
+    let end = plan.repaired().files.iter().find(|file| file.offset > 0).unwrap();
+    changed.tamper(&format!("{}/{}", layout::FOLDER, end.segment), |bytes| bytes[end.offset as usize + 5] ^= 1);
+    assert!(repair::execute(&changed, &plan).is_err(), "the end of a segment has changed since");
 }

@@ -138,4 +138,45 @@ fn a_file_in_the_quarantine_that_no_record_names_is_neither_counted_nor_passed_o
     start(&disk).unwrap().0.close().unwrap();
     let report = verify(&disk, false);
     assert_eq!((report.verdict, report.quarantined), (Verdict::Valid, 1));
+    let named = format!("{}/{}", layout::QUARANTINE, disk.list(layout::QUARANTINE).unwrap()[0].name);
+    disk.tamper(&named, |bytes| bytes[0] ^= 1);
+    let changed = verify(&disk, false).verdict;
+    assert!(matches!(&changed, Verdict::Invalid { file, .. } if *file == named), "{changed:?}");
+}
+
+#[test]
+fn a_start_reads_only_so_many_batches_ahead_of_its_fold() {
+    let disk = SimDisk::new(1);
+    let (mut journal, _) = start(&disk).unwrap();
+    for _ in 0..10 {
+        assert_eq!(workload(&mut journal, BATCHES), BATCHES);
+    }
+    let segments = journal.reader().segments().len() as u64;
+    journal.close().unwrap();
+    disk.set_fault(Fault::None);
+    let mut ahead = None;
+    let mut fold = |_| {
+        // The first record is folded only when nothing more is being read.
+        while ahead.is_none() {
+            let opened = disk.openings();
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            ahead = Some(opened).filter(|opened| *opened == disk.openings());
+        }
+    };
+    recovery::read(&disk, None, &mut fold).unwrap();
+    assert!(segments > 60 && ahead.is_some_and(|ahead| ahead < segments / 2), "{ahead:?} of {segments}");
+}
+
+#[test]
+fn a_start_from_a_snapshot_refuses_a_segment_before_it_that_does_not_end_as_the_next_one_says() {
+    let (disk, _) = drained();
+    let size = start(&disk).unwrap().0.note().size;
+    recovery::read(&disk, Some(size), &mut |_| {}).unwrap();
+    let first = layout::segment_path(0);
+    disk.tamper(&first, |bytes| {
+        let end = bytes.iter().rposition(|byte| *byte != b'\n').unwrap();
+        bytes[end - 3] ^= 1;
+    });
+    let refused = recovery::read(&disk, Some(size), &mut |_| {}).err();
+    assert!(matches!(&refused, Some(OpenError::Corrupt { file, .. }) if *file == first), "{refused:?}");
 }

@@ -16,6 +16,21 @@ impl House {
 }
 
 #[test]
+fn a_repair_of_hundreds_of_files_needs_few_descriptors() {
+    let house = House::new();
+    assert!(house.start().stop().success());
+    for number in 0..300 {
+        std::fs::write(house.state().join(format!("journal/stray-{number}")), "stray").unwrap();
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", BINARY, "--output", "json", "--state-root"]);
+    let out = command.arg(house.state()).args(["journal", "repair", "--accept-loss", "0"]).output().unwrap();
+    let done: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+    assert_eq!((out.status.code(), &done["outcome"]), (Some(0), &"repaired".into()), "{done}");
+    house.assert_verdict(0);
+}
+
+#[test]
 fn a_state_root_that_refuses_to_start_serves_again_after_a_repair_and_both_verifiers_agree() {
     let house = House::new();
     let daemon = house.start();

@@ -100,3 +100,26 @@ async fn a_flood_is_rotated_and_its_newest_part_kept() {
     assert!(text.starts_with('[') && text.ends_with("\n199999\n200000\n"), "{}", &text[..80]);
     assert!(text.lines().next().unwrap().ends_with("bytes of output before this were dropped]"));
 }
+
+#[tokio::test]
+async fn of_all_tasks_the_newest_output_is_kept_up_to_its_number_and_its_bytes() {
+    let mut house = House::new();
+    let directory = house.place.root.path().join("output");
+    let output = |number| directory.join(format!("{}.log", TaskId::from_ulid(ulid(number))));
+    // Tasks of earlier daemons, one more than are kept.
+    for number in 1..=1_001 {
+        std::fs::write(output(number), "x").unwrap();
+    }
+    let kept = || std::fs::read_dir(&directory).unwrap().count();
+    house.context.fresh_task_id = TaskId::from_ulid(ulid(2_000));
+    assert!(house.call("bash", json!({"command": "true", "background": true})).await.ok);
+    end(&mut house).await;
+    assert_eq!((kept(), output(2).exists(), output(3).exists(), output(2_000).exists()), (1_000, false, true, true));
+    for number in [1_000, 1_001] {
+        std::fs::File::options().write(true).open(output(number)).unwrap().set_len(1_500 << 20).unwrap();
+    }
+    house.context.fresh_task_id = TaskId::from_ulid(ulid(2_001));
+    assert!(house.call("bash", json!({"command": "true", "background": true})).await.ok);
+    end(&mut house).await;
+    assert_eq!((kept(), output(1_000).exists(), output(1_001).exists()), (3, false, true));
+}

@@ -4,10 +4,13 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::time::Duration;
 
+use chancery::agent::sandbox::{Child, Command, How, SandboxMode};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::support::Place;
+use crate::support::{Place, gone};
 
 /// Processes whose environment holds this text; zombies have none.
 fn marked(mark: &str) -> Vec<i32> {
@@ -54,4 +57,28 @@ fn a_daemon_that_goes_away_while_a_command_starts_leaves_neither_processes_nor_a
         }
         assert_eq!((left, folder.exists()), (vec![], false), "round {round}");
     }
+}
+
+/// Stops the supervisor of a command, which is its parent.
+fn stop_supervisor(child: &Child) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid())).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok()).unwrap();
+    kill_process(Pid::from_raw(parent).unwrap(), Signal::STOP).unwrap();
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_stopped_itself_is_lost_once_its_command_is_overdue() {
+    let place = Place::new();
+    let launcher = place.launcher(SandboxMode::Off);
+    let limit = |time_limit| Command { time_limit, ..place.shell("sleep 90") };
+    // The end of one is due by its time limit, that of the other because it is asked to end.
+    let mut limited = launcher.start(limit(Some(Duration::from_secs(1)))).await.unwrap();
+    let mut asked = launcher.start(limit(None)).await.unwrap();
+    stop_supervisor(&limited);
+    stop_supervisor(&asked);
+    asked.stop();
+    let both = async { tokio::join!(limited.wait(), asked.wait()) };
+    let (one, other) = tokio::time::timeout(Duration::from_secs(40), both).await.expect("nobody waits for ever");
+    assert_eq!([one.how, other.how], [How::Lost, How::Lost]);
+    assert!(gone(limited.pid()).await && gone(asked.pid()).await);
 }

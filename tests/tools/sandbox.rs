@@ -123,6 +123,15 @@ async fn a_command_inherits_three_descriptors_and_a_short_list_of_variables() {
 }
 
 #[tokio::test]
+async fn a_command_has_limits_of_its_own_also_where_the_sandbox_is_off() {
+    let place = Place::new();
+    let (text, _) = run(&place.launcher(SandboxMode::Off), place.shell("ulimit -c; ulimit -f; ulimit -n")).await;
+    let limits: Vec<u64> = text.lines().map(|line| line.parse().unwrap_or(u64::MAX)).collect();
+    // No core files, no file beyond 4 GiB in blocks of 512 bytes, no more open files than there may be.
+    assert!(limits[..2] == [0, 8 << 20] && limits[2] <= 4_096, "{text}");
+}
+
+#[tokio::test]
 async fn a_command_can_signal_neither_the_daemon_nor_its_supervisor() {
     if !sandbox_or_skip("signals out of the sandbox") {
         return;

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import re
 import shutil
 import signal
 import stat
@@ -260,7 +261,8 @@ def swapped(house):
     house.start(state=named).stop()
     log = real / "control-plane-auth/audit.jsonl"
     with open(log, "r+b") as file:
-        file.seek(AUDIT_BYTES - 2)
+        # What is logged before the swap fits, and what is logged behind it does not.
+        file.seek(AUDIT_BYTES - 2_000)
         file.write(b"x\n")
     daemon = house.start(state=named)
     made = [daemon.create()]
@@ -284,6 +286,9 @@ def swapped(house):
     h.until(20, "the run ends", lambda: daemon.get(f"/v1/runs/{run}").json()["status"] == "completed")
     h.demand(daemon.post("/v1/journal/rotate-key").status == 200, "no rotation")
     chunks = moved / "control-plane-auth"
+    h.demand(not any(path.name.startswith("audit.jsonl.") for path in chunks.iterdir()), "the access log is closed too soon")
+    for path in ("status", "sessions", "runs", "approvals", "questions", "tasks", "journal/head", "runtime", "openapi.json"):
+        h.demand(daemon.get(f"/v1/{path}").status == 200, f"{path} is not answered")
     h.until(5, "the access log is closed", lambda: any(path.name.startswith("audit.jsonl.") for path in chunks.iterdir()))
     h.demand(daemon.stop()[0] == 0, "no drain")
     after = shape(elsewhere, ())
@@ -318,6 +323,24 @@ class Tampered:
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGINT)
         self.process.wait()
+
+
+def named(house):
+    """The folders above a new state root are synced, so that its name survives as well as what it holds."""
+    state, log = house.path / "deep/er/state", house.path / "syncs"
+    tracer = ["strace", "-D", "-f", "-qq", "-y", "-o", str(log), "-e", "trace=fsync"]
+    process = house.launch([*tracer, *house.arguments(state=state)])
+    h.demand(wait(house, process, state), "it does not serve")
+    process.send_signal(signal.SIGTERM)
+    h.demand(process.wait(15) == 0, "no drain")
+    above = list(state.parents)[:3]
+
+    def synced():
+        found = set(re.findall(r"fsync\(\d+<(.*?)>", log.read_text()))
+        return all(str(path) in found for path in above)
+
+    h.until(5, f"{', '.join(map(str, above))} are synced", synced)
+    return f"a first start syncs each of the {len(above)} folders in which it or what it made got a name"
 
 
 def failing(house):
@@ -357,6 +380,8 @@ def interrupted(house):
         for name in made:
             h.demand(daemon.get(f"/v1/sessions/{name}").status == 200, f"{name} is not found")
         h.demand(len(daemon.records()) > 30, "the journal is not readable")
+        for _ in range(3):
+            h.demand(daemon.post("/v1/journal/rotate-key").status == 200, "no handover, which opens files")
     h.demand(daemon.get("/readyz", token="").status == 200 and daemon.stop()[0] == 0, "it took harm")
     house.demand_valid()
     return "with every third call interrupted, 30 sessions are made, found and sealed"
@@ -548,7 +573,7 @@ def with_faults(proof):
 
 
 PROOFS = [control, odd_files, closed, newer, inherited, swapped, inodes]
-PROOFS += [with_faults(proof) for proof in (failing, interrupted, slow, kills)]
+PROOFS += [with_faults(proof) for proof in (named, failing, interrupted, slow, kills)]
 
 if __name__ == "__main__":
     h.main("faults", PROOFS)

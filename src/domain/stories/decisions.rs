@@ -193,7 +193,7 @@ fn a_question_takes_its_options_and_one_answer() {
     let run_id = house.started(session);
     let (call_id, _) = house.judged(run_id, "ask_user_question");
     let option = |id: &str| question::Choice { id: id.into(), label: id.into(), description: None };
-    let asked = house.act(Command::AskQuestion(question::Ask {
+    let ask = Command::AskQuestion(question::Ask {
         run_id,
         call_id,
         header: None,
@@ -201,7 +201,11 @@ fn a_question_takes_its_options_and_one_answer() {
         options: vec![option("a"), option("b")],
         multi_select: false,
         freeform: false,
-    }));
+    });
+    set_rule(&mut house, "ask_user_question", Behavior::Deny);
+    assert_eq!(code(house.act(ask.clone())), "permission.denied", "it was allowed, and no longer is");
+    set_rule(&mut house, "ask_user_question", Behavior::Allow);
+    let asked = house.act(ask);
     let Ok(Answer::Question(question_id)) = asked else { panic!("{asked:?}") };
     let answer = |selected: &[&str], freeform: Option<&str>| {
         Command::AnswerQuestion(question::Answer {
@@ -214,6 +218,10 @@ fn a_question_takes_its_options_and_one_answer() {
     for wrong in [answer(&[], None), answer(&["c"], None), answer(&["a", "b"], None), answer(&["a"], Some("words"))] {
         assert_eq!(code(house.act(wrong)), "request.invalid");
     }
+    let now_ms = house.now_ms;
+    house.now_ms += limits::QUESTION_MS;
+    assert_eq!(code(house.act(answer(&["b"], None))), "question.expired");
+    house.now_ms = now_ms;
     house.act(answer(&["b"], None)).unwrap();
     assert_eq!(house.world.runs[&run_id].status, Status::Running);
     let refusal = house.act(answer(&["a"], None)).unwrap_err();

@@ -12,6 +12,12 @@ impl Disk for SimDisk {
         if state.dead {
             return Err(cut());
         }
+        state.openings += 1;
+        if let Fault::OpenError(number, errno) = state.fault
+            && number == state.openings
+        {
+            return Err(errno.into());
+        }
         let index = match (state.names.get(path).copied(), how) {
             (Some(_), Open::Write) if state.fault == Fault::ReadOnly => {
                 return Err(io::ErrorKind::ReadOnlyFilesystem.into());
@@ -135,7 +141,12 @@ impl DiskFile for SimFile {
         let capped = match state.fault {
             Fault::Full(capacity) => Some((capacity, rustix::io::Errno::NOSPC)),
             Fault::Capped(capacity, errno) => Some((capacity, errno)),
-            Fault::None | Fault::PowerCut(_) | Fault::SyncError(_) | Fault::WriteError(_) | Fault::ReadOnly => None,
+            Fault::None
+            | Fault::PowerCut(_)
+            | Fault::SyncError(_)
+            | Fault::WriteError(_)
+            | Fault::OpenError(..)
+            | Fault::ReadOnly => None,
         };
         if let Some((capacity, _)) = capped {
             let end = usize::try_from(offset).unwrap_or(usize::MAX).saturating_add(bytes.len());

@@ -169,6 +169,12 @@ impl Index {
         error
     }
 
+    /// Has the next reading of a kind, `last` or `range`, fail.
+    #[cfg(test)]
+    pub(crate) fn fail(&self, reading: &'static str) {
+        *self.store.failing.lock().unwrap() = reading;
+    }
+
     /// Adds a closed segment; it must be the one that begins where the index ends.
     pub fn add(&self, file: Arc<dyn DiskFile>) -> Result<(), Fault> {
         let mut write = |entries| self.store.write(entries);

@@ -20,6 +20,9 @@ pub(super) type Entry = (Vec<u8>, Vec<u8>);
 pub(super) struct Store {
     db: sled::Db,
     asked: AtomicU64,
+    /// The kind of reading that fails next.
+    #[cfg(test)]
+    pub(super) failing: std::sync::Mutex<&'static str>,
 }
 
 fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, Unusable> {
@@ -39,7 +42,12 @@ impl Store {
             .mode(sled::Mode::LowSpace)
             // What is written counts when a flush says so, and no thread wakes in between.
             .flush_every_ms(None);
-        guarded(|| config.open()).map(|db| Self { db, asked: AtomicU64::new(0) })
+        guarded(|| config.open()).map(|db| Self {
+            db,
+            asked: AtomicU64::new(0),
+            #[cfg(test)]
+            failing: std::sync::Mutex::default(),
+        })
     }
 
     /// How often it was asked for a place among its keys.
@@ -55,6 +63,8 @@ impl Store {
     /// The last entry from `from` to `to`, both included.
     pub(super) fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Entry>, Unusable> {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        #[cfg(test)]
+        self.fail("last")?;
         let owned = |(key, value): (sled::IVec, sled::IVec)| (key.to_vec(), value.to_vec());
         guarded(|| self.db.range(from..=to).next_back().transpose().map(|found| found.map(owned)))
     }
@@ -67,6 +77,8 @@ impl Store {
         mut visit: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Unusable> {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        #[cfg(test)]
+        self.fail("range")?;
         guarded(|| {
             for entry in self.db.range(from..=to) {
                 let (key, value) = entry?;
@@ -76,6 +88,16 @@ impl Store {
             }
             Ok(())
         })
+    }
+
+    #[cfg(test)]
+    fn fail(&self, reading: &str) -> Result<(), Unusable> {
+        let mut failing = self.failing.lock().unwrap();
+        if *failing != reading {
+            return Ok(());
+        }
+        *failing = "";
+        Err(Unusable("a test".to_owned()))
     }
 
     /// Writes entries, all or none. They survive after [`Store::flush`].

@@ -237,6 +237,87 @@ fn a_torn_or_flipped_index_never_stops_anything_and_never_changes_what_is_read()
     }
 }
 
+/// Reads something, and tells what it read.
+type Ask<'a> = dyn Fn(&Published) -> String + 'a;
+
+/// What an index that turns out bad while it is read must come to.
+fn assert_dropped(mut keeper: Keeper) {
+    assert_eq!(keeper.step(), Stepped::Idle);
+    assert!(matches!(keeper.published.index(), IndexState::Unusable(_)));
+    assert_eq!(settle(&mut keeper), ["unreadable"]);
+}
+
+#[test]
+fn an_index_that_answers_an_error_is_dropped_and_the_journal_is_read_in_its_place() {
+    let mut root = Root::new();
+    let opened = root.start();
+    let (sessions, _) = live(&opened, &many_acts(120));
+    let published = opened.published.clone();
+    let of_session =
+        |published: &Published| format!("{:?}", read(published, Scope::Session(sessions[1]), 0, u64::MAX, usize::MAX));
+    let one_line = |published: &Published| format!("{:?}", published.reader().line(40).unwrap());
+    let asks: [(_, &Ask<'_>); 3] = [("last", &of_session), ("range", &of_session), ("last", &one_line)];
+    for (reading, ask) in asks {
+        let wanted = ask(&published);
+        let mut keeper = keeper(&root, &opened);
+        settle(&mut keeper);
+        let IndexState::Used(index, true) = published.index() else { panic!("the index must be complete") };
+        published.reader().forget(index.covered());
+        index.fail(reading);
+        drop(index);
+        assert_eq!(ask(&published), wanted, "{reading}");
+        assert_dropped(keeper);
+    }
+    stop(opened);
+}
+
+#[test]
+fn an_index_with_an_entry_that_is_none_is_dropped_and_the_journal_is_read_in_its_place() {
+    let mut root = Root::new();
+    let opened = root.start();
+    let (sessions, _) = live(&opened, &many_acts(120));
+    let wanted = read(&opened.published, Scope::Session(sessions[0]), 0, u64::MAX, usize::MAX);
+    settle(&mut keeper(&root, &opened));
+    stop(opened);
+    let key = [&b"ps"[..], &sessions[0].ulid().0.to_be_bytes(), &3_u64.to_be_bytes()].concat();
+    let db = sled::open(root.folder.path().join("index")).unwrap();
+    assert!(db.insert(&key, &[0x80_u8][..]).unwrap().is_some(), "the first session begins at number 3");
+    drop(db);
+    let opened = root.start();
+    let mut keeper = keeper(&root, &opened);
+    assert_eq!(settle(&mut keeper), Vec::<String>::new());
+    assert_eq!(read(&opened.published, Scope::Session(sessions[0]), 0, wanted.1, usize::MAX), wanted);
+    assert_dropped(keeper);
+    stop(opened);
+}
+
+#[test]
+fn nobody_is_led_by_the_index_past_a_line_that_does_not_read() {
+    let mut root = Root::new();
+    let opened = root.start();
+    let (sessions, _) = live(&opened, &many_acts(120));
+    settle(&mut keeper(&root, &opened));
+    let published = &opened.published;
+    let scope = Scope::Session(sessions[0]);
+    let (mut all, _) = read(published, scope, 0, u64::MAX, usize::MAX);
+    let (seq, line) = all[1].clone();
+    let IndexState::Used(index, true) = published.index() else { panic!("the index must be complete") };
+    assert!(seq < index.covered());
+    let segment = published.reader().segments().into_iter().rfind(|first| *first <= seq).unwrap();
+    let path = layout::segment_path(segment);
+    let bytes = std::fs::read(root.folder.path().join(&path)).unwrap();
+    let at = bytes.windows(line.len()).position(|text| text == line).unwrap();
+    root.folder.open(&path, Open::Write).unwrap().write_at(at as u64 + 1, b"x").unwrap();
+    published.reader().forget(index.covered());
+    all.truncate(1);
+    let (found, next) = read(published, scope, 0, u64::MAX, usize::MAX);
+    assert!(found == all && next <= seq, "{next} is behind {seq}");
+    let error = published.read(&Filter { org: DEFAULT_ORG.to_owned(), scope }, next, u64::MAX, usize::MAX).unwrap_err();
+    assert!(error.to_string().contains("does not read"), "{error}");
+    drop(index);
+    stop(opened);
+}
+
 #[test]
 fn where_no_index_can_be_everything_is_read_all_the_same_and_the_state_says_why() {
     let mut root = Root::new();
