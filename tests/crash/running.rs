@@ -170,13 +170,13 @@ fn a_start_reads_only_so_many_batches_ahead_of_its_fold() {
 #[test]
 fn a_start_from_a_snapshot_refuses_a_segment_before_it_that_does_not_end_as_the_next_one_says() {
     let (disk, _) = drained();
-    let size = start(&disk).unwrap().0.note().size;
-    recovery::read(&disk, Some(size), &mut |_| {}).unwrap();
+    let tree = start(&disk).unwrap().0.tree().clone();
+    recovery::read(&disk, Some(&tree), &mut |_| {}).unwrap();
     let first = layout::segment_path(0);
     disk.tamper(&first, |bytes| {
         let end = bytes.iter().rposition(|byte| *byte != b'\n').unwrap();
         bytes[end - 3] ^= 1;
     });
-    let refused = recovery::read(&disk, Some(size), &mut |_| {}).err();
+    let refused = recovery::read(&disk, Some(&tree), &mut |_| {}).err();
     assert!(matches!(&refused, Some(OpenError::Corrupt { file, .. }) if *file == first), "{refused:?}");
 }
