@@ -29,7 +29,7 @@ pub const VERB: &str = "__confine";
 const ENTER: &str = "enter";
 
 /// Kills every command of this process and everything they started. Says how many processes that were, and how many of
-/// them live on all the same. Blocks for two seconds at most.
+/// them live on all the same. Blocks for about two seconds at most.
 pub fn end_all() -> (usize, usize) {
     supervisors::end(supervisors::Whose::All)
 }
