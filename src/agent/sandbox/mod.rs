@@ -21,6 +21,7 @@ mod supervisors;
 pub use child::{Child, Exit, Stopper};
 pub use confinement::{Confinement, LANDLOCK_ABI_FLOOR, LANDLOCK_ABI_SIGNALS, SandboxMode};
 pub use launcher::{Command, Launcher, Profile, Settings};
+pub use places::leads_through;
 pub use plan::How;
 
 /// The hidden verb.
