@@ -804,6 +804,18 @@ fn quickstart_shows_the_whole_story_whatever_the_environment_says() {
     }
 }
 
+#[test]
+fn quickstart_says_what_its_daemon_said_where_that_does_not_start() {
+    let full = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    // A disk that has room for the few words of quickstart, but not for a journal.
+    command.args(["-c", "ulimit -f 2; exec \"$0\" quickstart", BINARY]).env("TMPDIR", full.path());
+    let left = left(&mut command);
+    assert_eq!(left.code, 1, "{}", left.err);
+    assert!(left.err.contains("does not serve; the daemon ended (exit status: 1)"), "{}", left.err);
+    assert!(left.err.contains("| storage.journal_unavailable: ") && left.err.contains("| next: "), "{}", left.err);
+}
+
 /// Lines of a command's talk up to one that begins so; gives the rest of that line.
 fn told(lines: &mut impl Iterator<Item = std::io::Result<String>>, beginning: &str) -> String {
     let mut seen = String::new();

@@ -434,6 +434,54 @@ fn a_secret_that_agents_could_read_refuses_the_start_and_is_not_made() {
     assert!(beside.exists());
 }
 
+/// What serving with this routes file comes to within ten seconds: how it ended, if it did, and what it said.
+fn serve_with_routes(house: &House, routes: &std::path::Path) -> (Option<ExitStatus>, String) {
+    let mut command = Command::new(BINARY);
+    let command = house.serving(&mut command).arg("--routes-file").arg(routes).stderr(Stdio::piped());
+    let mut daemon = Daemon { child: command.spawn().unwrap(), address: String::new(), token: String::new() };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let serves = || house.path("state/daemon.json").exists();
+    let mut ended = None;
+    while ended.is_none() && Instant::now() < deadline && !serves() {
+        ended = daemon.child.try_wait().unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = daemon.child.kill();
+    let _ = std::fs::remove_file(house.path("state/daemon.json"));
+    let mut told = String::new();
+    daemon.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    (ended, told)
+}
+
+#[test]
+fn routes_and_scripts_that_agents_could_change_refuse_the_start() {
+    let house = House::new();
+    std::fs::create_dir_all(house.path("work/folder")).unwrap();
+    std::fs::create_dir_all(house.path("beside")).unwrap();
+    std::os::unix::fs::symlink(house.path("beside"), house.path("work/out")).unwrap();
+    std::os::unix::fs::symlink(house.path("work/folder"), house.path("in")).unwrap();
+    let script = "version = 1\n[[turns]]\nsteps = [{ text = \"hello\" }]\n";
+    let routes = |script: &str| {
+        format!("version = 1\n[routes.r]\ndriver = \"rehearsal\"\ndefault_model = \"m\"\nscript = \"{script}\"\n")
+    };
+    for place in ["work/folder", "beside"] {
+        std::fs::write(house.path(place).join("script.toml"), script).unwrap();
+        std::fs::write(house.path(place).join("routes.toml"), routes("script.toml")).unwrap();
+    }
+    let named = house.path("beside/named.toml");
+    std::fs::write(&named, routes("../work/folder/script.toml")).unwrap();
+    for path in
+        [house.path("work/folder/routes.toml"), house.path("in/routes.toml"), house.path("work/out/routes.toml"), named]
+    {
+        let (ended, told) = serve_with_routes(&house, &path);
+        assert_eq!(ended.and_then(|status| status.code()), Some(1), "{}: {told}", path.display());
+        assert!(told.contains("config.invalid") && told.contains("--routes-file: agents could change"), "{told}");
+    }
+    // The control: beside the workspace they are fine.
+    let (ended, told) = serve_with_routes(&house, &house.path("beside/routes.toml"));
+    assert_eq!(ended, None, "{told}");
+}
+
 #[test]
 fn no_token_stands_in_arguments_environment_or_logs_wherever_a_client_puts_it() {
     let house = House::new();

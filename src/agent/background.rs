@@ -313,6 +313,7 @@ impl Inner {
         let (status, terminal_reason) = match (exit.how, told) {
             (How::Exited, _) => (Status::Completed, TerminalReason::Exited),
             (How::TimeLimit, _) => (Status::Failed, TerminalReason::TimeLimit),
+            (How::Processes, _) => (Status::Failed, TerminalReason::ProcessLimit),
             (How::Stopped, Some(TerminalReason::DaemonRestarted)) | (How::DaemonGone, _) => {
                 (Status::Failed, TerminalReason::DaemonRestarted)
             }

@@ -1,9 +1,11 @@
 //! `chancery quickstart`: the whole story in one minute, on a state root of its own: an agent reads a file, asks to run a
 //! command, is allowed, runs it; the receipt verifies, the state root verifies, and a copy with one changed byte does not.
 
-use std::io::{BufRead as _, IsTerminal as _};
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -36,13 +38,47 @@ const STEP: Duration = Duration::from_millis(50);
 /// Steps to wait for the daemon or a run: twenty seconds.
 const STEPS: u32 = 400;
 
+/// Lines of the daemon that are told where it ended by itself.
+const LAST_LINES: usize = 10;
+/// Longest of them that is told whole, bytes.
+const LINE_BYTES: u64 = 4_096;
+
 /// Ends the daemon whatever happens.
-struct Daemon(Child);
+struct Daemon {
+    process: Child,
+    /// Takes what it says, so that it is never held up, and gives the last of it once it has ended.
+    words: Option<JoinHandle<VecDeque<String>>>,
+}
+
+impl Daemon {
+    /// Adds to a failure what the daemon said at last, where it has ended by itself.
+    fn explain(&mut self, why: String) -> String {
+        let Ok(Some(status)) = self.process.try_wait() else { return why };
+        let words = self.words.take().and_then(|words| words.join().ok()).unwrap_or_default();
+        let said = words.into_iter().collect::<Vec<_>>().join("\n  | ");
+        format!("{why}; the daemon ended ({status}) and said at last:\n  | {said}")
+    }
+}
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Reads to the end and keeps the last lines.
+fn last_lines(from: impl Read) -> VecDeque<String> {
+    let (mut from, mut kept) = (BufReader::new(from), VecDeque::new());
+    loop {
+        let mut line = Vec::new();
+        match from.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return kept,
+            Ok(_) => kept.push_back(String::from_utf8_lossy(&line).trim_end().to_owned()),
+        }
+        if kept.len() > LAST_LINES {
+            kept.pop_front();
+        }
     }
 }
 
@@ -75,7 +111,8 @@ pub fn run(line: &clap::ArgMatches) -> ExitCode {
     match play() {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            talk(&format!("quickstart failed: {}", escape(&why)));
+            let why = escape_lines(&why);
+            talk(&format!("quickstart failed: {why}"));
             ExitCode::FAILURE
         }
     }
@@ -122,7 +159,14 @@ fn play() -> Result<(), String> {
     }
     tell(&format!("Everything is in {} and stays there.", home.display()));
     let mut daemon = start(&home)?;
-    let client = connect(&home, &mut daemon)?;
+    let receipt = work(&home, &folder, &mut daemon).map_err(|why| daemon.explain(why))?;
+    stop(daemon)?;
+    prove(&home, &folder, &receipt)
+}
+
+/// What happens while the daemon serves; what is left of it is the receipt.
+fn work(home: &Path, folder: &Folder, daemon: &mut Daemon) -> Result<Receipt, String> {
+    let client = connect(home, daemon)?;
     let session = client.post("/v1/sessions", &json!({ "title": "quickstart" })).map_err(said)?;
     let path = format!("/v1/sessions/{}/runs", session["session_id"].as_str().unwrap_or_default());
     let run = client.post(&path, &json!({ "content": "Read the notes and count their words." })).map_err(said)?;
@@ -139,9 +183,8 @@ fn play() -> Result<(), String> {
     let receipt: Receipt = serde_json::from_value(client.get(&format!("/v1/journal/proof?seq={seq}")).map_err(said)?)
         .map_err(|error| error.to_string())?;
     let text = serde_json::to_string_pretty(&receipt).map_err(|error| error.to_string())?;
-    replace_atomically(&folder, "", "receipt.json", text.as_bytes()).map_err(io("receipt.json"))?;
-    stop(daemon)?;
-    prove(&home, &folder, &receipt)
+    replace_atomically(folder, "", "receipt.json", text.as_bytes()).map_err(io("receipt.json"))?;
+    Ok(receipt)
 }
 
 fn start(home: &Path) -> Result<Daemon, String> {
@@ -161,15 +204,17 @@ fn start(home: &Path) -> Result<Daemon, String> {
         talk("This machine cannot confine commands; the fixed, harmless script runs without the sandbox.");
         command.args(["--tool-sandbox", "off"]);
     }
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    child.map(Daemon).map_err(io("starting the daemon"))
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut process = child.map_err(io("starting the daemon"))?;
+    let words = process.stderr.take().map(|from| std::thread::spawn(move || last_lines(from)));
+    Ok(Daemon { process, words })
 }
 
 fn connect(home: &Path, daemon: &mut Daemon) -> Result<Client, String> {
     let state = home.join("state");
     for _ in 0..STEPS {
-        if let Ok(Some(status)) = daemon.0.try_wait() {
-            return Err(format!("the daemon ended: {status}"));
+        if matches!(daemon.process.try_wait(), Ok(Some(_))) {
+            break;
         }
         let file = Folder::open(&state).and_then(|folder| read_bounded(&folder, "daemon.json", 64 << 10));
         let said: Value = file.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
@@ -233,10 +278,10 @@ fn decide(client: &Client, id: &str) -> Result<Value, String> {
 }
 
 fn stop(mut daemon: Daemon) -> Result<(), String> {
-    let pid = rustix::process::Pid::from_child(&daemon.0);
+    let pid = rustix::process::Pid::from_child(&daemon.process);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|error| error.to_string())?;
-    let status = daemon.0.wait().map_err(io("waiting for the daemon"))?;
-    if status.success() { Ok(()) } else { Err(format!("the daemon stopped badly: {status}")) }
+    let status = daemon.process.wait().map_err(io("waiting for the daemon"))?;
+    if status.success() { Ok(()) } else { Err(daemon.explain("the daemon stopped badly".to_owned())) }
 }
 
 /// Verifies receipt and state root, and shows that a copy with one changed byte does not verify.

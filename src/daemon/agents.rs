@@ -78,6 +78,7 @@ impl Agents {
         let workspace = Workspace::open(&settings.workspace_root)
             .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("--workspace-root: {}", error.detail)))?;
         check_secrets(settings, &commands, &workspace)?;
+        check_routes(settings, &routes, &workspace)?;
         let scratch = ScratchPlace::choose(&settings.state_root, entropy.as_ref(), |folder| {
             commands.way_to(folder, workspace.path()).map(|way| format!("agents could read it in {}", way.display()))
         });
@@ -155,5 +156,27 @@ fn check_secrets(settings: &ServeSettings, commands: &sandbox::Settings, workspa
             Some(format!("{flag}: agents could read {} in {}; move it", whole.display(), way.display()))
         })
         .collect();
+    refused(&problems)
+}
+
+/// Routes say which machine gets every conversation, and scripts what is answered: what the next start reads there must
+/// not be for agents to write.
+fn check_routes(settings: &ServeSettings, routes: &Routes, workspace: &Workspace) -> Result<(), Refusal> {
+    let scripts = routes.iter().filter_map(|(_, route)| route.script.as_ref());
+    let problems: Vec<String> = settings
+        .routes_file
+        .iter()
+        .chain(scripts)
+        .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+        .filter(|whole| sandbox::leads_through(whole, workspace.path()))
+        .map(|whole| {
+            let (whole, place) = (whole.display(), workspace.path().display());
+            format!("--routes-file: agents could change {whole} in {place}; move it")
+        })
+        .collect();
+    refused(&problems)
+}
+
+fn refused(problems: &[String]) -> Result<(), Refusal> {
     if problems.is_empty() { Ok(()) } else { Err(Refusal::new(Reason::ConfigInvalid, problems.join("; "))) }
 }

@@ -173,6 +173,15 @@ pub struct Decide {
     pub note: Option<String>,
 }
 
+/// The call that waits is no longer the one that was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withdraw {
+    /// The organisation of whoever saw that.
+    pub org: String,
+    /// The approval.
+    pub approval_id: ApprovalId,
+}
+
 impl Decision {
     /// The word for it.
     pub fn word(self) -> &'static str {
@@ -243,17 +252,27 @@ fn over(world: &World, past: &Past) -> Refusal {
     }
 }
 
+/// An approval that can still be decided.
+fn open<'w>(world: &'w World, org: &str, id: ApprovalId, context: &Context<'_>) -> Result<&'w Pending, Refusal> {
+    if let Some(past) = world.approvals_ended.get(&id).filter(|past| world.names.is(past.org, org)) {
+        return Err(over(world, past));
+    }
+    let pending = world.approvals.get(&id).filter(|pending| world.names.is(pending.org, org));
+    let pending = pending.ok_or(Reason::ApprovalNotFound)?;
+    if due(world, pending.expires_at_ms, context) { Err(Reason::ApprovalExpired.into()) } else { Ok(pending) }
+}
+
+/// Takes an approval back whose call has changed. Its run then asks anew.
+pub(super) fn withdraw(world: &World, ask: &Withdraw, context: &Context<'_>) -> Result<Outcome, Refusal> {
+    let pending = open(world, &ask.org, ask.approval_id, context)?;
+    let event = Withdrawn { approval_id: ask.approval_id, cause: WithdrawnCause::CallChanged };
+    Ok(Outcome::one(Draft::new(&ask.org, Stream::Run(pending.run), event.into()), Answer::Approval(ask.approval_id)))
+}
+
 pub(super) fn decide(world: &World, ask: &Decide, context: &Context<'_>) -> Result<Outcome, Refusal> {
     check_person(context)?;
     check_note("/reason", ask.note.as_deref())?;
-    if let Some(past) = world.approvals_ended.get(&ask.approval_id).filter(|past| world.names.is(past.org, &ask.org)) {
-        return Err(over(world, past));
-    }
-    let pending = world.approvals.get(&ask.approval_id).filter(|pending| world.names.is(pending.org, &ask.org));
-    let pending = pending.ok_or(Reason::ApprovalNotFound)?;
-    if due(world, pending.expires_at_ms, context) {
-        return Err(Reason::ApprovalExpired.into());
-    }
+    let pending = open(world, &ask.org, ask.approval_id, context)?;
     if ask.call_hash != pending.call_hash {
         return Err(Refusal::from(Reason::ApprovalCallChanged).at("/call_hash"));
     }

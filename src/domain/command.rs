@@ -46,6 +46,8 @@ pub enum Command {
     RequestApproval(approval::Request),
     /// A person allows or denies.
     DecideApproval(approval::Decide),
+    /// Takes an approval back whose call has changed.
+    WithdrawApproval(approval::Withdraw),
     /// Lets due approvals lapse.
     ExpireApprovals,
     /// Asks a person a question.
@@ -118,6 +120,7 @@ impl Command {
                 | Self::RecordPermission(_)
                 | Self::RequestApproval(_)
                 | Self::DecideApproval(_)
+                | Self::WithdrawApproval(_)
                 | Self::ExpireApprovals
                 | Self::AskQuestion(_)
                 | Self::DeclineQuestion(_)
@@ -247,6 +250,7 @@ pub fn decide(world: &World, command: &Command, context: &mut Context<'_>) -> Re
         Command::RecordPermission(ask) => permission::judge(world, ask, context),
         Command::RequestApproval(ask) => approval::request(world, ask, context),
         Command::DecideApproval(ask) => approval::decide(world, ask, context),
+        Command::WithdrawApproval(ask) => approval::withdraw(world, ask, context),
         Command::ExpireApprovals => approval::expire(world, context),
         Command::AskQuestion(ask) => question::ask(world, ask, context),
         Command::AnswerQuestion(ask) => question::answer(world, ask, context),

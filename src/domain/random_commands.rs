@@ -180,6 +180,10 @@ fn command_about_call(house: &House, (kind, at, how): Step) -> Command {
     let call_id = any_call(house, run_id, how);
     match kind {
         10 => Command::RecordPermission(permission::Judge { run_id, call_id }),
+        11 if how < 40 => Command::WithdrawApproval(approval::Withdraw {
+            org: DEFAULT_ORG.into(),
+            approval_id: any_approval(house, at),
+        }),
         11 => Command::RequestApproval(approval::Request {
             run_id,
             call_id,

@@ -62,6 +62,8 @@ pub enum TerminalReason {
     Stopped,
     /// It ran too long.
     TimeLimit,
+    /// It had too many processes.
+    ProcessLimit,
     /// The daemon stopped before it ended.
     DaemonRestarted,
     /// What watched over it was killed; how it ended is not known.

@@ -61,7 +61,7 @@ impl App {
         Self {
             sessions: Sessions::new(desk.clone()),
             runs: Runs::new(desk.clone()),
-            approvals: Approvals::new(desk.clone()),
+            approvals: Approvals::new(desk.clone(), Arc::clone(runner.workspace())),
             questions: Questions::new(desk.clone()),
             outputs: Outputs::new(Tasks::new(desk.clone()), runner.background().clone()),
             tasks: Tasks::new(desk.clone()),

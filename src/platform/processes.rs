@@ -1,9 +1,11 @@
 //! Processes below this one: finding them, signalling them, reaping them. The supervisor of a command lives on this.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, kill_process_group, waitid,
+};
 
 /// Why the table of processes could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +47,16 @@ fn below(root: Pid) -> Result<Vec<Line>, NoTable> {
 }
 
 fn below_all(table: &[Line], mut parents: Vec<i32>) -> Vec<Line> {
+    let mut children: BTreeMap<i32, Vec<Line>> = BTreeMap::new();
+    for line in table.iter().filter(|line| line.pid != line.parent) {
+        children.entry(line.parent).or_default().push(*line);
+    }
     let mut found: Vec<Line> = Vec::new();
     while let Some(parent) = parents.pop() {
-        let children = table.iter().filter(|line| line.parent == parent && line.pid != parent);
-        parents.extend(children.clone().map(|line| line.pid));
-        found.extend(children);
+        // Taken out: in a table that was read while it changed, nobody is gone through twice.
+        let below = children.remove(&parent).unwrap_or_default();
+        parents.extend(below.iter().map(|line| line.pid));
+        found.extend(below);
     }
     found
 }
@@ -57,6 +64,25 @@ fn below_all(table: &[Line], mut parents: Vec<i32>) -> Vec<Line> {
 /// Every process below `root`.
 pub fn descendants(root: Pid) -> Result<Vec<Pid>, NoTable> {
     Ok(below(root)?.into_iter().filter_map(|line| Pid::from_raw(line.pid)).collect())
+}
+
+/// Whether there are more processes than this below this one, which has one thread. What that costs goes by how many
+/// there are, and not by how many the machine has.
+pub fn descendants_exceed(limit: usize) -> bool {
+    let mut parents = children("/proc/thread-self/children");
+    let mut count = parents.len();
+    while count <= limit
+        && let Some(parent) = parents.pop()
+    {
+        #[expect(clippy::disallowed_methods, reason = "this is the platform, and /proc is not a disk")]
+        let threads = std::fs::read_dir(format!("/proc/{}/task", parent.as_raw_nonzero()));
+        for thread in threads.into_iter().flatten().flatten() {
+            let found = children(thread.path().join("children"));
+            count += found.len();
+            parents.extend(found);
+        }
+    }
+    count > limit
 }
 
 /// Sends a signal to every process below this one. Those that have gone meanwhile do not matter.
@@ -68,32 +94,43 @@ pub fn signal_descendants(signal: Signal) -> Result<usize, NoTable> {
     Ok(all.len())
 }
 
-/// One attempt to kill every process below this one; says how many it saw. To be repeated until there are none.
+/// How often an attempt to kill looks for new children before the whole table is read again.
+const LOOKS: usize = 100;
+
+/// One attempt to kill every process below this one; `ended` hears of every child that ended. Says whether there is
+/// none left; to be repeated until there is.
 ///
 /// What forks and exits faster than a table is read is still there afterwards. So whole groups are killed, which the
 /// kernel does in one step, and then whoever has become a direct child, looked up again and again in one short file.
 /// Groups are safe to kill where none of the descendants shares a session with others, as after `setsid`.
-pub fn kill_descendants() -> Result<usize, NoTable> {
-    let all = below(rustix::process::getpid())?;
-    kill(&all);
-    for _ in 0..100 {
+pub fn kill_descendants(mut ended: impl FnMut(Pid, WaitStatus)) -> Result<bool, NoTable> {
+    kill(&below(rustix::process::getpid())?);
+    for _ in 0..LOOKS {
         for pid in children("/proc/thread-self/children") {
             let _ = kill_process(pid, Signal::KILL);
         }
+        loop {
+            match reap() {
+                Reaped::Ended(pid, status) => ended(pid, status),
+                Reaped::Quiet => break,
+                Reaped::NoChildren => return Ok(true),
+            }
+        }
     }
-    Ok(all.len())
+    Ok(false)
 }
 
 /// Kills these and their groups, but not the group of this process.
 fn kill(lines: &[Line]) {
     let own_group = rustix::process::getpgrp();
-    for line in lines {
-        if let Some(pid) = Pid::from_raw(line.pid) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        if let Some(group) = Pid::from_raw(line.group).filter(|group| *group != own_group && !group.is_init()) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+    // Each once: the kernel goes through all members, and nobody forks or ends meanwhile.
+    let groups: BTreeSet<i32> = lines.iter().map(|line| line.group).collect();
+    let groups = groups.into_iter().filter_map(Pid::from_raw);
+    for group in groups.filter(|group| *group != own_group && !group.is_init()) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    for pid in lines.iter().filter_map(|line| Pid::from_raw(line.pid)) {
+        let _ = kill_process(pid, Signal::KILL);
     }
 }
 
@@ -104,33 +141,96 @@ pub fn is_without_new_privileges(pid: i32) -> bool {
     status.lines().any(|line| line.strip_prefix("NoNewPrivs:").is_some_and(|value| value.trim() == "1"))
 }
 
-/// One attempt to kill those children of this process that are meant, and everything below them; says how many it saw
-/// alive. To be repeated until there are none. Of what was killed the children are reaped that this process did not
-/// start itself: nobody else waits for them.
-pub fn kill_trees(meant: &dyn Fn(i32) -> bool, started: &BTreeSet<i32>) -> Result<usize, NoTable> {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    let table = table()?;
-    let mut all: Vec<Line> =
-        table.iter().filter(|line| line.parent == own && line.pid != own && meant(line.pid)).copied().collect();
-    all.extend(below_all(&table, all.iter().map(|line| line.pid).collect()));
-    kill(&all);
-    for _ in 0..100 {
+/// Kills those children of this process that are meant, and everything below them.
+pub struct Hunt<'a> {
+    meant: &'a dyn Fn(i32) -> bool,
+    started: &'a dyn Fn(i32) -> bool,
+    /// Who was found to be meant, and whether it has ended since. Nobody is judged twice.
+    found: BTreeMap<i32, bool>,
+    killed: usize,
+}
+
+impl<'a> Hunt<'a> {
+    /// Nobody is killed yet. Of those that end the ones are reaped that this process has not `started` itself: nobody
+    /// else waits for them.
+    pub fn new(meant: &'a dyn Fn(i32) -> bool, started: &'a dyn Fn(i32) -> bool) -> Self {
+        Self { meant, started, found: BTreeMap::new(), killed: 0 }
+    }
+
+    /// How many were found alive so far.
+    pub fn killed(&self) -> usize {
+        self.killed
+    }
+
+    /// One attempt; says how many live on. To be repeated until there are none.
+    pub fn attempt(&mut self) -> Result<usize, NoTable> {
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let table = table()?;
+        // Those that have ended are reaped further down.
+        let children = table.iter().filter(|line| line.parent == own && line.pid != own && !line.zombie);
+        let mut all: Vec<Line> = children.filter(|line| self.is_meant(line.pid)).copied().collect();
+        all.extend(below_all(&table, all.iter().map(|line| line.pid).collect()));
+        all.iter().filter(|line| !line.zombie).for_each(|line| self.note(line.pid));
+        kill(&all);
         // Whoever loses its parent comes to the first thread.
-        for pid in children(&format!("/proc/self/task/{own}/children")) {
-            if meant(pid.as_raw_nonzero().get()) {
-                let _ = kill_process(pid, Signal::KILL);
+        let list = format!("/proc/self/task/{own}/children");
+        let mut left = 0;
+        for _ in 0..LOOKS {
+            match self.look(&self::children(&list)) {
+                // Whoever ended in this look may have left children that the list did not hold yet.
+                (0, 0) => return Ok(0),
+                (alive, _) => left = alive,
             }
         }
+        Ok(left)
     }
-    for line in all.iter().filter(|line| !started.contains(&line.pid)) {
-        // Those further below are no children yet, and say so.
-        let _ = Pid::from_raw(line.pid).map(|pid| rustix::process::waitpid(Some(pid), WaitOptions::NOHANG));
+
+    /// Kills and reaps whom it finds among these children. Says how many are alive, and how many are found to have ended.
+    fn look(&mut self, children: &[Pid]) -> (usize, usize) {
+        let (mut alive, mut ended) = (0, 0);
+        for pid in children {
+            let number = pid.as_raw_nonzero().get();
+            if self.found.get(&number) == Some(&true) || !self.is_meant(number) {
+                continue;
+            }
+            let _ = kill_process(*pid, Signal::KILL);
+            let started = (self.started)(number);
+            if !has_ended(*pid, started) {
+                self.note(number);
+                alive += 1;
+                continue;
+            }
+            ended += 1;
+            if started {
+                self.found.insert(number, true);
+            } else {
+                // Its number is free again.
+                self.found.remove(&number);
+            }
+        }
+        (alive, ended)
     }
-    Ok(all.iter().filter(|line| !line.zombie).count())
+
+    /// A number that was found may have become that of a process that this one has started since.
+    fn is_meant(&self, pid: i32) -> bool {
+        (self.found.contains_key(&pid) && !(self.started)(pid)) || (self.meant)(pid)
+    }
+
+    fn note(&mut self, pid: i32) {
+        self.killed += usize::from(self.found.insert(pid, false).is_none());
+    }
+}
+
+/// Whether this child has ended. It is reaped then, unless somebody else waits for it.
+fn has_ended(pid: Pid, awaited: bool) -> bool {
+    let keep = if awaited { WaitIdOptions::NOWAIT } else { WaitIdOptions::empty() };
+    let state = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | keep);
+    // An error says that there is no such child any more.
+    !matches!(state, Ok(None))
 }
 
 /// Direct children of a thread; none where the kernel does not list them.
-fn children(list: &str) -> Vec<Pid> {
+fn children(list: impl AsRef<std::path::Path>) -> Vec<Pid> {
     #[expect(clippy::disallowed_methods, reason = "this is the platform, and /proc is not a disk")]
     let text = std::fs::read_to_string(list).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw).collect()

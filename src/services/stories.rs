@@ -16,6 +16,7 @@ use super::runs::{Item, Runs, Start};
 use super::runtime::{Runtime, SetMode};
 use super::sessions::{Create, Sessions, Stop};
 use super::tasks::Tasks;
+use crate::agent::workspace::Workspace;
 use crate::domain::actor::ActorKind;
 use crate::domain::approval::Decision;
 use crate::domain::command::Command;
@@ -112,6 +113,10 @@ fn memory() -> (Arc<Memory>, Desk) {
     });
     let routes = BTreeSet::from(["rehearsal".to_owned()]);
     (memory.clone(), Desk::new(memory.clone(), memory, Arc::new(routes)))
+}
+
+fn approvals(desk: &Desk) -> Approvals {
+    Approvals::new(desk.clone(), Arc::new(Workspace::open(&std::env::temp_dir()).unwrap()))
 }
 
 fn by() -> By {
@@ -235,7 +240,7 @@ async fn who_waits_for_a_run_is_told_when_a_person_is_needed_and_when_it_ends() 
     assert_eq!(view.status, Status::WaitingForApproval);
 
     let approval_id = view.approval_id.unwrap();
-    let approvals = Approvals::new(desk.clone());
+    let approvals = approvals(&desk);
     let shown = approvals.get(DEFAULT_ORG, approval_id).await.unwrap();
     let decide = Decide {
         decision: Decision::Allow,
@@ -325,7 +330,7 @@ async fn what_is_not_there_is_named_by_its_noun() {
     let refusals = [
         Sessions::new(desk.clone()).get(DEFAULT_ORG, session_id, None).await.unwrap_err(),
         Runs::new(desk.clone()).cancel(by(), run_id, Stop::default()).await.unwrap_err(),
-        Approvals::new(desk.clone()).get(DEFAULT_ORG, ApprovalId::from_ulid(ulid::Ulid(1))).await.unwrap_err(),
+        approvals(&desk).get(DEFAULT_ORG, ApprovalId::from_ulid(ulid::Ulid(1))).await.unwrap_err(),
         Questions::new(desk).get(DEFAULT_ORG, QuestionId::from_ulid(ulid::Ulid(1))).await.unwrap_err(),
         tasks.get(DEFAULT_ORG, task_id).await.unwrap_err(),
         tasks.stop(by(), task_id, Stop::default()).await.unwrap_err(),

@@ -91,6 +91,45 @@ fn a_denied_call_is_not_made_the_model_is_told_and_the_run_goes_on() {
 }
 
 #[test]
+fn a_file_that_changes_after_its_card_was_shown_makes_the_decision_a_conflict_and_the_run_asks_anew() {
+    let edit = json!({ "path": "f.txt", "old_text": "one", "new_text": "two" });
+    let house = House::playing(&[calls(&[("edit_file", edit)]), says("done")]);
+    std::fs::write(house.work("f.txt"), "one\n").unwrap();
+    let daemon = house.start();
+    let run = daemon.run(&json!({}));
+    let first = daemon.pending(&run);
+    std::fs::write(house.work("f.txt"), "one, and more\n").unwrap();
+    let (status, problem) = daemon.decide(&first, "allow");
+    assert_eq!((status, &problem["code"]), (409, &json!("approval.call_changed")), "{problem}");
+    let view = daemon.get(&format!("/v1/approvals/{}", first["approval_id"].as_str().unwrap()));
+    assert_eq!((&view["status"], &view["withdrawn_because"]), (&json!("withdrawn"), &json!("call_changed")));
+    assert_eq!(view["decided_by"], Value::Null);
+
+    let second = crate::support::eventually("second approval", || {
+        Some(daemon.pending(&run)).filter(|one| one["approval_id"] != first["approval_id"])
+    });
+    assert_ne!(second["call_hash"], first["call_hash"]);
+    assert_eq!(std::fs::read_to_string(house.work("f.txt")).unwrap(), "one, and more\n", "nothing was made yet");
+    let (status, problem) = daemon.decide(&first, "allow");
+    assert_eq!((status, &problem["code"]), (409, &json!("approval.call_changed")), "{problem}");
+    assert_eq!(daemon.decide(&second, "allow").0, 200);
+    daemon.when(&run, "completed");
+    assert_eq!(std::fs::read_to_string(house.work("f.txt")).unwrap(), "two, and more\n");
+    assert_eq!(daemon.records(&run, "approval.decided").len(), 1);
+    assert_eq!(daemon.records(&run, "approval.withdrawn").len(), 1);
+
+    // Who denies needs no other card, and a file that a call does not edit is none of its business.
+    let house = House::playing(&[calls(&[("write_file", json!({ "path": "new.txt", "content": "x" }))]), says("done")]);
+    let daemon = house.start();
+    let run = daemon.run(&json!({}));
+    let approval = daemon.pending(&run);
+    std::fs::write(house.work("new.txt"), "a person's\n").unwrap();
+    assert_eq!(daemon.decide(&approval, "deny").0, 200);
+    daemon.when(&run, "completed");
+    assert_eq!(std::fs::read_to_string(house.work("new.txt")).unwrap(), "a person's\n");
+}
+
+#[test]
 fn cancelling_a_run_withdraws_what_it_waits_for() {
     let house = House::playing(&[bash("echo ran > ran.txt"), says("done")]);
     let daemon = house.start();

@@ -69,6 +69,12 @@ async fn a_task_ends_at_its_watchdog_with_its_session_or_with_the_daemon() {
     let watchdog = end(&mut house).await;
     assert_eq!((watchdog.status, watchdog.terminal_reason), (Status::Failed, TerminalReason::TimeLimit));
 
+    house.context.fresh_task_id = TaskId::from_ulid(ulid(5));
+    let many = "for i in $(seq 1500); do sleep 62.5 & done; wait";
+    house.call("bash", json!({"command": many, "background": true})).await;
+    let many = end(&mut house).await;
+    assert_eq!((many.status, many.terminal_reason), (Status::Failed, TerminalReason::ProcessLimit));
+
     house.context.fresh_task_id = TaskId::from_ulid(ulid(3));
     house.call("bash", json!({"command": "sleep 60", "background": true})).await;
     let stopped = house.context.background.stop_session(house.context.session_id, TerminalReason::RunStopped);

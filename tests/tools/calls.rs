@@ -235,3 +235,33 @@ async fn an_approved_cat_of_a_secret_fails_as_a_call() {
     assert!(!outcome.ok && !outcome.output.contains("chy_secret"), "{}", outcome.output);
     assert!(outcome.output.contains("Permission denied"), "{}", outcome.output);
 }
+
+#[tokio::test]
+async fn a_search_or_a_list_that_is_told_to_stop_ends_before_it_is_through() {
+    let house = House::new();
+    house.write("a/b.txt", "x");
+    house.context.stop.cancel();
+    for (tool, arguments) in [("search_files", json!({"pattern": "x"})), ("list_files", json!({}))] {
+        let outcome = house.call(tool, arguments).await;
+        let told = (outcome.ok, outcome.code, outcome.output.as_str());
+        assert_eq!(told, (false, Some(Reason::ToolFailed), "Stopped on request."), "{tool}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_cannot_be_said_are_counted_and_said_to_be_left_out() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let house = House::new();
+    let odd = |name: &[u8]| house.place.work().join(std::ffi::OsStr::from_bytes(name));
+    std::fs::create_dir(odd(b"in")).unwrap();
+    for name in [&b"sch\xf6n.txt"[..], b"in/\xff", b"fine.txt"] {
+        std::fs::write(odd(name), "x").unwrap();
+    }
+    let said = "[2 entries have names that are not UTF-8; they and what they hold are left out]\n";
+    let listed = house.call("list_files", json!({})).await;
+    assert_eq!(listed.output, format!("fine.txt\t1\nin/\n{said}"));
+    let found = house.call("search_files", json!({"pattern": "x"})).await;
+    assert_eq!(found.output, format!("fine.txt:1:x\n{said}"));
+    let other = house.call("list_files", json!({"path": "in", "depth": 1})).await;
+    assert!(other.output.contains("[1 entries"), "{}", other.output);
+}

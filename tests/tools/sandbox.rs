@@ -198,6 +198,21 @@ async fn a_time_limit_ends_a_command_that_ignores_requests() {
 }
 
 #[tokio::test]
+async fn a_command_with_too_many_processes_is_killed_with_all_of_them() {
+    for mode in modes("the limit of processes") {
+        let place = Place::new();
+        // Each in a session of its own: neither a group nor a session holds them together.
+        let many = "for i in $(seq 2000); do setsid sleep 61.5 & done; echo started; wait";
+        let (text, exit) = run(&place.launcher(mode), place.shell(many)).await;
+        assert_eq!((exit.how, exit.survivors), (How::Processes, 0), "{text}");
+        assert_eq!(exit.signal, Some(9));
+        let few = "for i in $(seq 100); do sleep 0.5 & done; wait; echo fine";
+        let (text, exit) = run(&place.launcher(mode), place.shell(few)).await;
+        assert_eq!((exit.how, exit.code, text.as_str()), (How::Exited, Some(0), "fine\n"));
+    }
+}
+
+#[tokio::test]
 async fn a_process_that_becomes_another_all_the_time_is_caught() {
     for mode in modes("a process that hops") {
         let place = Place::new();

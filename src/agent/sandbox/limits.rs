@@ -14,11 +14,13 @@ pub const ORPHANS_MS: u64 = 2_000;
 pub const QUIET_MS: u64 = 5_000;
 /// How long a command may take to be started, milliseconds.
 pub const START_MS: u64 = 10_000;
-/// How often the supervisor looks for orphans to reap, milliseconds.
-pub const REAP_EVERY_MS: u64 = 250;
+/// How often the supervisor looks for orphans to reap and counts processes, milliseconds.
+pub const LOOK_EVERY_MS: u64 = 100;
 /// Largest file a command may write, bytes.
 pub const FILE_BYTES: u64 = 4 << 30;
 /// Most processes of the same user while the command runs.
 pub const PROCESSES: u64 = 4_096;
+/// Most processes of one command; past this it is killed.
+pub const COMMAND_PROCESSES: usize = 1_024;
 /// Most open files of one process.
 pub const OPEN_FILES: u64 = 4_096;

@@ -21,6 +21,7 @@ mod supervisors;
 pub use child::{Child, Exit, Stopper};
 pub use confinement::{Confinement, LANDLOCK_ABI_FLOOR, LANDLOCK_ABI_SIGNALS, SandboxMode};
 pub use launcher::{Command, Launcher, Profile, Settings};
+pub use places::leads_through;
 pub use plan::How;
 
 /// The hidden verb.
@@ -29,7 +30,7 @@ pub const VERB: &str = "__confine";
 const ENTER: &str = "enter";
 
 /// Kills every command of this process and everything they started. Says how many processes that were, and how many of
-/// them live on all the same. Blocks for two seconds at most.
+/// them live on all the same. Blocks for about two seconds at most.
 pub fn end_all() -> (usize, usize) {
     supervisors::end(supervisors::Whose::All)
 }

@@ -15,12 +15,17 @@ pub(super) fn real(path: &Path) -> PathBuf {
     }
 }
 
+/// Whether a path leads into this workspace, or through it: agents that work there could replace what it names.
+pub fn leads_through(file: &Path, workspace: &Path) -> bool {
+    let inside = real(workspace);
+    file.ancestors().any(|part| real(part).starts_with(&inside))
+}
+
 impl Settings {
     /// The folder by which agents that work in this workspace could read or replace this file or folder; nothing where
     /// there is none. A path that leads through the workspace counts as well: who works there can lead it elsewhere.
     pub fn way_to(&self, file: &Path, workspace: &Path) -> Option<PathBuf> {
-        let inside = real(workspace);
-        if file.ancestors().any(|part| real(part).starts_with(&inside)) {
+        if leads_through(file, workspace) {
             return Some(workspace.to_owned());
         }
         match self.mode {

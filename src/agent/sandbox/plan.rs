@@ -100,6 +100,8 @@ pub enum How {
     Stopped,
     /// Its time limit.
     TimeLimit,
+    /// It had too many processes.
+    Processes,
     /// The daemon went away.
     DaemonGone,
     /// Its supervisor went away without a word.

@@ -98,6 +98,8 @@ struct Watch<'a> {
     /// Why it is being ended, and when it is killed at the latest.
     ending: Option<(How, u64)>,
     time_limit_at_ms: Option<u64>,
+    /// When its processes are counted next.
+    count_at_ms: u64,
     /// Changes modes and owners for the command, as long as any of it lives.
     keeper: Option<Keeper>,
 }
@@ -115,7 +117,8 @@ impl<'a> Watch<'a> {
     fn new(plan: &'a Plan, lifeline: &'a UnixStream, main: Pid, keeper: Option<Keeper>) -> Self {
         let clock = SystemClock;
         let time_limit_at_ms = plan.time_limit_ms.map(|limit| clock.boot_ms().saturating_add(limit));
-        Self { plan, lifeline, main, clock, status: None, childless: false, ending: None, time_limit_at_ms, keeper }
+        let (status, childless, ending, count_at_ms) = (None, false, None, 0);
+        Self { plan, lifeline, main, clock, status, childless, ending, time_limit_at_ms, count_at_ms, keeper }
     }
 
     fn run(mut self) -> Ended {
@@ -130,6 +133,11 @@ impl<'a> Watch<'a> {
                 Some((_, kill_at_ms)) if now >= kill_at_ms => break,
                 None if self.time_limit_at_ms.is_some_and(|at| now >= at) => self.end(How::TimeLimit),
                 _ => {}
+            }
+            if self.has_too_many(now) {
+                // Nobody is asked: while there is time to answer there would be more of them.
+                self.ending = self.ending.or(Some((How::Processes, now)));
+                break;
             }
             let woken = self.wait(now, pidfd.as_ref());
             if woken.call
@@ -168,6 +176,15 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// The limit that the kernel keeps counts all processes of a user, and does not bind root at all.
+    fn has_too_many(&mut self, now: u64) -> bool {
+        let due = now >= self.count_at_ms;
+        if due {
+            self.count_at_ms = now.saturating_add(limits::LOOK_EVERY_MS);
+        }
+        due && processes::descendants_exceed(limits::COMMAND_PROCESSES)
+    }
+
     /// Asks everything to end, and sets the time after which nobody is asked.
     fn end(&mut self, how: How) {
         let _ = processes::signal_descendants(Signal::TERM);
@@ -177,7 +194,7 @@ impl<'a> Watch<'a> {
     /// Sleeps until something may have happened, and says what.
     fn wait(&mut self, now: u64, pidfd: Option<&OwnedFd>) -> Woken {
         // While it is being ended, what the command left behind has to be reaped soon; its own end wakes us anyway.
-        let tick = if self.ending.is_some() { 10 } else { limits::REAP_EVERY_MS };
+        let tick = if self.ending.is_some() { 10 } else { limits::LOOK_EVERY_MS };
         let deadline = self.ending.map(|(_, at)| at).or(self.time_limit_at_ms);
         let sleep = deadline.map_or(tick, |at| at.saturating_sub(now).min(tick)).max(1);
         let timeout = rustix::event::Timespec {
@@ -224,15 +241,11 @@ fn kill_all(clock: &dyn Clock) -> u32 {
 fn kill_all_recording(clock: &dyn Clock, mut ended: impl FnMut(Pid, WaitStatus)) -> u32 {
     let give_up_at_ms = clock.boot_ms().saturating_add(limits::KILL_MS);
     loop {
-        let left = processes::kill_descendants().unwrap_or(0);
-        loop {
-            match processes::reap() {
-                Reaped::Ended(pid, status) => ended(pid, status),
-                Reaped::Quiet => break,
-                Reaped::NoChildren => return 0,
-            }
+        if processes::kill_descendants(&mut ended).unwrap_or(false) {
+            return 0;
         }
         if clock.boot_ms() >= give_up_at_ms {
+            let left = processes::descendants(rustix::process::getpid()).map_or(0, |left| left.len());
             return u32::try_from(left).unwrap_or(u32::MAX);
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -137,6 +137,10 @@ fn outcome(mut output: String, truncated: bool, exit: &Exit, flood: bool) -> Too
             (Some(Reason::ToolFailed), Some(format!("ended by signal {}", signal.unwrap_or(0))))
         }
         (How::TimeLimit, ..) => (Some(Reason::ToolTimeout), Some("stopped at its time limit".to_owned())),
+        (How::Processes, ..) => {
+            let most = crate::agent::sandbox::limits::COMMAND_PROCESSES;
+            (Some(Reason::ToolLimitExceeded), Some(format!("killed because it had more than {most} processes")))
+        }
         (How::Stopped, ..) if flood => {
             (Some(Reason::ToolLimitExceeded), Some("stopped because it wrote too much".to_owned()))
         }

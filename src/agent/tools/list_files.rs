@@ -3,6 +3,7 @@
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
+use tokio_util::sync::CancellationToken;
 
 use super::text::Lines;
 use super::walk::{Bounds, Flow, Kind, glob, walk};
@@ -70,20 +71,23 @@ impl Tool for ListFiles {
     fn perform<'a>(&'a self, prepared: &'a Prepared, context: &'a ToolContext) -> BoxFuture<'a, ToolOutcome> {
         Box::pin(async move {
             match arguments::<Arguments>(self, prepared) {
-                Ok(arguments) => blocking(context, move |workspace| list(workspace, &arguments)).await,
+                Ok(arguments) => {
+                    let stop = context.stop.clone();
+                    blocking(context, move |workspace| list(workspace, &arguments, &stop)).await
+                }
                 Err(refusal) => ToolOutcome::failed(refusal),
             }
         })
     }
 }
 
-fn list(workspace: &Workspace, arguments: &Arguments) -> Result<ToolOutcome, Refusal> {
+fn list(workspace: &Workspace, arguments: &Arguments, stop: &CancellationToken) -> Result<ToolOutcome, Refusal> {
     let wanted = arguments.glob.as_deref().map(glob).transpose()?;
     let bounds =
         Bounds { depth: arguments.depth.unwrap_or(limits::LIST_DEPTH_DEFAULT), ignored: arguments.include_ignored };
     let mut lines = Lines::new();
     let (mut count, mut cut) = (0, false);
-    let missed = walk(workspace, &arguments.path, bounds, &mut |entry| {
+    let missed = walk((workspace, &arguments.path), bounds, stop, &mut |entry| {
         if wanted.as_ref().is_some_and(|glob| !glob.is_match(entry.below)) {
             return Flow::On;
         }
@@ -110,5 +114,6 @@ fn list(workspace: &Workspace, arguments: &Arguments) -> Result<ToolOutcome, Ref
     if missed.unreadable > 0 {
         let _ = writeln!(output, "[{} folders could not be read]", missed.unreadable);
     }
+    output.extend(missed.unnameable_line());
     Ok(ToolOutcome::done(output, cut || missed.limit))
 }

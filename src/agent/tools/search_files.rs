@@ -4,6 +4,7 @@ use futures_util::future::BoxFuture;
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
+use tokio_util::sync::CancellationToken;
 
 use super::text::{self, Lines};
 use super::walk::{Bounds, Entry, Flow, Kind, glob, walk};
@@ -75,7 +76,10 @@ impl Tool for SearchFiles {
     fn perform<'a>(&'a self, prepared: &'a Prepared, context: &'a ToolContext) -> BoxFuture<'a, ToolOutcome> {
         Box::pin(async move {
             match arguments::<Arguments>(self, prepared) {
-                Ok(arguments) => blocking(context, move |workspace| search(workspace, &arguments)).await,
+                Ok(arguments) => {
+                    let stop = context.stop.clone();
+                    blocking(context, move |workspace| search(workspace, &arguments, &stop)).await
+                }
                 Err(refusal) => ToolOutcome::failed(refusal),
             }
         })
@@ -143,7 +147,7 @@ impl Search {
     }
 }
 
-fn search(workspace: &Workspace, arguments: &Arguments) -> Result<ToolOutcome, Refusal> {
+fn search(workspace: &Workspace, arguments: &Arguments, stop: &CancellationToken) -> Result<ToolOutcome, Refusal> {
     let wanted = arguments.glob.as_deref().map(glob).transpose()?;
     let mut search = Search {
         pattern: compile(arguments)?,
@@ -154,18 +158,20 @@ fn search(workspace: &Workspace, arguments: &Arguments) -> Result<ToolOutcome, R
         skipped: 0,
         cut: false,
     };
+    let mut unnameable = None;
     // A path may name one file; whatever else it names, the walk knows or refuses.
     if let Ok(content) = workspace.read(&arguments.path, limits::READ_FILE_BYTES) {
         search.content(&arguments.path, &content.bytes);
         search.cut |= content.is_cut();
     } else {
         let bounds = Bounds { depth: limits::WALK_DEPTH, ignored: arguments.include_ignored };
-        let missed = walk(workspace, &arguments.path, bounds, &mut |entry| {
+        let missed = walk((workspace, &arguments.path), bounds, stop, &mut |entry| {
             let skip = wanted.as_ref().is_some_and(|glob| !glob.is_match(entry.below));
             if skip { Flow::On } else { search.entry(entry) }
         })?;
         search.skipped += missed.unreadable;
         search.cut |= missed.limit;
+        unnameable = missed.unnameable_line();
     }
     let mut output = search.lines.into_text();
     if search.matches == 0 {
@@ -177,5 +183,6 @@ fn search(workspace: &Workspace, arguments: &Arguments) -> Result<ToolOutcome, R
     if search.skipped > 0 {
         let _ = writeln!(output, "[{} files or folders were too large or could not be read]", search.skipped);
     }
+    output.extend(unnameable);
     Ok(ToolOutcome::done(output, search.cut))
 }

@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{AtFlags, Dir, FileType};
+use tokio_util::sync::CancellationToken;
 
 use super::limits;
 use crate::agent::workspace::{Workspace, is_temporary, open_entry, read_regular, refusal};
-use crate::domain::reason::Refusal;
+use crate::domain::reason::{Reason, Refusal};
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +57,24 @@ pub(super) struct Bounds {
 pub(super) struct Missed {
     /// Folders that could not be read.
     pub unreadable: u64,
+    /// Entries whose names are not UTF-8. Those cannot be said in JSON, so they cannot be asked for either.
+    pub unnameable: u64,
     /// Whether it ended at the limit of entries.
     pub limit: bool,
 }
 
+impl Missed {
+    /// What a result says about names that it cannot show.
+    pub(super) fn unnameable_line(&self) -> Option<String> {
+        let count = self.unnameable;
+        (count > 0)
+            .then(|| format!("[{count} entries have names that are not UTF-8; they and what they hold are left out]\n"))
+    }
+}
+
 struct Walk<'a> {
     start: &'a str,
+    stop: &'a CancellationToken,
     bounds: Bounds,
     visit: &'a mut dyn FnMut(&Entry<'_>) -> Flow,
     seen: u64,
@@ -69,36 +82,40 @@ struct Walk<'a> {
     ignores: Vec<(String, Gitignore)>,
 }
 
-/// Visits everything below a folder.
+/// Visits everything below a folder. Refuses as soon as `stop` resolves.
 pub(super) fn walk(
-    workspace: &Workspace,
-    start: &str,
+    (workspace, start): (&Workspace, &str),
     bounds: Bounds,
+    stop: &CancellationToken,
     visit: &mut dyn FnMut(&Entry<'_>) -> Flow,
 ) -> Result<Missed, Refusal> {
     let folder = workspace.folder(start)?;
-    let mut walk = Walk { start, bounds, visit, seen: 0, missed: Missed::default(), ignores: Vec::new() };
+    let mut walk = Walk { start, stop, bounds, visit, seen: 0, missed: Missed::default(), ignores: Vec::new() };
     // A folder that cannot be read at all is an error where it is the one asked for.
-    let names = names(&folder).map_err(|errno| refusal(start, errno))?;
+    let names = walk.names(&folder).map_err(|errno| refusal(start, errno))?;
     walk.folder(&folder, "", names, 1);
-    Ok(walk.missed)
-}
-
-fn names(folder: &OwnedFd) -> Result<Vec<String>, rustix::io::Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        // A name that is not UTF-8 cannot be said in JSON, so it cannot be asked for either.
-        let entry = entry?;
-        names.extend(entry.file_name().to_str().ok().filter(|name| !matches!(*name, "." | "..")).map(str::to_owned));
-        if names.len() as u64 > limits::WALK_ENTRIES {
-            break;
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
+    let missed = walk.missed;
+    if stop.is_cancelled() { Err(Refusal::new(Reason::ToolFailed, "Stopped on request.")) } else { Ok(missed) }
 }
 
 impl Walk<'_> {
+    fn names(&mut self, folder: &OwnedFd) -> Result<Vec<String>, rustix::io::Errno> {
+        let (mut names, mut unnameable) = (Vec::new(), 0);
+        for entry in Dir::read_from(folder)? {
+            match entry?.file_name().to_str() {
+                Ok("." | "..") => {}
+                Ok(name) => names.push(name.to_owned()),
+                Err(_) => unnameable += 1,
+            }
+            if names.len() as u64 + unnameable > limits::WALK_ENTRIES {
+                break;
+            }
+        }
+        self.missed.unnameable += unnameable;
+        names.sort_unstable();
+        Ok(names)
+    }
+
     fn folder(&mut self, folder: &OwnedFd, below: &str, names: Vec<String>, level: u32) -> Flow {
         let ignores = self.ignores.len();
         if !self.bounds.ignored && names.binary_search_by(|name| name.as_str().cmp(".gitignore")).is_ok() {
@@ -116,6 +133,9 @@ impl Walk<'_> {
     }
 
     fn entry(&mut self, folder: &OwnedFd, parent: &str, name: &str, level: u32) -> Flow {
+        if self.stop.is_cancelled() {
+            return Flow::Enough;
+        }
         self.seen += 1;
         if self.seen > limits::WALK_ENTRIES {
             self.missed.limit = true;
@@ -138,7 +158,7 @@ impl Walk<'_> {
         if flow == Flow::Enough || kind != Kind::Folder || level >= self.bounds.depth.min(limits::WALK_DEPTH) {
             return flow;
         }
-        let Ok((names, inner)) = open_entry(folder, name).and_then(|inner| Ok((names(&inner)?, inner))) else {
+        let Ok((names, inner)) = open_entry(folder, name).and_then(|inner| Ok((self.names(&inner)?, inner))) else {
             self.missed.unreadable += 1;
             return Flow::On;
         };
@@ -150,7 +170,11 @@ impl Walk<'_> {
         let read = open_entry(folder, ".gitignore").and_then(|file| read_regular(file, limits::IGNORE_FILE_BYTES));
         let Ok(content) = read else { return };
         let mut builder = GitignoreBuilder::new("");
+        // Many rules take long to compile; nobody waits for those of a walk that is over.
         for line in String::from_utf8_lossy(&content.bytes).lines() {
+            if self.stop.is_cancelled() {
+                return;
+            }
             let _ = builder.add_line(None, line);
         }
         if let Ok(rules) = builder.build() {

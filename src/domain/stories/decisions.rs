@@ -89,6 +89,28 @@ fn a_changed_call_gets_a_new_approval_and_the_old_one_can_no_longer_be_decided()
 }
 
 #[test]
+fn an_approval_whose_call_was_seen_to_have_changed_is_taken_back_and_its_run_asks_anew() {
+    let mut house = House::new();
+    let session = house.session();
+    let (run, call, approval_id) = house.waiting(session);
+    let from = house.records.len();
+    let withdraw = |org: &str| Command::WithdrawApproval(approval::Withdraw { org: org.into(), approval_id });
+    assert_eq!(code(house.act(withdraw("other"))), "approval.not_found");
+    house.act(withdraw(DEFAULT_ORG)).unwrap();
+    assert_eq!(code(house.act(withdraw(DEFAULT_ORG))), "approval.call_changed");
+    assert_eq!(code(house.decide_approval(approval_id, Decision::Allow)), "approval.call_changed");
+    assert_eq!(code(house.dispatch(run, call, "call")), "run.step_out_of_order");
+    house.request_approval(run, call, "changed").unwrap();
+    assert_eq!(house.kinds_from(from), ["approval.withdrawn", "approval.requested"]);
+
+    let session = house.session();
+    let (_, _, approval_id) = house.waiting(session);
+    house.decide_approval(approval_id, Decision::Allow).unwrap();
+    let late = Command::WithdrawApproval(approval::Withdraw { org: DEFAULT_ORG.into(), approval_id });
+    assert_eq!(code(house.act(late)), "approval.already_decided");
+}
+
+#[test]
 fn a_denied_call_is_refused_and_the_run_goes_on() {
     let mut house = House::new();
     let session = house.session();

@@ -217,6 +217,11 @@ impl Runner {
         &self.house.beats
     }
 
+    /// Where runs work.
+    pub fn workspace(&self) -> &Arc<Workspace> {
+        &self.house.workspace
+    }
+
     /// Background tasks.
     pub fn background(&self) -> &Background {
         &self.house.background
