@@ -15,7 +15,7 @@ use crate::platform::disk::{Disk, join, read_bounded, replace_atomically};
 use crate::projections::Models;
 
 /// Version of the snapshot format.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 const FOLDER: &str = "snapshots";
 /// How many are kept.
 const KEPT: usize = 2;
