@@ -108,12 +108,12 @@ impl LeftOut {
     /// What a model is told of it, if it lacks anything.
     pub fn line(self) -> Option<String> {
         let lacks = [
-            (self.runs, "earlier messages of the session and what came of them"),
-            (self.turns, "earlier turns of what is told"),
-            (self.parts, "texts but for their beginnings, which say so"),
+            (self.runs, "earlier messages of the session with what came of them"),
+            (self.turns, "older turns between those that are told"),
+            (self.parts, "the ends of long texts, which say so"),
         ];
         let lacks: Vec<String> =
-            lacks.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+            lacks.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what} ({count})")).collect();
         (!lacks.is_empty())
             .then(|| format!("Left out of the conversation, because it is too long: {}.", lacks.join("; ")))
     }

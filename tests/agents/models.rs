@@ -140,7 +140,7 @@ fn a_run_that_talks_much_stays_within_one_request_and_its_model_is_told_what_is_
     assert!((900_000..(1 << 20) + 20_000).contains(&longest), "{longest}");
     let told = messages(heard.last().unwrap());
     let system = told[0]["content"].as_str().unwrap();
-    assert!(system.ends_with("because it is too long: 9 texts but for their beginnings, which say so."), "{system}");
+    assert!(system.ends_with("because it is too long: the ends of long texts, which say so (9)."), "{system}");
     assert_eq!(told.iter().filter(|one| said_by(one, "assistant")).count(), 12);
     assert!(told[2]["content"].as_str().unwrap().ends_with("w\n(left out: the conversation is too long)"));
     let records = daemon.records(&run, "turn.requested");
@@ -164,7 +164,7 @@ fn a_model_is_told_that_earlier_messages_are_left_out() {
         daemon.when(&last, "completed");
     }
     let told = messages(server.heard.lock().unwrap().last().unwrap());
-    let line = "because it is too long: 1 earlier messages of the session and what came of them.";
+    let line = "because it is too long: earlier messages of the session with what came of them (1).";
     assert!(told[0]["content"].as_str().unwrap().ends_with(line), "{}", told[0]["content"]);
     assert_eq!(told.iter().filter(|one| said_by(one, "user")).count(), 2);
     assert_eq!(daemon.records(&last, "turn.requested")[0]["data"]["runs_left_out"], 1);

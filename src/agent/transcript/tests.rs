@@ -139,8 +139,8 @@ fn a_model_is_told_what_it_is_not_told() {
     let line = LeftOut { runs: 2, turns: 0, parts: 3 }.line().unwrap();
     assert_eq!(
         line,
-        "Left out of the conversation, because it is too long: 2 earlier messages of the session and what came of them; \
-         3 texts but for their beginnings, which say so."
+        "Left out of the conversation, because it is too long: earlier messages of the session with what came of \
+         them (2); the ends of long texts, which say so (3)."
     );
 }
 
