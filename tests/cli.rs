@@ -39,6 +39,10 @@ steps = [{ call = "ask_user_question", input = { question = "Which colour?", opt
 [[turns]]
 steps = [{ text = "So be it." }]
 "#;
+const CUT: &str = r#"version = 1
+[[turns]]
+steps = [{ text = "Half of" }, { stop = "max_tokens" }]
+"#;
 const ROUTES: &str = r#"version = 1
 default_route = "working"
 [routes.working]
@@ -49,6 +53,10 @@ script = "script.toml"
 driver = "rehearsal"
 default_model = "rehearsal"
 script = "asking.toml"
+[routes.cut]
+driver = "rehearsal"
+default_model = "rehearsal"
+script = "cut.toml"
 "#;
 
 /// What a command left.
@@ -80,6 +88,7 @@ impl House {
         std::fs::write(path.join("work/notes.txt"), "two words\n").unwrap();
         std::fs::write(path.join("script.toml"), SCRIPT).unwrap();
         std::fs::write(path.join("asking.toml"), ASKING).unwrap();
+        std::fs::write(path.join("cut.toml"), CUT).unwrap();
         std::fs::write(path.join("routes.toml"), ROUTES).unwrap();
         let house = Self { folder, daemon: Mutex::new(None) };
         house.start();
@@ -275,6 +284,19 @@ fn a_run_is_followed_by_its_words_decided_elsewhere_and_ends_the_command_with_it
     let kinds = receipts
         .map(|receipt| serde_json::from_str::<Value>(receipt["line"].as_str().unwrap()).unwrap()["kind"].clone());
     assert_eq!(kinds, ["session.created", "run.completed"]);
+}
+
+#[test]
+fn an_answer_that_was_cut_says_so() {
+    let house = shared();
+    let session = house.session("cut");
+    let run = house.start_run(&session, &["--route", "cut"]);
+    assert_eq!(house.wait_for(&run, "completed")["stop"], "max_tokens");
+    let why = "the model reached its limit of tokens, so its answer is cut";
+    let shown = house.run(&["runs", "get", &run]);
+    assert!(shown.out.contains(&format!("ended early      {why}")), "{}", shown.out);
+    let followed = house.run(&["runs", "follow", &run]);
+    assert!(followed.code == 0 && followed.err.ends_with(&format!("completed\n{why}\n")), "{}", followed.err);
 }
 
 #[test]

@@ -477,6 +477,11 @@ fn routes_and_scripts_that_agents_could_change_refuse_the_start() {
         assert_eq!(ended.and_then(|status| status.code()), Some(1), "{}: {told}", path.display());
         assert!(told.contains("config.invalid") && told.contains("--routes-file: agents could change"), "{told}");
     }
+    let mut command = Command::new(BINARY);
+    let socket = format!("unix:{}", house.path("work/folder/socket").display());
+    let ended = house.serving(&mut command).arg("--bind").arg(socket).output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && told.contains("--bind: agents could change"), "{told}");
     // The control: beside the workspace they are fine.
     let (ended, told) = serve_with_routes(&house, &house.path("beside/routes.toml"));
     assert_eq!(ended, None, "{told}");

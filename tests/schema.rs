@@ -303,6 +303,32 @@ const OURS: [&str; 6] =
     ["auth.proxy_refused", "run.step_out_of_order", "run.stopping", "tool.failed", "tool.file_changed", "tool.unknown"];
 
 #[test]
+fn every_limit_that_the_source_names_as_one_is_printed() {
+    fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+        for path in folders(folder) {
+            if path.is_dir() {
+                files(&path, found);
+            } else if path.file_name().unwrap() == "limits.rs" {
+                found.push(path);
+            }
+        }
+    }
+    let page = std::fs::read_to_string(root().join("docs/runbooks/limits.md")).unwrap();
+    let mut found = Vec::new();
+    files(&root().join("src"), &mut found);
+    assert!(found.len() >= 7, "{found:?}");
+    for path in found {
+        for line in std::fs::read_to_string(&path).unwrap().lines() {
+            let named = line.strip_prefix("pub const ").or_else(|| line.strip_prefix("    pub "));
+            let name = named.and_then(|rest| rest.split_once(':')).map(|(name, _)| name);
+            if let Some(name) = name.filter(|name| !name.contains(' ')) {
+                assert!(page.contains(&format!("| `{name}` |")), "{name} of {}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn the_reasons_are_those_of_the_closed_list() {
     let listed = json(&root().join("tests/data/reason-codes.json"));
     let mut wanted = BTreeMap::new();

@@ -32,6 +32,9 @@ async fn ask_model(house: &Opened, run_id: RunId, turn: u32) {
         route: "rehearsal".into(),
         model: "script".into(),
         request_sha256: "0".repeat(64),
+        runs_left_out: None,
+        turns_left_out: None,
+        parts_shortened: None,
     };
     act(house, Command::RecordTurnRequested(turn::Request { run_id, body })).await;
 }

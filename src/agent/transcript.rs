@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::domain::call;
 use crate::domain::event::Event;
 use crate::domain::ids::{CallId, QuestionId, RunId};
 use crate::domain::personal::Personal;
@@ -14,12 +15,12 @@ use crate::domain::record::Record;
 use crate::domain::run::InputItem;
 use crate::domain::turn;
 
+mod words;
+
+use self::words::{CallWords, RunWords, Size, TurnWords, shorten};
+
 /// What stands in for words that can no longer be read.
 const UNAVAILABLE: &str = "(no longer available)";
-/// What stands in for a result that did not fit.
-const LEFT_OUT: &str = "(left out: the conversation is too long)";
-/// Longest text of a shortened result, bytes; the mark is not counted.
-const SHORTENED_BYTES: usize = 200;
 
 /// One message, whatever the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -88,34 +89,38 @@ pub struct Bounds {
 pub struct Conversation {
     /// In order.
     pub messages: Vec<Message>,
-    /// Earlier runs that did not fit.
-    pub runs_left_out: usize,
-    /// Results of the run itself that did not fit.
-    pub results_shortened: usize,
+    /// What did not fit.
+    pub left_out: LeftOut,
+}
+
+/// What a conversation lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Earlier runs, whole: the oldest.
+    pub runs: u32,
+    /// Turns of the runs that are told: the oldest of each.
+    pub turns: u32,
+    /// Words, arguments and results of which only the beginning is told.
+    pub parts: u32,
+}
+
+impl LeftOut {
+    /// What a model is told of it, if it lacks anything.
+    pub fn line(self) -> Option<String> {
+        let lacks = [
+            (self.runs, "earlier messages of the session with what came of them"),
+            (self.turns, "older turns between those that are told"),
+            (self.parts, "the ends of long texts, which say so"),
+        ];
+        let lacks: Vec<String> =
+            lacks.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what} ({count})")).collect();
+        (!lacks.is_empty())
+            .then(|| format!("Left out of the conversation, because it is too long: {}.", lacks.join("; ")))
+    }
 }
 
 /// Gives the words of a part, where they can be read.
 pub type Words<'a> = dyn Fn(&Personal) -> Option<String> + 'a;
-
-#[derive(Debug, Clone, Default)]
-struct RunWords {
-    input: String,
-    turns: Vec<TurnWords>,
-    questions: BTreeMap<QuestionId, question::Asked>,
-}
-
-#[derive(Debug, Clone)]
-struct TurnWords {
-    text: Option<String>,
-    calls: Vec<CallWords>,
-}
-
-#[derive(Debug, Clone)]
-struct CallWords {
-    id: CallId,
-    call: CallText,
-    result: Option<(bool, String)>,
-}
 
 /// A session's words so far, as far as a conversation within the bounds may need them.
 #[derive(Debug, Clone)]
@@ -123,13 +128,18 @@ pub struct Transcript {
     bounds: Bounds,
     runs: BTreeMap<RunId, RunWords>,
     begun: Vec<RunId>,
-    forgotten: usize,
+    forgotten: u32,
 }
 
 impl Transcript {
     /// No words yet.
     pub fn within(bounds: Bounds) -> Self {
         Self { bounds, runs: BTreeMap::new(), begun: Vec::new(), forgotten: 0 }
+    }
+
+    /// So many earlier runs will not be told.
+    pub fn leave_out(&mut self, runs: usize) {
+        self.forgotten = self.forgotten.saturating_add(u32::try_from(runs).unwrap_or(u32::MAX));
     }
 
     /// Folds one record of the session or its runs; other records change nothing.
@@ -142,32 +152,25 @@ impl Transcript {
                     InputItem::Text { text } => read(text),
                 });
                 let input = texts.collect::<Vec<_>>().join("\n\n");
-                self.runs.insert(id, RunWords { input, ..RunWords::default() });
+                self.runs.insert(id, RunWords::of(input));
             }
             Event::RunStarted(_) if self.runs.contains_key(&id) && !self.begun.contains(&id) => {
                 self.forget();
                 self.begun.push(id);
             }
-            Event::TurnAnswered(body) => {
-                let call = |asked: &turn::ToolCall| CallWords {
-                    id: asked.call_id,
-                    call: CallText {
-                        provider_id: asked.provider_id.clone(),
-                        tool: asked.tool.clone(),
-                        input: read(&asked.input),
-                    },
-                    result: None,
-                };
-                let calls = body.tool_calls.iter().map(call).collect();
+            Event::TurnFailed(turn::Failed { partial: Some(partial), .. }) => {
+                let mut words = read(partial);
+                shorten(&mut words, self.bounds.bytes / 4);
                 if let Some(run) = self.runs.get_mut(&id) {
-                    run.turns.push(TurnWords { text: body.text.as_ref().map(read), calls });
+                    run.partial = Some(words);
                 }
             }
+            Event::RunFailed(body) => self.ended(id, &format!("the run failed: {}", body.code.title())),
+            Event::RunInterrupted(_) => self.ended(id, "the run was interrupted."),
+            Event::RunCancelled(_) => self.ended(id, "the run was cancelled."),
+            Event::TurnAnswered(body) => self.answered(id, body, words),
             Event::CallFinished(body) => self.result(id, body.call_id, body.ok, read(&body.output)),
-            Event::CallRefused(body) => {
-                let text = format!("Not done: {} {}", body.code.title(), body.detail);
-                self.result(id, body.call_id, false, text.trim_end().to_owned());
-            }
+            Event::CallRefused(body) => self.result(id, body.call_id, false, refused(body)),
             Event::CallOutcomeUnknown(body) => {
                 self.result(id, body.call_id, false, Reason::RunOutcomeUnknown.title().to_owned());
             }
@@ -180,10 +183,38 @@ impl Transcript {
         }
     }
 
+    fn answered(&mut self, run: RunId, body: &turn::Answered, words: &Words<'_>) {
+        let read = |part: &Personal| words(part).unwrap_or_else(|| UNAVAILABLE.to_owned());
+        let call = |asked: &turn::ToolCall| CallWords {
+            id: asked.call_id,
+            call: CallText {
+                provider_id: asked.provider_id.clone(),
+                tool: asked.tool.clone(),
+                input: read(&asked.input),
+            },
+            result: None,
+        };
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.partial = None;
+            let text = body.text.as_ref().map(read);
+            run.turns.push(TurnWords { text, calls: body.tool_calls.iter().map(call).collect(), shortened: 0 });
+            run.fit(self.bounds);
+        }
+    }
+
     fn result(&mut self, run: RunId, id: CallId, ok: bool, text: String) {
-        let turns = self.runs.get_mut(&run).into_iter().flat_map(|run| run.turns.iter_mut().rev());
-        if let Some(call) = turns.flat_map(|turn| turn.calls.iter_mut()).find(|call| call.id == id) {
+        let Some(run) = self.runs.get_mut(&run) else { return };
+        run.questions.retain(|_, asked| asked.call_id != id);
+        let mut calls = run.turns.iter_mut().rev().flat_map(|turn| turn.calls.iter_mut());
+        if let Some(call) = calls.find(|call| call.id == id) {
             call.result = Some((ok, text));
+            run.fit(self.bounds);
+        }
+    }
+
+    fn ended(&mut self, run: RunId, how: &str) {
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.end(how);
         }
     }
 
@@ -192,27 +223,30 @@ impl Transcript {
         self.runs.get(&run)?.questions.get(&id)
     }
 
-    /// The conversation up to and with a run. Earlier runs that do not fit are left out whole, the oldest first; then
-    /// the run's own results are shortened, the oldest first, so that every call keeps its result.
+    /// The conversation up to and with a run, which has its own words within the bounds already. Earlier runs that do not
+    /// fit beside it are left out whole, the oldest first.
     pub fn conversation(&self, run: RunId) -> Conversation {
-        let mut own = self.runs.get(&run).map(RunWords::messages).unwrap_or_default();
         let place = self.begun.iter().position(|id| *id == run).unwrap_or(self.begun.len());
-        let first_kept = self.first_that_fits(place, bytes_of(&own), own.len());
-        let results_shortened = shorten(&mut own, self.bounds.bytes);
-        let kept = self.begun.iter().take(place).skip(first_kept);
-        let mut messages: Vec<Message> = kept.filter_map(|id| self.runs.get(id)).flat_map(RunWords::messages).collect();
-        messages.extend(own);
-        Conversation { messages, runs_left_out: self.forgotten + first_kept, results_shortened }
+        let own = self.runs.get(&run);
+        let first_kept = self.first_that_fits(place, own.map(RunWords::size).unwrap_or_default());
+        let kept = self.begun.iter().take(place).skip(first_kept).filter_map(|id| self.runs.get(id)).chain(own);
+        let mut messages = Vec::new();
+        let mut left_out = LeftOut::default();
+        for run in kept {
+            messages.extend(run.messages());
+            left_out.turns = left_out.turns.saturating_add(run.turns_left_out);
+            left_out.parts = left_out.parts.saturating_add(run.shortened());
+        }
+        left_out.runs = self.forgotten.saturating_add(u32::try_from(first_kept).unwrap_or(u32::MAX));
+        Conversation { messages, left_out }
     }
 
-    /// The first of the runs before `place` from which on all fit beside so much that is taken already.
-    fn first_that_fits(&self, place: usize, mut bytes: usize, mut count: usize) -> usize {
+    /// The first of the runs before `place` from which on all fit beside what is taken already.
+    fn first_that_fits(&self, place: usize, mut taken: Size) -> usize {
         let mut first = place;
         for id in self.begun.iter().take(place).rev() {
-            let messages = self.runs.get(id).map(RunWords::messages).unwrap_or_default();
-            bytes = bytes.saturating_add(bytes_of(&messages));
-            count = count.saturating_add(messages.len());
-            if bytes > self.bounds.bytes || count > self.bounds.messages {
+            taken += self.runs.get(id).map(RunWords::size).unwrap_or_default();
+            if !taken.is_within(self.bounds) {
                 break;
             }
             first -= 1;
@@ -222,56 +256,24 @@ impl Transcript {
 
     /// Forgets runs that no later conversation has room for.
     fn forget(&mut self) {
-        let first = self.first_that_fits(self.begun.len(), 0, 0);
+        let first = self.first_that_fits(self.begun.len(), Size::default());
         for id in self.begun.drain(..first) {
             self.runs.remove(&id);
-            self.forgotten += 1;
         }
+        self.leave_out(first);
     }
 }
 
-fn bytes_of(messages: &[Message]) -> usize {
-    messages.iter().map(Message::bytes).sum()
-}
-
-impl RunWords {
-    fn messages(&self) -> Vec<Message> {
-        let mut messages = vec![Message::User { text: self.input.clone() }];
-        for turn in &self.turns {
-            let calls = turn.calls.iter().map(|one| one.call.clone()).collect();
-            messages.push(Message::Assistant { text: turn.text.clone(), calls });
-            for one in &turn.calls {
-                let (ok, text) = match &one.result {
-                    Some((ok, text)) => (*ok, text.clone()),
-                    None => (false, "Not done: the run ended before.".to_owned()),
-                };
-                let CallText { provider_id, tool, .. } = one.call.clone();
-                messages.push(Message::Result { provider_id, tool, ok, text });
-            }
-        }
-        messages
+/// What the model is told of a call that was not made. The title is left out where the detail says it.
+fn refused(body: &call::Refused) -> String {
+    let title = body.code.title();
+    if body.detail.is_empty() {
+        format!("Not done: {title}")
+    } else if body.code == Reason::PermissionDenied || body.detail.starts_with(title) {
+        format!("Not done: {}", body.detail)
+    } else {
+        format!("Not done: {title} {}", body.detail)
     }
-}
-
-/// Shortens results, the oldest first, until the words fit. Says how many.
-fn shorten(messages: &mut [Message], limit: usize) -> usize {
-    let mut bytes = bytes_of(messages);
-    let mut shortened = 0;
-    for message in messages {
-        if bytes <= limit {
-            break;
-        }
-        if let Message::Result { text, .. } = message
-            && text.len() > SHORTENED_BYTES + LEFT_OUT.len() + 1
-        {
-            let cut = text.floor_char_boundary(SHORTENED_BYTES);
-            let short = format!("{}\n{LEFT_OUT}", text.get(..cut).unwrap_or_default());
-            bytes = bytes.saturating_sub(text.len()).saturating_add(short.len());
-            *text = short;
-            shortened += 1;
-        }
-    }
-    shortened
 }
 
 /// What the model is told of the answer to its question.

@@ -9,8 +9,8 @@ use super::client::{Client, ClientArgs, Trouble};
 use super::output::{self, Format, escape, escape_lines, talk, tint};
 use super::prompt::Prompt;
 use super::stream::{Sight, Stream};
-use super::waits;
 use super::wire::segment;
+use super::{show, waits};
 
 /// Exit code of a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -35,6 +35,8 @@ struct Follower {
     /// Which turn, and which attempt at it, they are of.
     of: (u64, u64),
     open: Option<Open>,
+    /// Why the model stopped in its newest answer.
+    stop: Value,
     /// Whether someone can be asked.
     terminal: bool,
     /// What is asked now, and whether the one before it was settled by others.
@@ -65,6 +67,7 @@ fn follower(args: &ClientArgs, client: Client, format: Option<Format>, run: &str
         streamed: String::new(),
         of: (0, 0),
         open: None,
+        stop: Value::Null,
         terminal,
         prompt: Prompt::default(),
         overtaken: false,
@@ -122,11 +125,10 @@ impl Follower {
             None => true,
         };
         match event {
-            "turn.answered" => body["tool_calls"].as_array().into_iter().flatten().for_each(|call| {
-                let input = call["input"].as_str().unwrap_or("(kept apart)");
-                let tool = escape(call["tool"].as_str().unwrap_or_default());
-                talk(&format!("-> {tool} {}", first_words(input, INPUT_CHARACTERS)));
-            }),
+            "turn.answered" => {
+                self.stop = body["stop"].clone();
+                body["tool_calls"].as_array().into_iter().flatten().for_each(asked);
+            }
             "turn.failed" => talk(&format!("the model failed: {}: {}", plain(&body["code"]), plain(&body["detail"]))),
             "call.finished" => finished(body),
             "call.refused" => talk(&format!("<- refused: {}: {}", plain(&body["code"]), plain(&body["detail"]))),
@@ -137,7 +139,10 @@ impl Follower {
             | "question.declined" | "question.expired" | "question.withdrawn" => self.settled(event, value),
             "run.failed" => talk(&format!("{}: {}: {}", tint("failed"), plain(&body["code"]), plain(&body["detail"]))),
             "run.interrupted" | "run.cancelled" => talk(&tint(event.trim_start_matches("run."))),
-            "run.completed" => talk(&tint("completed")),
+            "run.completed" => {
+                talk(&tint("completed"));
+                show::odd_stop(&self.stop).into_iter().for_each(talk);
+            }
             _ => {}
         }
         printed
@@ -292,6 +297,12 @@ fn chosen(question: &Value, line: &str) -> Option<Vec<String>> {
 
 fn plain(value: &Value) -> String {
     escape(value.as_str().unwrap_or("-"))
+}
+
+fn asked(call: &Value) {
+    let input = call["input"].as_str().unwrap_or("(kept apart)");
+    let tool = escape(call["tool"].as_str().unwrap_or_default());
+    talk(&format!("-> {tool} {}", first_words(input, INPUT_CHARACTERS)));
 }
 
 fn finished(body: &Value) {

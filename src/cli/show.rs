@@ -23,6 +23,8 @@ pub enum Kind {
     Time,
     /// Text of several lines, below its name.
     Block,
+    /// Why a model stopped, where that is out of the ordinary.
+    Stop,
 }
 
 /// A column of a table or a line of a card: its name, the part of the answer, and how it is written.
@@ -39,7 +41,7 @@ pub enum Shape {
     Document,
 }
 
-use Kind::{Block, Chosen, Text, Time, Word};
+use Kind::{Block, Chosen, Stop, Text, Time, Word};
 
 /// Sessions in a list.
 pub const SESSIONS: Shape = Shape::Table(&[
@@ -93,6 +95,7 @@ pub const RUN: Shape = Shape::Card(&[
     ("next", "error.next", Word),
     ("interrupted by", "interrupted_by", Word),
     ("outcome unknown", "unknown_calls", Word),
+    ("ended early", "stop", Stop),
     ("reason", "reason", Word),
     ("output", "output", Block),
 ]);
@@ -272,8 +275,10 @@ fn shorten(text: &str) -> String {
 }
 
 fn card(parts: &[Part], value: &Value) -> String {
-    let shown = |path: &str, kind: Kind| {
-        kind == Chosen || !matches!(part(value, path), Value::Null) && *part(value, path) != Value::Array(Vec::new())
+    let shown = |path: &str, kind: Kind| match kind {
+        Chosen => true,
+        Stop => odd_stop(part(value, path)).is_some(),
+        Word | Text | Time | Block => !part(value, path).is_null() && *part(value, path) != Value::Array(Vec::new()),
     };
     let wide =
         parts.iter().filter(|(_, path, kind)| shown(path, *kind)).map(|(name, _, _)| name.len()).max().unwrap_or(0);
@@ -293,12 +298,23 @@ fn card(parts: &[Part], value: &Value) -> String {
 fn line(value: &Value, kind: Kind) -> String {
     match (value, kind) {
         (Value::Null, Chosen) => "not chosen yet".to_owned(),
+        (value, Stop) => odd_stop(value).unwrap_or("-").to_owned(),
         (Value::Null, _) => "-".to_owned(),
         (value, Time) => value.as_u64().map_or_else(|| "-".to_owned(), |ms| time(ms, SystemClock.wall_ms())),
         (Value::String(text), _) => escape(text),
         (Value::Bool(yes), _) => if *yes { "yes" } else { "no" }.to_owned(),
         (Value::Array(items), _) => items.iter().map(|item| line(item, Word)).collect::<Vec<_>>().join(", "),
         (other, _) => escape(&other.to_string()),
+    }
+}
+
+/// Why a model stopped, where its answer is not whole for that, or may not be.
+pub fn odd_stop(stop: &Value) -> Option<&'static str> {
+    match stop.as_str()? {
+        "max_tokens" => Some("the model reached its limit of tokens, so its answer is cut"),
+        "content_filter" => Some("the provider held the rest of the answer back"),
+        "other" => Some("the model stopped for none of the usual reasons, so its answer may be cut"),
+        _ => None,
     }
 }
 
@@ -387,5 +403,8 @@ mod tests {
             render(RUN, &value),
             "run        run_1\nstatus     queued\nrehearsal  not chosen yet\noutput\n  | one\n  | two\\u{7}"
         );
+        let ended = |stop: &str| render(RUN, &json!({ "rehearsal": true, "stop": stop }));
+        assert_eq!(ended("end_turn"), "rehearsal  yes");
+        assert!(ended("max_tokens").contains("\nended early  the model reached its limit of tokens"));
     }
 }

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-/// Longest address, bytes.
-const BASE_URL_BYTES: usize = 500;
+use super::limits::BASE_URL_BYTES;
 
 /// A checked `http` address without query, fragment or user. It is also the operator's word for exactly this host and
 /// port, so that a model server on the own machine or network can be reached.

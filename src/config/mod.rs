@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod base_url;
+pub mod limits;
 pub mod routes;
 mod routes_file;
 pub mod settings;

@@ -4,17 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::base_url::BaseUrl;
+use super::limits::{MODEL_BYTES, ROUTE_ID_BYTES, ROUTES_FILE_BYTES};
 use super::routes_file;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::RouteChoice;
 use crate::platform::bounded_read::bounded_read_text;
-
-/// Largest routes file, bytes.
-pub const ROUTES_FILE_BYTES: usize = 1 << 20;
-/// Longest route id, bytes.
-pub const ROUTE_ID_BYTES: usize = 64;
-/// Longest model name, bytes.
-pub const MODEL_BYTES: usize = 200;
 
 /// Id of the route that exists where there is no routes file, and the name of its driver and model.
 pub const REHEARSAL: &str = "rehearsal";

@@ -4,18 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::base_url::BaseUrl;
-use super::routes::{Driver, ModelSupport, ROUTE_ID_BYTES, Route, Routes, check_model};
+use super::limits::{MODELS, OUTPUT_TOKENS, ROUTE_ID_BYTES, ROUTES, TIMEOUT_MS};
+use super::routes::{Driver, ModelSupport, Route, Routes, check_model};
 use super::strict_toml::{Fields, Placed, Problems, kind};
 use crate::domain::reason::{Reason, Refusal};
-
-/// Most routes in a file.
-const ROUTES: usize = 200;
-/// Most models that a route lists.
-const MODELS: usize = 1_000;
-/// Most output tokens that a route may ask for.
-const OUTPUT_TOKENS: u64 = 10_000_000;
-/// Longest time that a route may give one call, milliseconds.
-const TIMEOUT_MS: u64 = 60 * 60 * 1_000;
 
 /// Reads the text of a routes file. `flag` is the default route that the command line names.
 pub(super) fn parse(text: &str, folder: &Path, source: &str, flag: Option<&str>) -> Result<Routes, Refusal> {

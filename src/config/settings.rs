@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::addresses::{Bind, HostPort, parse_bind, parse_host, parse_host_port, parse_origin};
+use super::limits::RUNS_AT_A_TIME_MOST;
 
 /// Whether and how callers prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,9 +95,6 @@ pub struct ServeArgs {
     #[arg(long, env = "CHANCERY_RUNS_AT_A_TIME", hide_env_values = true, value_name = "NUMBER")]
     pub runs_at_a_time: Option<usize>,
 }
-
-/// Most runs that an operator may have work at a time.
-const RUNS_AT_A_TIME_MOST: usize = 256;
 
 /// The settings of `serve`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,10 +7,8 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::limits::PROBLEMS_LISTED;
 use crate::domain::reason::{Reason, Refusal};
-
-/// Most problems that one message lists.
-const PROBLEMS_LISTED: usize = 50;
 
 /// The mistakes found so far in one text.
 #[derive(Debug)]

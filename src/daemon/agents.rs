@@ -11,6 +11,7 @@ use crate::agent::background::{self, Background, TaskEnd};
 use crate::agent::sandbox::{self, Confinement, Launcher, SandboxMode};
 use crate::agent::tools;
 use crate::agent::workspace::Workspace;
+use crate::config::addresses::Bind;
 use crate::config::routes::Routes;
 use crate::config::settings::ServeSettings;
 use crate::domain::ids::BootId;
@@ -78,7 +79,7 @@ impl Agents {
         let workspace = Workspace::open(&settings.workspace_root)
             .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("--workspace-root: {}", error.detail)))?;
         check_secrets(settings, &commands, &workspace)?;
-        check_routes(settings, &routes, &workspace)?;
+        check_unwritable(settings, &routes, &workspace)?;
         let scratch = ScratchPlace::choose(&settings.state_root, entropy.as_ref(), |folder| {
             commands.way_to(folder, workspace.path()).map(|way| format!("agents could read it in {}", way.display()))
         });
@@ -159,19 +160,19 @@ fn check_secrets(settings: &ServeSettings, commands: &sandbox::Settings, workspa
     refused(&problems)
 }
 
-/// Routes say which machine gets every conversation, and scripts what is answered: what the next start reads there must
-/// not be for agents to write.
-fn check_routes(settings: &ServeSettings, routes: &Routes, workspace: &Workspace) -> Result<(), Refusal> {
+/// Routes say which machine gets every conversation, scripts what is answered, and clients send their tokens to the socket:
+/// none of them must lie where agents write.
+fn check_unwritable(settings: &ServeSettings, routes: &Routes, workspace: &Workspace) -> Result<(), Refusal> {
     let scripts = routes.iter().filter_map(|(_, route)| route.script.as_ref());
-    let problems: Vec<String> = settings
-        .routes_file
-        .iter()
-        .chain(scripts)
-        .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
-        .filter(|whole| sandbox::leads_through(whole, workspace.path()))
-        .map(|whole| {
+    let routes = settings.routes_file.iter().chain(scripts).map(|path| ("--routes-file", path));
+    let socket = if let Bind::Unix(path) = &settings.bind { Some(("--bind", path)) } else { None };
+    let problems: Vec<String> = routes
+        .chain(socket)
+        .map(|(flag, path)| (flag, std::path::absolute(path).unwrap_or_else(|_| path.clone())))
+        .filter(|(_, whole)| sandbox::leads_through(whole, workspace.path()))
+        .map(|(flag, whole)| {
             let (whole, place) = (whole.display(), workspace.path().display());
-            format!("--routes-file: agents could change {whole} in {place}; move it")
+            format!("{flag}: agents could change {whole} in {place}; move it")
         })
         .collect();
     refused(&problems)

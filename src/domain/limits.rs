@@ -82,3 +82,11 @@ pub const QUESTION_TEXT_BYTES: usize = 8 << 10;
 pub const CARD_BYTES: usize = 256 << 10;
 /// Most lapses or half-done things settled in one decision; the sweep is repeated until nothing is left.
 pub const SWEEP_ITEMS: usize = 256;
+/// Entries of a page where the caller names no limit.
+pub const PAGE_DEFAULT: usize = 50;
+/// Most entries of a page.
+pub const PAGE_MAX: usize = 500;
+/// Most entries looked at for one page; a page may end early and still have a next one.
+pub const PAGE_SCAN: usize = 10_000;
+/// Bytes of views, as they are sent, at which a page ends; its first entry may be larger.
+pub const PAGE_BYTES: usize = 4 << 20;

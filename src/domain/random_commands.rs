@@ -148,6 +148,9 @@ fn command_about_run(house: &House, run_id: RunId, (kind, _, how): Step) -> Opti
                 route: "r".into(),
                 model: "m".into(),
                 request_sha256: String::new(),
+                runs_left_out: None,
+                turns_left_out: None,
+                parts_shortened: None,
             };
             Command::RecordTurnRequested(turn::Request { run_id, body })
         }

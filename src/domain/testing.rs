@@ -177,6 +177,9 @@ impl House {
             route: "rehearsal".into(),
             model: "script".into(),
             request_sha256: String::new(),
+            runs_left_out: None,
+            turns_left_out: None,
+            parts_shortened: None,
         };
         self.act(Command::RecordTurnRequested(turn::Request { run_id, body }))
     }

@@ -1,5 +1,7 @@
 //! A turn: one call of the model and its answer.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 use super::call;
@@ -27,6 +29,15 @@ pub struct Requested {
     pub model: String,
     /// Digest of the request as the driver was given it, hex.
     pub request_sha256: String,
+    /// Earlier runs of the session that the request does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs_left_out: Option<NonZeroU32>,
+    /// Turns that it does not tell of the runs that it tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns_left_out: Option<NonZeroU32>,
+    /// Texts of which it tells only the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts_shortened: Option<NonZeroU32>,
 }
 
 /// Why the model stopped.

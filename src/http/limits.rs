@@ -145,6 +145,14 @@ pub const AUDIT_FILES: usize = 8;
 pub const AUDIT_COUNTED_LINES: usize = 1_024;
 /// How long repeats of a line are counted before the count is written, milliseconds.
 pub const AUDIT_COUNT_MS: u64 = 10_000;
+/// Most bytes of lines in one answer of `/v1/journal/records`.
+pub const RECORDS_BYTES: usize = 4 << 20;
+/// Most lines in one answer of `/v1/journal/records`.
+pub const RECORDS_LINES: u64 = 10_000;
+/// Most lines of the journal that are looked at for one page; a page may end early and still have a next one.
+pub const PAGE_LINES: u64 = 50_000;
+/// How long `…/input` waits for the answer before it shows the run as it is.
+pub const INPUT_WAIT_MS: u64 = 25_000;
 
 #[cfg(test)]
 mod tests {

@@ -16,9 +16,6 @@ use tokio::time::Instant;
 use super::guard::{Fault, Guard};
 use super::limits;
 
-/// Largest head of an answer, bytes; also the size of a read.
-const HEAD_BYTES: usize = 64 << 10;
-
 /// How long each stage of a request may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
@@ -71,7 +68,7 @@ impl Client {
             .pool_max_idle_per_host(0)
             .pool_timer(TokioTimer::new())
             .retry_canceled_requests(false)
-            .http1_max_buf_size(HEAD_BYTES)
+            .http1_max_buf_size(limits::HEAD_BYTES)
             .build(guard);
         Self { inner, deadlines }
     }

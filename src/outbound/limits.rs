@@ -38,3 +38,7 @@ pub const SCRIPT_TURNS: usize = 1_000;
 pub const SCRIPT_STEPS: usize = 1_000;
 /// Longest wait in a rehearsal script, milliseconds.
 pub const SCRIPT_WAIT_MS: u64 = 10 * 60 * 1_000;
+/// Largest head of an answer, bytes; also the size of a read.
+pub const HEAD_BYTES: usize = 64 << 10;
+/// Deepest nesting of a call's input in a rehearsal script.
+pub const SCRIPT_INPUT_DEPTH: usize = 32;

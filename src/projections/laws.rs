@@ -262,7 +262,7 @@ fn a_cursor_of_another_kind_is_malformed_and_a_limit_has_bounds() {
         let paging = Paging { limit: None, cursor: Some(cursor.to_owned()) };
         assert_eq!(models.session_page(DEFAULT_ORG, None, &paging).unwrap_err().reason, Reason::CursorMalformed);
     }
-    for limit in [0, super::page::PAGE_MAX + 1] {
+    for limit in [0, crate::domain::limits::PAGE_MAX + 1] {
         let paging = Paging { limit: Some(limit), cursor: None };
         assert_eq!(models.session_page(DEFAULT_ORG, None, &paging).unwrap_err().reason, Reason::RequestInvalid);
     }

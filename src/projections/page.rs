@@ -10,16 +10,8 @@ use serde::Serialize;
 
 use super::Bodies;
 use crate::domain::command::invalid;
+use crate::domain::limits::{PAGE_DEFAULT, PAGE_MAX, PAGE_SCAN};
 use crate::domain::reason::{Reason, Refusal};
-
-/// Entries of a page where the caller names no limit.
-pub const PAGE_DEFAULT: usize = 50;
-/// Most entries of a page.
-pub const PAGE_MAX: usize = 500;
-/// Most entries looked at for one page; a page may end early and still have a next one.
-pub const PAGE_SCAN: usize = 10_000;
-/// Bytes of views, as they are sent, at which a page ends; its first entry may be larger.
-pub const PAGE_BYTES: usize = 4 << 20;
 
 /// What a caller asks of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

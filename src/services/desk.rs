@@ -11,11 +11,11 @@ use super::blobs::{self, Kept};
 use super::past::{At, Past, Shown};
 use crate::domain::command::{Answer, Command, invalid};
 use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
-use crate::domain::limits::INLINE_PART_BYTES;
+use crate::domain::limits::{INLINE_PART_BYTES, PAGE_BYTES};
 use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::{Provenance, Record};
-use crate::projections::page::{PAGE_BYTES, Viewed};
+use crate::projections::page::Viewed;
 use crate::projections::{Bodies, Models, Page};
 
 /// Views of one object that are made at a time.

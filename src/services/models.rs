@@ -84,7 +84,10 @@ impl ModelCaller for RoutedModels {
                 description: tool.description,
                 schema: tool.schema,
             };
+            let answered = usize::try_from(request.turn.saturating_sub(1)).unwrap_or(usize::MAX);
             let request = providers::ModelRequest {
+                earlier_messages: request.left_out.runs.into(),
+                answered,
                 model: request.model,
                 system: Some(request.system),
                 messages: request.messages.into_iter().map(message).collect(),

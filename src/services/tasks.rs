@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::desk::{self, By, Desk, Done, Lane};
 use super::sessions::Stop;
 use crate::agent::background::Background;
+use crate::agent::tools::limits::{TASK_PAGE_BYTES_DEFAULT, TASK_PAGE_BYTES_MAX};
 use crate::domain::command::{Command, invalid};
 use crate::domain::ids::TaskId;
 use crate::domain::reason::Refusal;
@@ -14,11 +15,6 @@ use crate::platform::spool::Piece;
 use crate::projections::tasks::TaskView;
 use crate::projections::waits::Filter;
 use crate::projections::{Models, Page, Paging};
-
-/// Bytes of output in a page where the caller names no limit.
-const OUTPUT_BYTES_DEFAULT: u64 = 64 << 10;
-/// Most bytes of output in a page.
-const OUTPUT_BYTES_MAX: u64 = 256 << 10;
 
 /// A page of a task's output. Offsets count every byte that the task wrote, those that are no longer kept included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -91,9 +87,9 @@ impl Outputs {
         offset: Option<u64>,
         limit: Option<u64>,
     ) -> Result<OutputView, Refusal> {
-        let limit = limit.unwrap_or(OUTPUT_BYTES_DEFAULT);
-        if !(1..=OUTPUT_BYTES_MAX).contains(&limit) {
-            return Err(invalid("/limit", format!("A page of output has 1 to {OUTPUT_BYTES_MAX} bytes.")));
+        let limit = limit.unwrap_or(TASK_PAGE_BYTES_DEFAULT);
+        if !(1..=TASK_PAGE_BYTES_MAX).contains(&limit) {
+            return Err(invalid("/limit", format!("A page of output has 1 to {TASK_PAGE_BYTES_MAX} bytes.")));
         }
         // Looked up before the file is read: what has ended by now writes no more.
         let task = self.tasks.get(org, id).await?;

@@ -2,8 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
@@ -21,9 +21,11 @@ enum Answer {
 struct Server {
     port: u16,
     asked: Arc<AtomicUsize>,
+    /// The bodies of the requests.
+    heard: Arc<Mutex<Vec<String>>>,
 }
 
-fn request_is_read(socket: &mut TcpStream) -> bool {
+fn request_body(socket: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4_096];
     loop {
@@ -32,12 +34,12 @@ fn request_is_read(socket: &mut TcpStream) -> bool {
             let length: Option<usize> =
                 head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
             if body.len() >= length.unwrap_or(0) {
-                return true;
+                return Some(body.to_owned());
             }
         }
         match socket.read(&mut piece) {
             Ok(count) if count > 0 => bytes.extend_from_slice(&piece[..count]),
-            _ => return false,
+            _ => return None,
         }
     }
 }
@@ -47,16 +49,15 @@ impl Server {
     fn start(answers: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
+        let (asked, heard) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (count, bodies) = (asked.clone(), heard.clone());
         std::thread::spawn(move || {
             for socket in listener.incoming() {
                 let Ok(mut socket) = socket else { return };
-                let (answers, count) = (answers.clone(), count.clone());
+                let (answers, count, bodies) = (answers.clone(), count.clone(), bodies.clone());
                 std::thread::spawn(move || {
-                    if !request_is_read(&mut socket) {
-                        return;
-                    }
+                    let Some(body) = request_body(&mut socket) else { return };
+                    bodies.lock().unwrap().push(body);
                     let at = count.fetch_add(1, Ordering::SeqCst);
                     match answers.get(at).or(answers.last()) {
                         Some(Answer::Says(words)) => drop(socket.write_all(words.as_bytes())),
@@ -65,7 +66,7 @@ impl Server {
                 });
             }
         });
-        Self { port, asked }
+        Self { port, asked, heard }
     }
 
     /// A house whose default route leads here, and whose route `practice` plays.
@@ -108,6 +109,95 @@ fn each_request_to_a_model_has_its_record() {
     let attempts: Vec<Value> =
         daemon.records(&run, "turn.requested").iter().map(|record| record["data"]["attempt"].clone()).collect();
     assert_eq!((server.asked.load(Ordering::SeqCst), attempts), (3, vec![json!(1), json!(2), json!(3)]));
+    daemon.stop();
+}
+
+/// The messages of a request.
+fn messages(body: &str) -> Vec<Value> {
+    serde_json::from_str::<Value>(body).unwrap()["messages"].as_array().unwrap().clone()
+}
+
+fn said_by(message: &Value, role: &str) -> bool {
+    message["role"] == role
+}
+
+#[test]
+fn a_run_that_talks_much_stays_within_one_request_and_its_model_is_told_what_is_left_out() {
+    let call = |at: usize| {
+        let wanted = json!([{ "index": 0, "id": format!("c{at}"),
+            "function": { "name": "read_file", "arguments": json!({ "path": "n" }).to_string() } }]);
+        let event = json!({ "choices": [{ "delta": { "content": "w".repeat(300_000), "tool_calls": wanted } }] });
+        streamed(&format!("data: {event}\n\n"), true)
+    };
+    let server = Server::start((0..12).map(call).chain([streamed(&words("enough"), true)]).collect());
+    let house = server.house(20_000);
+    std::fs::write(house.work("n"), "n").unwrap();
+    let daemon = house.start();
+    let run = daemon.run(&json!({}));
+    assert_eq!(daemon.when(&run, "completed")["output"], "enough");
+    let heard = server.heard.lock().unwrap().clone();
+    let longest = heard.iter().map(String::len).max().unwrap();
+    assert!((900_000..(1 << 20) + 20_000).contains(&longest), "{longest}");
+    let told = messages(heard.last().unwrap());
+    let system = told[0]["content"].as_str().unwrap();
+    assert!(system.ends_with("because it is too long: the ends of long texts, which say so (9)."), "{system}");
+    assert_eq!(told.iter().filter(|one| said_by(one, "assistant")).count(), 12);
+    assert!(told[2]["content"].as_str().unwrap().ends_with("w\n(left out: the conversation is too long)"));
+    let records = daemon.records(&run, "turn.requested");
+    let shortened: Vec<&Value> = records.iter().map(|record| &record["data"]["parts_shortened"]).collect();
+    assert_eq!((shortened[3], shortened[12]), (&Value::Null, &json!(9)));
+    daemon.stop();
+}
+
+#[test]
+fn a_model_is_told_that_earlier_messages_are_left_out() {
+    let server = Server::start(vec![streamed(&words("here"), true)]);
+    let house = server.house(20_000);
+    let daemon = house.start();
+    let session = daemon.session(&json!({}));
+    let mut last = String::new();
+    for letter in ["a", "b", "c"] {
+        let body = json!({ "content": letter.repeat(500_000) });
+        let (status, view) = daemon.post(&format!("/v1/sessions/{session}/runs"), &body);
+        assert_eq!(status, 202, "{view}");
+        last = view["run_id"].as_str().unwrap().to_owned();
+        daemon.when(&last, "completed");
+    }
+    let told = messages(server.heard.lock().unwrap().last().unwrap());
+    let line = "because it is too long: earlier messages of the session with what came of them (1).";
+    assert!(told[0]["content"].as_str().unwrap().ends_with(line), "{}", told[0]["content"]);
+    assert_eq!(told.iter().filter(|one| said_by(one, "user")).count(), 2);
+    assert_eq!(daemon.records(&last, "turn.requested")[0]["data"]["runs_left_out"], 1);
+    daemon.stop();
+}
+
+#[test]
+fn runs_beyond_those_that_are_read_count_as_left_out_and_a_script_goes_on_in_step() {
+    let later = "[[turns]]\nmessage = 66\nsteps = [{ text = \"the sixty-sixth\" }]\n";
+    let house = House::playing(&[says("one of many"), later.to_owned()]);
+    let daemon = house.start();
+    let session = daemon.session(&json!({}));
+    let runs: Vec<String> = (0..66).map(|_| daemon.run_in(&session)).collect();
+    assert_eq!(daemon.when(&runs[65], "completed")["output"], "[rehearsal] the sixty-sixth");
+    let left_out = |at: usize| daemon.records(&runs[at], "turn.requested")[0]["data"]["runs_left_out"].clone();
+    assert_eq!((left_out(64), left_out(65)), (Value::Null, json!(1)));
+    daemon.stop();
+}
+
+#[test]
+fn an_answer_that_broke_off_is_told_between_the_messages() {
+    let server = Server::start(vec![streamed(&words("half of"), false), streamed(&words("here"), true)]);
+    let house = server.house(20_000);
+    let daemon = house.start();
+    let session = daemon.session(&json!({}));
+    let broken = daemon.run_in(&session);
+    daemon.when(&broken, "failed");
+    let next = daemon.run_in(&session);
+    daemon.when(&next, "completed");
+    let told = messages(server.heard.lock().unwrap().last().unwrap());
+    let roles: Vec<&str> = told.iter().map(|one| one["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["system", "user", "assistant", "user"]);
+    assert!(told[2]["content"].as_str().unwrap().starts_with("half of\n(The answer broke off here: "), "{}", told[2]);
     daemon.stop();
 }
 

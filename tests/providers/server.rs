@@ -156,6 +156,8 @@ pub fn request() -> ModelRequest {
         model: "m".into(),
         system: None,
         messages: vec![Message::User { text: "please".into() }],
+        earlier_messages: 0,
+        answered: 0,
         tools: Vec::new(),
         max_output_tokens: None,
     }

@@ -72,3 +72,7 @@ pub const QUESTION_BYTES: usize = 8_000;
 pub const QUESTION_OPTIONS: usize = 20;
 /// Longest label or description of an option, bytes.
 pub const OPTION_BYTES: usize = 1_000;
+/// Bytes of a task's output in a page where the caller names no limit.
+pub const TASK_PAGE_BYTES_DEFAULT: u64 = 64 << 10;
+/// Most bytes of a task's output in a page.
+pub const TASK_PAGE_BYTES_MAX: u64 = 256 << 10;

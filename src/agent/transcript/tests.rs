@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::approval::Decision;
+use crate::domain::command::Command;
 use crate::domain::ids::SessionId;
 use crate::domain::question::{Answered, Asked, Choice, Declined};
 use crate::domain::testing::House;
@@ -18,6 +19,10 @@ fn transcript(house: &House, bounds: Bounds) -> Transcript {
         transcript.apply(record, &clear);
     }
     transcript
+}
+
+fn bytes_of(messages: &[Message]) -> usize {
+    messages.iter().map(Message::bytes).sum()
 }
 
 fn user() -> Message {
@@ -53,11 +58,10 @@ fn earlier_runs_come_first_and_every_call_has_its_result() {
     let (run, call, id) = house.waiting(session);
     let never_begun = house.queued(session);
     house.decide_approval(id, Decision::Deny).unwrap();
-    let body = crate::domain::call::Refused { call_id: call, code: Reason::PermissionDenied, detail: "No.".into() };
-    let refuse = crate::domain::call::Refuse { run_id: run, body };
-    house.act(crate::domain::command::Command::RefuseCall(refuse)).unwrap();
+    let body = call::Refused { call_id: call, code: Reason::PermissionDenied, detail: "A person denied it.".into() };
+    let refuse = call::Refuse { run_id: run, body };
+    house.act(Command::RefuseCall(refuse)).unwrap();
     let conversation = transcript(&house, WIDE).conversation(run);
-    let denied = format!("Not done: {} No.", Reason::PermissionDenied.title());
     let expected = vec![
         user(),
         said(&["read_file"]),
@@ -65,9 +69,9 @@ fn earlier_runs_come_first_and_every_call_has_its_result() {
         said(&[]),
         user(),
         said(&["bash"]),
-        result("bash", false, &denied),
+        result("bash", false, "Not done: A person denied it."),
     ];
-    assert_eq!(conversation, Conversation { messages: expected, runs_left_out: 0, results_shortened: 0 });
+    assert_eq!(conversation, Conversation { messages: expected, left_out: LeftOut::default() });
     house.cancel(never_begun).unwrap();
     assert_eq!(transcript(&house, WIDE).begun.len(), 2);
 }
@@ -81,7 +85,29 @@ fn a_call_whose_run_ended_before_it_was_made_says_so() {
     let next = house.started(session);
     let messages = transcript(&house, WIDE).conversation(next).messages;
     assert_eq!(messages[2], result("bash", false, "Not done: the run ended before."));
-    assert_eq!(messages[3], user());
+    let mark = Message::Assistant { text: Some("(No answer: the run was cancelled.)".into()), calls: vec![] };
+    assert_eq!(messages[3..], [mark, user()]);
+}
+
+#[test]
+fn an_answer_that_broke_off_stands_between_the_messages() {
+    for (partial, text) in [
+        (Some("half a".into()), "half a\n(The answer broke off here: the run failed: "),
+        (None, "(No answer: the run failed: "),
+    ] {
+        let mut house = House::new();
+        let session = house.session();
+        let run = house.started(session);
+        house.ask_model(run).unwrap();
+        let (code, detail) = (Reason::ProviderStreamBroken, String::new());
+        let body = turn::Failed { turn: 1, code, detail: detail.clone(), partial, duration_ms: 1 };
+        house.act(Command::RecordTurnFailed(turn::Fail { run_id: run, body })).unwrap();
+        house.act(Command::FailRun(crate::domain::run::Fail { run_id: run, code, detail })).unwrap();
+        let next = house.started(session);
+        let messages = transcript(&house, WIDE).conversation(next).messages;
+        let mark = Message::Assistant { text: Some(format!("{text}{})", code.title())), calls: vec![] };
+        assert_eq!(messages, [user(), mark, user()]);
+    }
 }
 
 #[test]
@@ -95,25 +121,41 @@ fn the_oldest_runs_are_left_out_first_and_whole() {
     let wide = transcript(&house, WIDE);
     let of_one = bytes_of(&wide.conversation(wide.begun[0]).messages);
     let own = user().bytes();
-    for kept in 0..5 {
+    for kept in 1..5 {
         let bounds = Bounds { bytes: own + of_one * kept + of_one / 2, ..WIDE };
         let narrow = transcript(&house, bounds);
         let conversation = narrow.conversation(run);
-        assert_eq!((conversation.runs_left_out, conversation.messages.len()), (5 - kept, kept * 4 + 1));
+        let left_out = conversation.left_out.runs as usize;
+        assert_eq!((left_out, conversation.messages.len()), (5 - kept, kept * 4 + 1));
         assert!(narrow.runs.len() <= kept + 2, "what no conversation has room for is forgotten");
         let bounds = Bounds { messages: kept * 4 + 1, ..WIDE };
-        assert_eq!(transcript(&house, bounds).conversation(run).runs_left_out, 5 - kept);
+        assert_eq!(transcript(&house, bounds).conversation(run).left_out.runs as usize, 5 - kept);
     }
 }
 
 #[test]
-fn results_of_the_run_itself_are_shortened_from_the_oldest() {
-    let long = "é".repeat(1_000);
-    let mut messages = vec![user(), result("bash", true, &long), result("bash", true, &long)];
-    assert_eq!(shorten(&mut messages.clone(), 10_000), 0);
-    assert_eq!(shorten(&mut messages, 3_000), 1);
-    let short = format!("{}\n{LEFT_OUT}", "é".repeat(100));
-    assert_eq!(messages, [user(), result("bash", true, &short), result("bash", true, &long)]);
+fn a_model_is_told_what_it_is_not_told() {
+    assert_eq!(LeftOut::default().line(), None);
+    let line = LeftOut { runs: 2, turns: 0, parts: 3 }.line().unwrap();
+    assert_eq!(
+        line,
+        "Left out of the conversation, because it is too long: earlier messages of the session with what came of \
+         them (2); the ends of long texts, which say so (3)."
+    );
+}
+
+#[test]
+fn a_reason_is_told_once() {
+    let body = |code: Reason, detail: &str| call::Refused {
+        call_id: CallId::from_ulid(ulid::Ulid(1)),
+        code,
+        detail: detail.to_owned(),
+    };
+    let title = Reason::ToolUnknown.title();
+    assert_eq!(refused(&body(Reason::ToolUnknown, title)), format!("Not done: {title}"));
+    assert_eq!(refused(&body(Reason::PermissionDenied, "A person denied it.")), "Not done: A person denied it.");
+    let limit = format!("Not done: {} 65 calls.", Reason::ToolLimitExceeded.title());
+    assert_eq!(refused(&body(Reason::ToolLimitExceeded, "65 calls.")), limit);
 }
 
 #[test]

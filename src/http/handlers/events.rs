@@ -8,19 +8,17 @@ use serde_json::value::RawValue;
 
 use crate::domain::command::invalid;
 use crate::domain::ids::{RunId, SessionId};
+use crate::domain::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::app::App;
 use crate::http::cursor;
 use crate::http::extract::{On, Query};
+use crate::http::limits::PAGE_LINES;
 use crate::http::reply::{Reply, ok};
 use crate::http::routes::Route;
 use crate::projections::feed::{Filter, Scope};
-use crate::projections::page::{PAGE_DEFAULT, PAGE_MAX};
 use crate::services::authority::{Action, Caller};
 use crate::services::sight::{Seen, Sight};
-
-/// Most lines of the journal that are looked at for one page; a page may end early and still have a next one.
-const PAGE_LINES: u64 = 50_000;
 
 /// What the query of a page may name.
 const ASKS: super::Asks = &[("after", "string"), ("cursor", "string"), ("limit", "integer")];

@@ -7,6 +7,7 @@ use crate::domain::command::invalid;
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::app::App;
 use crate::http::extract::{OnPassage, Order, Query, Right};
+use crate::http::limits::{RECORDS_BYTES, RECORDS_LINES};
 use crate::http::reply::{Reply, detached, ok, raw};
 use crate::http::routes::Route;
 use crate::journal::note::verifier_key;
@@ -14,11 +15,6 @@ use crate::journal::proof::{Consistency, ProofError, Receipt};
 use crate::journal::recovery::read_root;
 use crate::services::authority::Action;
 use crate::services::journal_keys::RotatedKey;
-
-/// Most bytes of lines in one answer.
-const RECORDS_BYTES: usize = 4 << 20;
-/// Most lines in one answer.
-const RECORDS_LINES: u64 = 10_000;
 
 const ROTATE_SUMMARY: &str = "Hands the signing key over to a new one.";
 

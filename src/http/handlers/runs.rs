@@ -11,6 +11,7 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::Status;
 use crate::http::app::{App, gate_of};
 use crate::http::extract::{Mutation, On, Query, Right};
+use crate::http::limits::INPUT_WAIT_MS;
 use crate::http::reply::{Reply, shown};
 use crate::http::routes::Route;
 use crate::projections::Page;
@@ -18,9 +19,6 @@ use crate::projections::runs::{Filter, RunView};
 use crate::services::authority::Action;
 use crate::services::runs::Start;
 use crate::services::sessions::Stop;
-
-/// How long `…/input` waits for the answer before it shows the run as it is.
-const INPUT_WAIT_MS: u64 = 25_000;
 
 pub(super) fn routes() -> Vec<Route<App>> {
     vec![

@@ -6,6 +6,7 @@ mod rehearsal;
 mod script;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,10 @@ pub struct ModelRequest {
     pub system: Option<String>,
     /// The conversation, oldest first.
     pub messages: Vec<Message>,
+    /// Messages of the session before the first one that is told.
+    pub earlier_messages: u64,
+    /// Answers that the newest message had already, whether they are told or not.
+    pub answered: usize,
     /// What it may ask for.
     pub tools: Vec<ToolSpec>,
     /// Tokens after which it shall stop.
@@ -175,13 +180,20 @@ impl ProviderError {
 }
 
 /// The error of an answer that passes a limit.
-fn too_large(words: String) -> ProviderError {
-    let detail = format!(
-        "the answer passes a limit: {} bytes of words, {} calls",
-        limits::ANSWER_WORDS_BYTES,
-        limits::ANSWER_CALLS
-    );
-    ProviderError::within(Reason::ProviderRejected, detail, words)
+fn too_large(limit: impl Display, words: String) -> ProviderError {
+    ProviderError::within(Reason::ProviderRejected, format!("the answer passes a limit: {limit}"), words)
+}
+
+/// The error of an answer with so many bytes of words and so many calls, if that passes a limit.
+fn check_size(bytes: usize, calls: usize, words: &mut String) -> Result<(), ProviderError> {
+    if bytes > limits::ANSWER_WORDS_BYTES {
+        let limit = format!("{} bytes of words and arguments", limits::ANSWER_WORDS_BYTES);
+        return Err(too_large(limit, std::mem::take(words)));
+    }
+    if calls > limits::ANSWER_CALLS {
+        return Err(too_large(format!("{} calls", limits::ANSWER_CALLS), std::mem::take(words)));
+    }
+    Ok(())
 }
 
 /// What a driver says while it hears an answer: live pieces. Waits until there is room.

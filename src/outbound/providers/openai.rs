@@ -109,14 +109,14 @@ async fn read(answer: &mut Answer, assembly: &mut Assembly) -> Result<(), Provid
         }
         // Some servers send empty lines to keep a connection alive; one that sends nothing else is not waited for.
         if start.len() > limits::EVENT_BYTES {
-            return Err(super::too_large(String::new()));
+            return Err(document_too_large());
         }
     };
     if is_document {
         while let Some(piece) = next_piece(answer, assembly).await? {
             start.extend_from_slice(&piece);
             if start.len() > limits::EVENT_BYTES {
-                return Err(super::too_large(String::new()));
+                return Err(document_too_large());
             }
         }
         assembly.document(&start)?;
@@ -148,9 +148,15 @@ async fn read(answer: &mut Answer, assembly: &mut Assembly) -> Result<(), Provid
     assembly.end()
 }
 
+fn document_too_large() -> ProviderError {
+    super::too_large(format!("{} bytes that are no stream of events", limits::EVENT_BYTES), String::new())
+}
+
 async fn next_piece(answer: &mut Answer, assembly: &mut Assembly) -> Result<Option<Bytes>, ProviderError> {
     answer.piece(limits::ANSWER_RAW_BYTES).await.map_err(|fault| match fault {
-        SendFault::TooLarge(_) => super::too_large(assembly.take_words()),
+        SendFault::TooLarge(_) => {
+            super::too_large(format!("{} bytes as sent", limits::ANSWER_RAW_BYTES), assembly.take_words())
+        }
         other => assembly.broken(other.to_string()),
     })
 }

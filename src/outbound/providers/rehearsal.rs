@@ -51,7 +51,7 @@ impl Rehearsal {
         deltas: Sender<Delta>,
         cancel: CancellationToken,
     ) -> Result<ModelAnswer, ProviderError> {
-        let (message, position) = place(&request.messages);
+        let (message, position) = (message(request), request.answered);
         let over = [Step::Text(vec!["The script has no further turn.".into()])];
         let steps = self.script.turn(message, position).map_or(over.as_slice(), |turn| &turn.steps);
         let mut played = Played::default();
@@ -90,17 +90,10 @@ impl Rehearsal {
     }
 }
 
-/// Which message of the session is answered (from 1), and how many answers it had already.
-fn place(messages: &[Message]) -> (u64, usize) {
-    let (mut message, mut position) = (0, 0);
-    for one in messages {
-        match one {
-            Message::User { .. } => (message, position) = (message + 1, 0),
-            Message::Assistant { .. } => position += 1,
-            Message::ToolResult { .. } => {}
-        }
-    }
-    (message.max(1), position)
+/// Which message of the session is answered, from 1.
+fn message(request: &ModelRequest) -> u64 {
+    let told = request.messages.iter().filter(|one| matches!(one, Message::User { .. })).count() as u64;
+    (request.earlier_messages + told).max(1)
 }
 
 impl Played {
@@ -123,13 +116,8 @@ impl Played {
 
     fn check_size(&mut self) -> Result<(), ProviderError> {
         let inputs: usize = self.calls.iter().map(|call| call.input.len() + call.tool.len()).sum();
-        if self.calls.len() > limits::ANSWER_CALLS
-            || self.text.len() + self.reasoning.len() + inputs > limits::ANSWER_WORDS_BYTES
-        {
-            let words = std::mem::take(&mut self.text);
-            return Err(super::too_large(words));
-        }
-        Ok(())
+        let bytes = self.text.len() + self.reasoning.len() + inputs;
+        super::check_size(bytes, self.calls.len(), &mut self.text)
     }
 
     fn into_answer(self, request: &ModelRequest) -> ModelAnswer {
@@ -157,14 +145,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_place_in_the_script_follows_from_the_conversation_alone() {
+    fn the_message_that_is_answered_is_counted_with_those_that_are_not_told() {
         let user = || Message::User { text: "u".into() };
         let answer = || Message::Assistant { text: Some("a".into()), tool_calls: Vec::new() };
-        let result = || Message::ToolResult { provider_id: "p".into(), ok: true, output: "o".into() };
-        assert_eq!(place(&[user()]), (1, 0));
-        assert_eq!(place(&[user(), answer(), result(), result()]), (1, 1));
-        assert_eq!(place(&[user(), answer(), result(), answer(), user()]), (2, 0));
-        assert_eq!(place(&[user(), answer(), user(), answer(), result()]), (2, 1));
-        assert_eq!(place(&[]), (1, 0));
+        let asks = |earlier_messages: u64, messages: Vec<Message>| {
+            let (model, tools) = (String::new(), Vec::new());
+            ModelRequest {
+                model,
+                system: None,
+                messages,
+                earlier_messages,
+                answered: 0,
+                tools,
+                max_output_tokens: None,
+            }
+        };
+        assert_eq!(message(&asks(0, vec![])), 1);
+        assert_eq!(message(&asks(0, vec![user(), answer()])), 1);
+        assert_eq!(message(&asks(0, vec![user(), answer(), user()])), 2);
+        assert_eq!(message(&asks(70, vec![user(), answer(), user()])), 72);
     }
 }

@@ -28,9 +28,6 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::domain::turn::StopReason;
 use crate::outbound::limits;
 
-/// Deepest nesting of a call's input.
-const INPUT_DEPTH: usize = 32;
-
 /// One thing that a turn does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
@@ -157,7 +154,7 @@ fn read_call(fields: &mut Fields<'_>, problems: &mut Problems<'_>) -> Option<Ste
         None => "{}".to_owned(),
         Some(value) => match value.get_ref() {
             DeValue::String(text) => text.clone().into_owned(),
-            _ => to_json(value, INPUT_DEPTH, problems)?.to_string(),
+            _ => to_json(value, limits::SCRIPT_INPUT_DEPTH, problems)?.to_string(),
         },
     };
     Some(Step::Call { tool, input })
@@ -166,7 +163,7 @@ fn read_call(fields: &mut Fields<'_>, problems: &mut Problems<'_>) -> Option<Ste
 fn to_json(value: &Spanned<DeValue<'_>>, depth: usize, problems: &mut Problems<'_>) -> Option<serde_json::Value> {
     use serde_json::Value;
     if depth == 0 {
-        problems.add(value.span().start, format!("the input is nested deeper than {INPUT_DEPTH}"));
+        problems.add(value.span().start, format!("the input is nested deeper than {}", limits::SCRIPT_INPUT_DEPTH));
         return None;
     }
     let json = match value.get_ref() {

@@ -13,7 +13,7 @@ use crate::domain::names::Name;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Record;
 use crate::domain::run::{self, Status, Stop};
-use crate::domain::turn;
+use crate::domain::turn::{self, StopReason};
 
 mod view;
 
@@ -47,6 +47,8 @@ pub struct Row {
     pub status: Status,
     /// Whether a script answers instead of a model; unknown until the run is claimed, for only then its route is chosen.
     pub rehearsal: Option<bool>,
+    /// Why the model stopped in the last turn; nothing until that is answered.
+    pub stop: Option<StopReason>,
 }
 
 /// What is kept of a run only until it ends.
@@ -167,6 +169,7 @@ impl Runs {
             org,
             status: Status::Queued,
             rehearsal: None,
+            stop: None,
         };
         let open = Open { changed_at_ms: record.at_ms, boot_id: None, stop: None, approval: None, question: None };
         self.rows.insert(id, row);
@@ -197,6 +200,7 @@ impl Runs {
     pub(super) fn turn_requested(&mut self, record: &Record, body: &turn::Requested) {
         if let Some(row) = record.stream.run().and_then(|id| self.rows.get_mut(&id)) {
             row.turns = body.turn;
+            row.stop = None;
         }
     }
 
@@ -207,8 +211,9 @@ impl Runs {
     }
 
     pub(super) fn turn_answered(&mut self, record: &Record, body: &turn::Answered) {
-        let Some(usage) = &body.usage else { return };
-        if let Some(row) = record.stream.run().and_then(|id| self.rows.get_mut(&id)) {
+        let Some(row) = record.stream.run().and_then(|id| self.rows.get_mut(&id)) else { return };
+        row.stop = Some(body.stop);
+        if let Some(usage) = &body.usage {
             row.input_tokens = row.input_tokens.saturating_add(usage.input_tokens);
             row.output_tokens = row.output_tokens.saturating_add(usage.output_tokens);
         }

@@ -13,6 +13,7 @@ use crate::domain::reason::Reason;
 use crate::domain::record::Record;
 use crate::domain::reply::ReplyTarget;
 use crate::domain::run::{InputItem, InterruptCause, RouteChoice, Status, Stop};
+use crate::domain::turn::StopReason;
 use crate::projections::Bodies;
 use crate::projections::replies::ReplyTo;
 
@@ -65,6 +66,8 @@ pub struct RunView {
     pub permission_mode: Option<Mode>,
     /// Model turns begun.
     pub turns: u32,
+    /// Why the model stopped in the last turn: `max_tokens` says that its answer is cut. Null until that turn is answered.
+    pub stop: Option<StopReason>,
     /// Model turns after which it fails.
     pub max_turns: Option<u32>,
     /// Tokens sent.
@@ -117,6 +120,7 @@ impl Facts {
             chosen_by: None,
             permission_mode: None,
             turns: row.turns,
+            stop: row.stop,
             max_turns: None,
             input_tokens: row.input_tokens,
             output_tokens: row.output_tokens,

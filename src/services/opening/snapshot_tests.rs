@@ -140,7 +140,8 @@ fn contents_are_looked_at_only_where_a_record_names_their_digest_and_they_are_of
     for taken in all {
         name(&opened, taken.clone());
     }
-    let (other, large) = ("it is not of version 3", "it would take more memory than a snapshot may");
+    let other = &format!("it is not of version {}", snapshots::VERSION);
+    let large = "it would take more memory than a snapshot may";
     let said = all.map(|taken| why(&root, taken));
     assert_eq!([&said[0], &said[1], &said[3], &said[4]], [other, other, large, large]);
     assert!(said[2].starts_with("it cannot be read: EOF"), "{}", said[2]);

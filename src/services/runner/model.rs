@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::transcript::{CallText, Message};
+use crate::agent::transcript::{CallText, LeftOut, Message};
 use crate::domain::ids::RunId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::RouteChoice;
@@ -63,6 +63,8 @@ pub struct ModelRequest {
     pub system: String,
     /// The conversation.
     pub messages: Vec<Message>,
+    /// What it lacks.
+    pub left_out: LeftOut,
     /// Tools it may want called.
     pub tools: Vec<ToolText>,
 }

@@ -53,6 +53,8 @@ struct Places {
     session_seq: u64,
     /// `run.queued` of each earlier run, and the records from its start to its end.
     earlier: Vec<(RunId, u64, u64, u64)>,
+    /// How many there were before these.
+    unread: usize,
 }
 
 fn places(models: &Models, id: RunId) -> Result<Places, Refusal> {
@@ -62,16 +64,16 @@ fn places(models: &Models, id: RunId) -> Result<Places, Refusal> {
     let mut earlier: Vec<(RunId, u64, u64, u64)> = models
         .runs_of_session(&org, own.row.session)
         .into_iter()
-        .rev()
         .filter_map(|other| models.runs.get(other))
         .filter_map(|facts| {
             let (from, to) = (facts.row.started_seq?.get(), facts.row.ended_seq?.get());
             (facts.id != id).then_some((facts.id, facts.row.created_seq, from, to))
         })
-        .take(limits::CONVERSATION_RUNS)
         .collect();
     earlier.sort_by_key(|(_, _, started, _)| *started);
-    Ok(Places { org, own, session_seq, earlier })
+    let unread = earlier.len().saturating_sub(limits::CONVERSATION_RUNS);
+    earlier.drain(..unread);
+    Ok(Places { org, own, session_seq, earlier, unread })
 }
 
 fn unreadable(fault: &std::io::Error) -> Refusal {
@@ -120,6 +122,7 @@ impl Story {
             next_seq: places.own.row.started_seq.map_or(places.own.row.created_seq + 1, std::num::NonZeroU64::get),
             published,
         };
+        story.transcript.leave_out(places.unread);
         for (other, created, from, to) in places.earlier {
             story.take_earlier(other, created, from, to)?;
         }
@@ -169,6 +172,7 @@ impl Story {
         match &record.event {
             Event::RunQueued(body) => self.queued = Some(body.clone()),
             Event::RunStarted(body) => self.claim = Some(body.clone()),
+            Event::TurnRequested(_) => self.forget_calls(),
             Event::PermissionDecided(body) => {
                 self.judged.insert(body.call_id, body.clone());
             }
@@ -188,6 +192,14 @@ impl Story {
             }
             _ => {}
         }
+    }
+
+    /// What is kept of calls is of the current turn's.
+    fn forget_calls(&mut self) {
+        self.answers.clear();
+        self.judged.clear();
+        self.asked_about.clear();
+        self.denied.clear();
     }
 
     /// Tells the conversation of a record.

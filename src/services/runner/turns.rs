@@ -1,5 +1,7 @@
 //! A turn: the request to the model, its words as they come, and its answer or what became of it.
 
+use std::num::NonZeroU32;
+
 use tokio::sync::mpsc;
 
 use super::drive::{Drive, Flow, Later};
@@ -8,6 +10,7 @@ use super::live::Delta;
 use super::model::{ModelAnswer, ModelFailure, ModelRequest, ToolText};
 use super::pen::doubled;
 use crate::agent::tools;
+use crate::agent::transcript::{Conversation, LeftOut};
 use crate::domain::command::Command;
 use crate::domain::limits::INLINE_PART_BYTES;
 use crate::domain::reason::{Reason, Refusal};
@@ -64,12 +67,16 @@ impl Drive {
         };
         // Whoever works meanwhile is told of it by the record of the request.
         self.place = None;
+        let LeftOut { runs, turns, parts } = request.left_out;
         let body = turn::Requested {
             turn,
             attempt,
             route: request.route.clone(),
             model: request.model.clone(),
             request_sha256: request.digest()?,
+            runs_left_out: NonZeroU32::new(runs),
+            turns_left_out: NonZeroU32::new(turns),
+            parts_shortened: NonZeroU32::new(parts),
         };
         let ask = turn::Request { run_id: self.story.run, body };
         self.house.pen.intent(Command::RecordTurnRequested(ask), self.by()).await?;
@@ -102,13 +109,20 @@ impl Drive {
 
     fn request(&self, turn: u32) -> Result<ModelRequest, Refusal> {
         let claim = self.story.claim.as_ref().ok_or(Reason::RunStepOutOfOrder)?;
+        let Conversation { messages, left_out } = self.story.transcript.conversation(self.story.run);
+        let mut system = self.house.settings.system.clone();
+        if let Some(line) = left_out.line() {
+            system.push('\n');
+            system.push_str(&line);
+        }
         Ok(ModelRequest {
             run_id: self.story.run,
             turn,
             route: claim.route.clone(),
             model: claim.model.clone(),
-            system: self.house.settings.system.clone(),
-            messages: self.story.transcript.conversation(self.story.run).messages,
+            system,
+            messages,
+            left_out,
             tools: self.house.tools.clone(),
         })
     }

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::Files;
-use crate::config::routes::{Driver, MODEL_BYTES, ROUTE_ID_BYTES};
+use crate::config::limits::{MODEL_BYTES, ROUTE_ID_BYTES};
+use crate::config::routes::Driver;
 use crate::journal::cold::Damage;
 use crate::journal::keys::StateRoot;
 use crate::journal::line;

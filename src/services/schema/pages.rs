@@ -101,7 +101,8 @@ fn errors() -> String {
     page
 }
 
-const LIMITS_HEAD: &str = "# Limits\n\nA request beyond a limit is refused with a code of [errors.md](errors.md), never cut short in silence. The tables are printed\n\
+const LIMITS_HEAD: &str = "# Limits\n\nA request beyond a limit is refused with a code of [errors.md](errors.md), never cut short in silence. What is told to a model is\n\
+    shortened and says so ([agents.md](agents.md)). The tables are printed\n\
     from the source by `chancery schema print --write .`; the unit is in the name (`_BYTES`, `_MS` for milliseconds).\n";
 
 const LIMITS_TAIL: &str = "\n## Known gaps\n\n\
@@ -114,29 +115,49 @@ const LIMITS_TAIL: &str = "\n## Known gaps\n\n\
       a record names them, came between, they stay, and so do those of refused steps of a run.\n\
     * Vault, backup and restore, organisations other than `default`, connectors and webhooks do not exist yet.\n";
 
+/// A limit: its name, its value, and its sentence.
+type Limit = (String, String, String);
+
+/// The files of limits that hold constants, with their headings. The first is that of the domain, whose limits others name.
+const LIMIT_FILES: [(&str, &str); 6] = [
+    ("What is kept and decided", include_str!("../../domain/limits.rs")),
+    ("Runs", include_str!("../runner/limits.rs")),
+    ("Tools", include_str!("../../agent/tools/limits.rs")),
+    ("Confined commands", include_str!("../../agent/sandbox/limits.rs")),
+    ("Model providers", include_str!("../../outbound/limits.rs")),
+    ("Routes and settings", include_str!("../../config/limits.rs")),
+];
+
 fn limits() -> String {
     let mut page = String::from(LIMITS_HEAD);
-    page.push_str("\n## What is kept and decided\n\n| limit | value | meaning |\n|---|---:|---|\n");
-    let constants = constants(include_str!("../../domain/limits.rs"));
-    for (name, value, about) in &constants {
-        let _ = writeln!(page, "| `{name}` | {value} | {about} |");
-    }
-    let doors = crate::services::schema::fields(include_str!("../../http/limits.rs"));
-    page.push_str("\n## The door\n\n| limit | value | meaning |\n|---|---:|---|\n");
-    for (name, mut value, about) in doors {
-        // A limit of the door that is one of the constants above names it.
-        if let Some((_, named, _)) = constants.iter().find(|(constant, _, _)| value.contains(&format!("::{constant} ")))
-        {
-            value.clone_from(named);
+    let mut of_domain = Vec::new();
+    for (heading, source) in LIMIT_FILES {
+        let limits = constants(source);
+        table(&mut page, heading, &limits, &of_domain);
+        if of_domain.is_empty() {
+            of_domain = limits;
         }
-        let _ = writeln!(page, "| `{name}` | {value} | {about} |");
     }
+    let source = include_str!("../../http/limits.rs");
+    let doors = [super::fields(source), constants(source)].concat();
+    table(&mut page, "The door", &doors, &of_domain);
     page.push_str(LIMITS_TAIL);
     page
 }
 
+fn table(page: &mut String, heading: &str, limits: &[Limit], of_domain: &[Limit]) {
+    let _ = write!(page, "\n## {heading}\n\n| limit | value | meaning |\n|---|---:|---|\n");
+    for (name, value, about) in limits {
+        // A limit that is one of the domain's names it.
+        let named = value.trim_matches('`').split(' ').next().and_then(|path| path.rsplit_once("::"));
+        let found = named.and_then(|(_, name)| of_domain.iter().find(|(constant, _, _)| constant == name));
+        let value = found.map_or(value, |(_, value, _)| value);
+        let _ = writeln!(page, "| `{name}` | {value} | {about} |");
+    }
+}
+
 /// Public constants of a source file with their values and their sentence.
-fn constants(source: &str) -> Vec<(String, String, String)> {
+fn constants(source: &str) -> Vec<Limit> {
     let mut found = Vec::new();
     let mut about = Vec::new();
     for line in source.lines() {
@@ -174,10 +195,12 @@ mod tests {
         let page = limits();
         let rows = page.lines().filter(|line| line.starts_with("| `"));
         let values: Vec<&str> = rows.filter_map(|row| row.split(" | ").nth(1)).collect();
-        assert!(values.len() > 50, "{values:?}");
+        assert!(values.len() > 150, "{values:?}");
         for value in values {
             assert!(value.parse::<u64>().is_ok(), "{value}");
         }
-        assert!(page.contains("| `body_bytes` | 1048576 |"), "{page}");
+        for row in ["`body_bytes` | 1048576", "`COMMAND_MS_MAX` | 600000", "`ANSWER_CALLS` | 64"] {
+            assert!(page.contains(&format!("| {row} |")), "{row}: {page}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::faults;
 use crate::domain::reason::Reason;
 use crate::domain::turn::{StopReason, Usage, UsageSource};
 use crate::outbound::limits;
-use crate::outbound::providers::{Delta, ModelAnswer, ProviderError, RequestedCall, send_live, too_large};
+use crate::outbound::providers::{Delta, ModelAnswer, ProviderError, RequestedCall, check_size, send_live};
 
 /// An answer as far as it came.
 #[derive(Debug)]
@@ -166,10 +166,7 @@ impl Assembly {
             self.call(call);
         }
         let bytes = self.text.len() + self.reasoning.len() + self.call_bytes;
-        if bytes > limits::ANSWER_WORDS_BYTES || self.calls.len() > limits::ANSWER_CALLS {
-            return Err(too_large(self.take_words()));
-        }
-        Ok(())
+        check_size(bytes, self.calls.len(), &mut self.text)
     }
 
     /// Adds a piece of a call to the call it belongs to.

@@ -65,6 +65,8 @@ mod tests {
         let request = ModelRequest {
             model: "m".into(),
             system: Some("s".into()),
+            earlier_messages: 0,
+            answered: 0,
             messages: vec![
                 Message::User { text: "u".into() },
                 Message::Assistant { text: None, tool_calls: vec![asked("{\"a\":1}"), asked("{\"a\":")] },

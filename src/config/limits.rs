@@ -1,0 +1,22 @@
+//! Limits of what the operator says, each with its unit in the name.
+
+/// Largest routes file, bytes.
+pub const ROUTES_FILE_BYTES: usize = 1 << 20;
+/// Most routes in a file.
+pub const ROUTES: usize = 200;
+/// Longest route id, bytes.
+pub const ROUTE_ID_BYTES: usize = 64;
+/// Most models that a route lists.
+pub const MODELS: usize = 1_000;
+/// Longest model name, bytes.
+pub const MODEL_BYTES: usize = 200;
+/// Longest address of a route, bytes.
+pub const BASE_URL_BYTES: usize = 500;
+/// Most output tokens that a route may ask for.
+pub const OUTPUT_TOKENS: u64 = 10_000_000;
+/// Longest time that a route may give one call, milliseconds.
+pub const TIMEOUT_MS: u64 = 60 * 60 * 1_000;
+/// Most runs that an operator may have work at a time.
+pub const RUNS_AT_A_TIME_MOST: usize = 256;
+/// Most problems of a file that are told at once.
+pub const PROBLEMS_LISTED: usize = 50;
