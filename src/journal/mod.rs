@@ -9,6 +9,7 @@ pub mod batch;
 pub mod cold;
 pub mod create;
 pub mod error;
+mod fold;
 pub mod handover;
 pub mod keys;
 pub mod layout;

@@ -179,10 +179,7 @@ impl Verifier<'_> {
         for (index, file) in files.iter().enumerate() {
             let opened = self.disk.open(&file.path, Open::Read).map_err(|error| unreadable(&file.path, &error))?;
             let found = walk::open(opened.clone()).map_err(|error| unreadable(&file.path, &error))?;
-            let (header, mut walker) = found.map_err(|error| match segments::header_fault(&file.path, &error) {
-                OpenError::Corrupt { file: path, why, .. } => invalid(&path, 0, file.first_seq, why),
-                other => verdict_of(other),
-            })?;
+            let (header, mut walker) = found.map_err(|error| verdict_of(segments::header_fault(file, &error)))?;
             let chained = header.first_seq == file.first_seq
                 && header.root_id == root_id
                 && Some(header.epoch) == self.ring.epoch_at(header.first_seq)
