@@ -322,7 +322,8 @@ impl Walk<'_> {
         let (is_last, seq) = (next.is_none(), walker.tree().size());
         let short = is_last && self.reached.is_none();
         let empty = rest.iter().all(|byte| *byte == b'\n' || *byte == 0);
-        if let Some(missing) = self.missing(file, seq, next).filter(|_| (cut && !is_last) || (short && (cut || empty))) {
+        if let Some(missing) = self.missing(file, seq, next).filter(|_| (cut && !is_last) || (short && (cut || empty)))
+        {
             return Err(missing);
         }
         let padding = Broken { offset: walker.offset(), seq, why: "padding holds other bytes than newlines" };

@@ -67,13 +67,7 @@ pub fn header_fault(file: &SegmentFile, error: &LineError) -> OpenError {
 impl SegmentFile {
     /// Something is wrong with the segment as a whole.
     pub fn fault(&self, why: impl Into<String>) -> OpenError {
-        OpenError::Corrupt {
-            file: self.path.clone(),
-            from: 0,
-            to: self.bytes,
-            seq: self.first_seq,
-            why: why.into(),
-        }
+        OpenError::Corrupt { file: self.path.clone(), from: 0, to: self.bytes, seq: self.first_seq, why: why.into() }
     }
 
     fn open(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>, OpenError> {

@@ -35,7 +35,10 @@ pub fn follow(tasks: &Tasks, check: ColdCheck) {
                 match looked {
                     Ok((Ok(0), again)) => watch = again,
                     Ok((Err(refusal), again)) => {
-                        tracing::warn!(detail = refusal.detail, "it could not be looked whether all segments are there");
+                        tracing::warn!(
+                            detail = refusal.detail,
+                            "it could not be looked whether all segments are there"
+                        );
                         watch = again;
                     }
                     Ok((Ok(_), _)) => return,
