@@ -17,6 +17,8 @@
 mod handover;
 #[path = "crash/house.rs"]
 mod house;
+#[path = "crash/missing.rs"]
+mod missing;
 #[path = "crash/repair.rs"]
 mod repair;
 #[path = "crash/running.rs"]
@@ -247,9 +249,13 @@ fn a_full_disk_refuses_before_anything_is_decided_and_writing_goes_on_when_there
 
 /// A small closed journal: a drain wrote `acked` into both slots.
 fn drained() -> (SimDisk, Found) {
+    drained_after(8)
+}
+
+fn drained_after(batches: u64) -> (SimDisk, Found) {
     let disk = SimDisk::new(5);
     let (mut journal, _) = start(&disk).unwrap();
-    assert_eq!(workload(&mut journal, 8), 8);
+    assert_eq!(workload(&mut journal, batches), batches);
     journal.close().unwrap();
     let (journal, found) = start(&disk.copy()).unwrap();
     drop(journal);

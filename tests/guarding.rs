@@ -479,7 +479,8 @@ fn routes_and_scripts_that_agents_could_change_refuse_the_start() {
     }
     let mut command = Command::new(BINARY);
     let socket = format!("unix:{}", house.path("work/folder/socket").display());
-    let ended = house.serving(&mut command).arg("--bind").arg(socket).output().unwrap();
+    command.args(["serve", "--bind", &socket, "--state-root"]).arg(house.state());
+    let ended = command.arg("--workspace-root").arg(house.path("work")).output().unwrap();
     let told = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.code() == Some(1) && told.contains("--bind: agents could change"), "{told}");
     // The control: beside the workspace they are fine.

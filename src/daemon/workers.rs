@@ -16,7 +16,7 @@ use crate::services::cold_check::ColdCheck;
 use crate::services::published::Published;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::tokens::{TokenChange, Tokens};
-use crate::services::{access_log, clock_watch, indexer};
+use crate::services::{access_log, clock_watch, indexer, segment_watch};
 
 /// Changes of tokens that may wait to be recorded.
 const WAITING_CHANGES: usize = 16;
@@ -50,7 +50,9 @@ impl Workers {
         clock_watch::follow(tasks, clerk.clone());
         access_log::follow(tasks, clerk.clone(), published.clone(), log, closed);
         indexer::follow(tasks, clerk.clone(), published.clone(), folder.clone());
-        ColdCheck::new(clerk.clone(), published, folder).follow(tasks);
+        let check = ColdCheck::new(clerk.clone(), published, folder);
+        segment_watch::follow(tasks, check.clone());
+        check.follow(tasks);
         if let Some(changes) = changes {
             tasks.spawn(record_changes(changes, clerk, tasks.clone()));
         }

@@ -190,7 +190,8 @@ pub fn check_damage(disk: &dyn Disk) -> Result<(), OpenError> {
     let is_named = |path: &str| named.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.file == path));
     for range in named.iter().flatten() {
         if !files.iter().any(|file| file.path == range.file) {
-            return Err(OpenError::file(&range.file, "the file is gone"));
+            let Range { file, from_seq, to_seq, .. } = range.clone();
+            return Err(OpenError::Rollback { file, from_seq, to_seq, why: "the file is gone".to_owned() });
         }
     }
     for pair in files.windows(2) {

@@ -11,7 +11,7 @@ pub enum OpenError {
     #[error("there is no state root here: {0}")]
     Absent(String),
     /// Acknowledged bytes were changed, or something stands where nothing may.
-    #[error("{file}: bytes {from}..{to}, sequence numbers from {seq}: {why}")]
+    #[error("{file}: {place}{why}", place = place(*from, *to, *seq))]
     Corrupt {
         /// The file.
         file: String,
@@ -58,6 +58,11 @@ pub enum OpenError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// Where in a file something is wrong; nothing where it is the file as a whole.
+fn place(from: u64, to: u64, seq: u64) -> String {
+    if to == 0 && seq == 0 { String::new() } else { format!("bytes {from}..{to}, sequence numbers from {seq}: ") }
 }
 
 impl OpenError {

@@ -11,6 +11,7 @@ pub mod batch;
 pub mod cold;
 pub mod create;
 pub mod error;
+mod fold;
 pub mod handover;
 pub mod keys;
 pub mod layout;

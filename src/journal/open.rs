@@ -112,6 +112,12 @@ impl Unopened {
         disk.sync_dir(layout::FOLDER).map_err(OpenError::io("syncing the journal's folder"))?;
         recovered.acked_end = recovered.data_end;
         finish_handover(disk, recovered)?;
+        for (path, end) in &recovered.padded {
+            // What was read agrees with the seal that ends it; behind that are newlines only.
+            let cut = disk.open(path, Open::Write).and_then(|file| recover_tail(file.as_ref(), *end));
+            cut.map_err(OpenError::io(path.clone()))?;
+        }
+        recovered.padded.clear();
         if let Some(leavings) = &recovered.leavings {
             quarantine(disk, recovered.first_seq, leavings).map_err(OpenError::io("writing the quarantine"))?;
             recover_tail(file, leavings.offset).map_err(OpenError::io("cutting the torn tail"))?;
@@ -188,7 +194,7 @@ fn quarantine(disk: &dyn Disk, first_seq: u64, leavings: &Leavings) -> io::Resul
     disk.sync_dir(layout::QUARANTINE)
 }
 
-/// Cuts a torn tail off the active segment; its bytes are in the quarantine. One of two functions that shorten a file.
+/// Cuts a torn tail off the active segment, its bytes are in the quarantine, or newlines off a closed one. One of two functions that shorten a file.
 pub(super) fn recover_tail(file: &dyn DiskFile, data_end: u64) -> io::Result<()> {
     file.truncate(data_end)?;
     file.sync()

@@ -2,28 +2,25 @@
 //! left behind it is told apart from rot, and every record goes to the fold.
 
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::SyncSender;
 
 use ed25519_dalek::SigningKey;
 
 use super::acked::Slots;
 use super::create;
 use super::error::OpenError;
+use super::fold::walk_and_fold;
 use super::keys::{KeyRing, StateRoot};
 use super::layout;
-use super::line::{self, Header, LineError};
+use super::line::Header;
 use super::merkle::Frontier;
 use super::note::Note;
 use super::reader::{Head, Reader};
-use super::segments::{self, SegmentFile};
+use super::segments::{self, Padded, SegmentFile};
 use super::tail::{self, Tail};
 use super::walk::{self, Broken, SealedBatch, Step};
-use crate::domain::event::DecodeError;
 use crate::domain::record::Record;
 use crate::platform::disk::{Disk, DiskFile, Open, read_bounded};
-
-/// Batches that may wait for the fold, each of a few megabytes at most: they are all in memory.
-const WAITING_BATCHES: usize = 32;
 
 /// What a crash left behind the last good batch.
 #[derive(Debug, Clone)]
@@ -52,6 +49,8 @@ pub struct Recovered {
     pub(super) leavings: Option<Leavings>,
     /// Whether the tree that reading began from is the journal's own at that place.
     pub fits: bool,
+    /// Closed segments that are still to be cut behind their last seal.
+    pub(super) padded: Vec<Padded>,
 }
 
 impl Recovered {
@@ -105,7 +104,7 @@ pub fn read(
     let next_seq = base.map_or(0, Frontier::size);
     let from = next_seq.saturating_sub(1).min(acked.size);
     let start = files.partition_point(|file| file.first_seq <= from).saturating_sub(1);
-    segments::check_skipped(disk, &files, start, &root)?;
+    let padded = segments::check_skipped(disk, &files, start, (&root, &ring))?;
     let walk = |sender| {
         let next_key = next_key.as_ref().map_err(ToString::to_string).cloned();
         Walk { disk, root: &root, ring, next_key, acked: &acked, base, sender, reached: None, handover: None }
@@ -133,52 +132,8 @@ pub fn read(
         note: walked.note,
         leavings: walked.leavings,
         fits: walked.fits,
+        padded: [padded, walked.padded].concat(),
     })
-}
-
-/// Walks on this thread and folds on another; what the fold could not read comes before what the walk found.
-fn walk_and_fold(
-    walk: impl FnOnce(SyncSender<SealedBatch>) -> Result<Walked, OpenError>,
-    from_seq: u64,
-    fold: &mut (dyn FnMut(Record) + Send),
-) -> Result<Walked, OpenError> {
-    let (sender, receiver) = sync_channel::<SealedBatch>(WAITING_BATCHES);
-    let (walked, folded) = std::thread::scope(|scope| {
-        let folding = scope.spawn(move || {
-            for batch in receiver {
-                for text in batch.record_lines() {
-                    match line::parse_record(text) {
-                        Ok(record) if record.seq >= from_seq => fold(record),
-                        Ok(_) => {}
-                        Err(error) => return Err((batch.first_seq, batch.offset, error)),
-                    }
-                }
-            }
-            Ok(())
-        });
-        (walk(sender), folding.join())
-    });
-    match folded {
-        Ok(Ok(())) => walked,
-        Ok(Err((seq, offset, error))) => Err(unreadable(seq, offset, &error)),
-        Err(_) => Err(OpenError::file(layout::FOLDER, "folding the records failed")),
-    }
-}
-
-/// A record that is sealed but can't be read: of a newer program, or not in the format.
-fn unreadable(seq: u64, offset: u64, error: &LineError) -> OpenError {
-    match error {
-        LineError::Event(DecodeError::UnknownKind(_) | DecodeError::UnknownVersion { .. }) => {
-            OpenError::TooNew(format!("a record behind sequence number {seq}: {error}"))
-        }
-        LineError::Event(_) | LineError::Shape(_) | LineError::Spelling | LineError::TooNew(_) => OpenError::Corrupt {
-            file: layout::FOLDER.to_owned(),
-            from: offset,
-            to: offset,
-            seq,
-            why: error.to_string(),
-        },
-    }
 }
 
 struct Walk<'a> {
@@ -208,6 +163,7 @@ struct Walked {
     note: Note,
     leavings: Option<Leavings>,
     fits: bool,
+    padded: Vec<Padded>,
 }
 
 impl Walk<'_> {
@@ -218,12 +174,17 @@ impl Walk<'_> {
             reader.began_segment(file.first_seq, opened, 0);
         }
         let mut last: Option<(Note, Frontier)> = None;
+        let mut padded = Vec::new();
         let mut rest = files.get(start..).unwrap_or_default().iter().peekable();
         while let Some(file) = rest.next() {
-            let is_last = rest.peek().is_none();
+            let next = rest.peek().copied();
             let opened = self.disk.open(&file.path, Open::Read).map_err(OpenError::io(file.path.clone()))?;
             let found = walk::open(Arc::clone(&opened)).map_err(OpenError::io(file.path.clone()))?;
-            let (header, mut walker) = found.map_err(|error| segments::header_fault(&file.path, &error))?;
+            let (header, mut walker) = found.map_err(|error| {
+                let cut = segments::rest(opened.as_ref(), 0).is_ok_and(|bytes| tail::is_cut(&bytes));
+                let missing = self.missing(file, file.first_seq, next).filter(|_| cut);
+                missing.unwrap_or_else(|| segments::header_fault(file, &error))
+            })?;
             self.check_header(file, &header, last.as_ref().map(|(note, _)| note))?;
             if last.is_none() {
                 last = header.checkpoint.clone().map(|note| (note, header.frontier.clone()));
@@ -233,8 +194,8 @@ impl Walk<'_> {
             self.note_reached(header.checkpoint.as_ref(), file.first_seq, walker.offset());
             reader.began_segment(file.first_seq, Arc::clone(&opened), walker.offset());
             let stopped = self.walk_segment(file, &mut walker, &reader, &mut last)?;
-            let leavings = self.judge_end(file, &opened, &walker, stopped, is_last)?;
-            if is_last {
+            let leavings = self.judge_end(file, &opened, &walker, stopped, next)?;
+            if next.is_none() {
                 let (note, sealed) = last.unwrap_or_else(|| (self.acked.clone(), Frontier::default()));
                 let acked_end = self.reached.filter(|(seq, _)| *seq == file.first_seq).map(|(_, offset)| offset);
                 return Ok(Walked {
@@ -249,14 +210,18 @@ impl Walk<'_> {
                     note,
                     leavings,
                     fits: self.base.is_none(),
+                    padded,
                 });
+            }
+            if walker.offset() < file.bytes {
+                padded.push((file.path.clone(), walker.offset()));
             }
         }
         Err(OpenError::file(layout::FOLDER, "there is no segment"))
     }
 
     fn check_header(&self, file: &SegmentFile, header: &Header, before: Option<&Note>) -> Result<(), OpenError> {
-        let fault = |why: &str| Err(OpenError::file(&file.path, why));
+        let fault = |why: &str| Err(file.fault(why));
         if header.first_seq != file.first_seq {
             return fault("the header's first sequence number is not the one in the file's name");
         }
@@ -265,12 +230,7 @@ impl Walk<'_> {
         }
         match (before, &header.checkpoint) {
             (Some(before), Some(note)) if before == note => Ok(()),
-            (Some(before), Some(note)) if note.size > before.size => Err(OpenError::Rollback {
-                file: file.path.clone(),
-                from_seq: before.size + 1,
-                to_seq: note.size,
-                why: "a segment before this one is missing or was cut".to_owned(),
-            }),
+            (Some(before), Some(note)) if note.size > before.size => Err(segments::missing_before(file, before, note)),
             (Some(_), _) => fault("the header's checkpoint is not the seal that ended the segment before"),
             (None, _) => Ok(()),
         }
@@ -359,7 +319,7 @@ impl Walk<'_> {
         opened: &Arc<dyn DiskFile>,
         walker: &walk::Walker,
         stopped: Option<Broken>,
-        is_last: bool,
+        next: Option<&SegmentFile>,
     ) -> Result<Option<Leavings>, OpenError> {
         let rest = segments::rest(opened.as_ref(), walker.offset()).map_err(OpenError::io(file.path.clone()))?;
         let corrupt = |from: u64, seq: u64, why: String| OpenError::Corrupt {
@@ -373,19 +333,21 @@ impl Walk<'_> {
         if let Some(broken) = stopped.as_ref().filter(|broken| broken.offset < walker.offset()) {
             return Err(corrupt(broken.offset, broken.seq, broken.why.to_owned()));
         }
-        if is_last && self.reached.is_none() {
-            let from_seq = walker.tree().size();
-            let empty = rest.iter().all(|byte| *byte == b'\n' || *byte == 0);
-            return Err(match stopped {
-                Some(broken) if !empty => corrupt(broken.offset, broken.seq, broken.why.to_owned()),
-                _ if !empty => corrupt(walker.offset(), from_seq, "padding holds other bytes than newlines".to_owned()),
-                _ => OpenError::Rollback {
-                    file: file.path.clone(),
-                    from_seq,
-                    to_seq: self.acked.size,
-                    why: "the journal ends before what was acknowledged".to_owned(),
-                },
-            });
+        let cut = stopped.as_ref().is_some_and(|broken| {
+            let skip = usize::try_from(broken.offset - walker.offset()).unwrap_or(usize::MAX);
+            tail::is_cut(rest.get(skip..).unwrap_or_default())
+        });
+        let (is_last, seq) = (next.is_none(), walker.tree().size());
+        let short = is_last && self.reached.is_none();
+        let empty = rest.iter().all(|byte| *byte == b'\n' || *byte == 0);
+        if let Some(missing) = self.missing(file, seq, next).filter(|_| (cut && !is_last) || (short && (cut || empty)))
+        {
+            return Err(missing);
+        }
+        let padding = Broken { offset: walker.offset(), seq, why: "padding holds other bytes than newlines" };
+        let Broken { offset, seq, why } = stopped.unwrap_or(padding);
+        if short {
+            return Err(corrupt(offset, seq, why.to_owned()));
         }
         match tail::judge(&rest, walker.offset(), walker.tree().size()) {
             Tail::Padding => Ok(None),
@@ -393,10 +355,14 @@ impl Walk<'_> {
                 Ok(Some(Leavings { offset: walker.offset(), bytes: rest.get(..bytes).unwrap_or_default().to_vec() }))
             }
             Tail::Rot { at, seq, why } if is_last => Err(corrupt(walker.offset() + at as u64, seq, why.to_owned())),
-            Tail::Crash { .. } | Tail::Rot { .. } => {
-                let why = stopped.as_ref().map_or("padding holds other bytes than newlines", |broken| broken.why);
-                Err(corrupt(walker.offset(), walker.tree().size(), why.to_owned()))
-            }
+            Tail::Crash { .. } | Tail::Rot { .. } => Err(corrupt(offset, seq, why.to_owned())),
         }
+    }
+
+    /// What is missing where a segment ends too early, behind the lines before `from_seq`.
+    fn missing(&self, file: &SegmentFile, from_seq: u64, next: Option<&SegmentFile>) -> Option<OpenError> {
+        let to_seq = next.map_or(self.acked.size, |next| next.first_seq.saturating_sub(1));
+        let why = "the segment ends before what was acknowledged".to_owned();
+        (from_seq <= to_seq).then(|| OpenError::Rollback { file: file.path.clone(), from_seq, to_seq, why })
     }
 }

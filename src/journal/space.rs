@@ -52,11 +52,23 @@ impl Space {
         self.written.load(Ordering::Acquire)
     }
 
+    /// Refuses a file that was removed or cut behind the journal's back: what is written into it would be lost, and
+    /// writing on would only hide that.
+    pub fn check(&self) -> io::Result<()> {
+        let written = self.written();
+        match self.file.named_bytes()? {
+            None => Err(io::Error::other("the file was removed while it is written to")),
+            Some(bytes) if bytes < written => Err(io::Error::other("the file was cut while it is written to")),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Extends the written space to at least `target` bytes. What fails leaves the space that there was.
     pub fn extend(&self, target: u64) -> io::Result<()> {
         let _one = self.extending.lock().unwrap_or_else(PoisonError::into_inner);
         let mut written = self.written();
         while written < target && !self.finished.load(Ordering::Acquire) {
+            self.check().inspect_err(|error| self.fail("look", error))?;
             let step = (target - written).min(STEP_BYTES);
             let newlines = vec![b'\n'; usize::try_from(step).unwrap_or(0)];
             self.file.write_at(written, &newlines).inspect_err(|error| {
@@ -73,7 +85,7 @@ impl Space {
 
     fn fail(&self, what: &str, error: &io::Error) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert_with(|| format!("a {what} of written-ahead space failed: {error}"));
+        failure.get_or_insert_with(|| format!("a {what} at written-ahead space failed: {error}"));
     }
 
     /// What went wrong, on whatever thread, if it was more than a full disk.
@@ -129,7 +141,7 @@ mod tests {
         }
 
         fn bytes(&self) -> io::Result<u64> {
-            Ok(0)
+            Ok(STEP_BYTES)
         }
     }
 
@@ -143,6 +155,6 @@ mod tests {
         while lost.running.load(Ordering::Acquire) {
             std::thread::yield_now();
         }
-        assert_eq!(lost.failure().as_deref(), Some("a sync of written-ahead space failed: the medium"));
+        assert_eq!(lost.failure().as_deref(), Some("a sync at written-ahead space failed: the medium"));
     }
 }

@@ -52,6 +52,13 @@ pub fn judge(tail: &[u8], offset: u64, seq: u64) -> Tail {
     Tail::Crash { bytes: last + 1, discarded_note }
 }
 
+/// Whether what stands behind the last whole line is the beginning of a line in which the file was cut; a whole line with
+/// another byte in its newline's place is not.
+pub(super) fn is_cut(behind: &[u8]) -> bool {
+    let whole = |text: &[u8]| line::parse_record(text).is_ok() || line::parse_seal(text).is_some();
+    !behind.contains(&b'\n') && !behind.split_last().is_some_and(|(_, text)| whole(text))
+}
+
 /// The lines that parse and bear the sequence numbers that are due.
 struct Right {
     /// Where the first other line begins.

@@ -135,14 +135,7 @@ impl Verifier<'_> {
         for (index, file) in files.iter().enumerate() {
             let opened = self.disk.open(&file.path, Open::Read).map_err(|error| unreadable(&file.path, &error))?;
             let found = walk::open(opened.clone()).map_err(|error| unreadable(&file.path, &error))?;
-            let (header, mut walker) = found.map_err(|error| {
-                let fault = segments::header_fault(&file.path, &error);
-                if let OpenError::Corrupt { file: path, why, .. } = fault {
-                    invalid(&path, 0, file.first_seq, why)
-                } else {
-                    verdict_of(fault)
-                }
-            })?;
+            let (header, mut walker) = found.map_err(|error| verdict_of(segments::header_fault(file, &error)))?;
             let chained = header.first_seq == file.first_seq
                 && header.root_id == root_id
                 && Some(header.epoch) == self.ring.epoch_at(header.first_seq)

@@ -212,6 +212,7 @@ impl Journal {
             let path = layout::segment_path(self.active.first_seq);
             return Err(self.poisoned(format!("a write or sync of {path} failed: {error}")));
         }
+        self.look()?;
         self.active.data_end = offset + bytes.len() as u64;
         self.ctx = ctx;
         (self.tree, self.sealed) = (tree, sealed);
@@ -222,6 +223,14 @@ impl Journal {
             self.prepare_ahead();
         }
         Ok(())
+    }
+
+    /// Looks whether the active segment is still there, and whole; a batch counts only after that. Writing stops otherwise.
+    pub fn look(&mut self) -> Result<(), WriteError> {
+        self.active.space.check().map_err(|error| {
+            let path = layout::segment_path(self.active.first_seq);
+            self.poisoned(format!("{path}: {error}: acknowledged records are missing"))
+        })
     }
 
     /// Demands room for the largest batch.
@@ -246,7 +255,7 @@ impl Journal {
     }
 
     pub(super) fn poisoned(&mut self, why: String) -> WriteError {
-        self.poison = Some(why.clone());
+        self.freeze(&why);
         WriteError::Poisoned(why)
     }
 
@@ -331,6 +340,8 @@ impl Journal {
 /// Cuts the written-ahead space off a segment that takes no more batches. One of two functions that shorten a file.
 fn close_segment(active: &Active) -> io::Result<()> {
     active.space.finish();
+    // Cutting a file that is shorter would make it longer, and look whole.
+    active.space.check()?;
     active.file.truncate(active.data_end)?;
     active.file.sync()
 }

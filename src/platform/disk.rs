@@ -61,6 +61,10 @@ pub trait DiskFile: Send + Sync {
     fn truncate(&self, bytes: u64) -> io::Result<()>;
     /// Length in bytes.
     fn bytes(&self) -> io::Result<u64>;
+    /// The same; none where no name leads to the file any more: what is written then ends with the process.
+    fn named_bytes(&self) -> io::Result<Option<u64>> {
+        self.bytes().map(Some)
+    }
 }
 
 /// Reads a whole file of at most `limit` bytes.

@@ -231,6 +231,12 @@ impl DiskFile for PlainFile {
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
+
+    fn named_bytes(&self) -> io::Result<Option<u64>> {
+        use std::os::unix::fs::MetadataExt as _;
+        let facts = self.0.metadata()?;
+        Ok((facts.nlink() > 0).then_some(facts.len()))
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::clerk::Clerk;
 use super::cold_check::{ColdCheck, Pass};
 use super::desk::{Committed, Lane, WritePath as _};
 use super::opening::{Opened, Opening, open};
+use super::segment_watch::SegmentWatch;
 use super::snapshotter::Snapshotter;
 use crate::domain::command::{Answer, Command};
 use crate::domain::event::Event;
@@ -211,6 +212,45 @@ async fn rot_in_a_closed_segment_stops_writing_is_kept_for_the_next_start_and_fo
     let house = opened(&disk, &clock, NOW_MS);
     assert_eq!(disk.content(layout::DAMAGE), None);
     submit(&house.clerk, create()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_segment_that_goes_missing_or_loses_something_stops_writing_also_where_nobody_writes() {
+    type Harm = fn(&SimDisk, &str);
+    let remove: Harm = |disk, path| {
+        disk.tamper_names(|names| {
+            names.remove(path);
+        });
+    };
+    let shorten: Harm = |disk, path| disk.tamper(path, |bytes| bytes.truncate(bytes.len() - 5));
+    let empty: Harm = |disk, path| disk.tamper(path, Vec::clear);
+    for (closed, harm) in [(true, remove), (true, shorten), (true, empty), (false, remove), (false, empty)] {
+        let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));
+        let disk = SimDisk::new(1);
+        let house = opened(&disk, &clock, NOW_MS);
+        some_segments(&house).await;
+        let check = ColdCheck::new(house.clerk.clone(), house.published.clone(), Arc::new(disk.clone()));
+        let mut watch = SegmentWatch::new(check);
+        assert_eq!(watch.look().unwrap(), 0);
+        submit(&house.clerk, create()).await.unwrap();
+        let segments = house.published.reader().segments();
+        let path = layout::segment_path(if closed { segments[1] } else { segments[3] });
+        harm(&disk, &path);
+        watch.look().unwrap();
+        let refused = submit(&house.clerk, create()).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::StorageJournalUnavailable);
+        let said = house.clerk.trouble().unwrap().detail;
+        assert!(said.contains(&path), "{said}");
+        drop(house.clerk);
+        let _ = house.thread.finish().unwrap().close();
+        if closed {
+            let damage: Damage = serde_json::from_slice(&disk.content(layout::DAMAGE).unwrap()).unwrap();
+            let [range] = damage.ranges.as_slice() else { panic!("{damage:?}") };
+            assert_eq!((range.from_seq, range.to_seq), (segments[1], segments[2] - 1));
+        }
+        let refusal = open(opening(&disk, &clock, NOW_MS)).err().unwrap();
+        assert!(refusal.reason.code().starts_with("state_root.journal_"), "{}", refusal.detail);
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! What it finds rotten freezes all writing and is kept for the next start.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::clerk::Clerk;
@@ -28,9 +28,11 @@ const NAP: Duration = Duration::from_millis(50);
 /// The worker that checks closed segments.
 #[derive(Clone)]
 pub struct ColdCheck {
-    clerk: Clerk,
-    published: Published,
-    disk: Arc<dyn Disk>,
+    pub(super) clerk: Clerk,
+    pub(super) published: Published,
+    pub(super) disk: Arc<dyn Disk>,
+    /// All that was found rotten.
+    rot: Arc<Mutex<Vec<Range>>>,
 }
 
 /// What one pass over the closed segments found.
@@ -47,7 +49,7 @@ pub struct Pass {
 impl ColdCheck {
     /// A worker for this state root.
     pub fn new(clerk: Clerk, published: Published, disk: Arc<dyn Disk>) -> Self {
-        Self { clerk, published, disk }
+        Self { clerk, published, disk, rot: Arc::default() }
     }
 
     /// Checks now and every seven days, until the drain begins.
@@ -109,23 +111,26 @@ impl ColdCheck {
                 Found::Sound => pass.segments += 1,
                 Found::Stopped => return Ok(Pass { stopped: true, ..pass }),
                 Found::Rot(range) => {
+                    self.freeze(range.clone());
                     // A header is found wrong by the check of the segment before it as well.
                     pass.rot.retain(|known| known.file != range.file);
                     pass.rot.push(range);
-                    self.freeze(&pass.rot);
                 }
             }
         }
         Ok(pass)
     }
 
-    /// Stops all writing, then keeps what was found.
-    fn freeze(&self, rot: &[Range]) {
+    /// Stops all writing, then keeps what was found beside what was found before.
+    pub(super) fn freeze(&self, range: Range) {
+        let mut rot = self.rot.lock().unwrap_or_else(PoisonError::into_inner);
+        rot.retain(|known| known.file != range.file);
+        rot.push(range);
         let words: Vec<String> = rot.iter().map(ToString::to_string).collect();
-        let why = format!("acknowledged bytes have rotted: {}", words.join("; "));
+        let why = format!("acknowledged bytes are wrong or missing: {}", words.join("; "));
         tracing::error!(why, "nothing more is written");
         self.clerk.errand(Box::new(move |scribe| scribe.journal().freeze(&why)));
-        let kept = cold::write_damage(self.disk.as_ref(), self.published.clock().wall_ms(), rot);
+        let kept = cold::write_damage(self.disk.as_ref(), self.published.clock().wall_ms(), &rot);
         if let Err(error) = kept {
             tracing::error!(%error, "damage.json could not be written; the next start finds the damage by itself later");
         }

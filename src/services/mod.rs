@@ -26,6 +26,7 @@ pub mod runs;
 pub mod runtime;
 pub mod schema;
 pub mod scribe;
+pub mod segment_watch;
 pub mod sessions;
 pub mod sight;
 pub mod snapshots;

@@ -201,4 +201,10 @@ impl DiskFile for SimFile {
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.disk.state().files[self.index].current.len() as u64)
     }
+
+    fn named_bytes(&self) -> io::Result<Option<u64>> {
+        let state = self.disk.state();
+        let named = state.names.values().any(|index| *index == self.index);
+        Ok(named.then(|| state.files[self.index].current.len() as u64))
+    }
 }
