@@ -706,6 +706,37 @@ fn a_journal_that_does_not_continue_the_one_seen_before_is_cried_out() {
 }
 
 #[test]
+fn what_was_seen_before_a_repair_and_is_gone_is_named() {
+    let house = House::new();
+    for number in 0..6 {
+        house.session(&format!("number {number}"));
+    }
+    house.stop();
+    let segment = house.path("state/journal/00000000000000000000.jsonl");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(8).position(|window| window == b"number 3").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let would = house.run(&["journal", "repair", "--output", "json"]).json();
+    let lost = would["lost"].to_string();
+    assert_eq!(house.run(&["journal", "repair", "--accept-loss", &lost]).code, 0);
+    house.start();
+    let again = house.run(&["sessions", "create", "--title", "after it"]);
+    assert!(again.code == 0 && again.err.contains("are not in this journal"), "{}", again.err);
+    assert!(!again.err.contains("First sight"), "it was seen before: {}", again.err);
+    let verified = house.run(&["verify", "--output", "json"]);
+    let facts = verified.json();
+    assert_eq!((verified.code, &facts["verdict"]), (0, &"valid".into()), "{facts}");
+    assert!(facts["lost_since_seen"]["to_seq"].as_u64() > facts["lost_since_seen"]["from_seq"].as_u64(), "{facts}");
+    let told = house.run(&["verify"]).out;
+    assert!(told.contains("are not in this journal; a repair has recorded the loss"), "{told}");
+    // A repair in a folder that is no state root leaves nothing there.
+    let foreign = house.path("work");
+    let left = house.run(&["--state-root", foreign.to_str().unwrap(), "journal", "repair"]);
+    assert!(left.code == 2 && !foreign.join("LOCK").exists(), "{} {}", left.code, left.err);
+}
+
+#[test]
 fn commands_at_the_same_time_keep_one_head_and_a_folder_that_cannot_be_written_is_forgiven() {
     let house = House::new();
     std::thread::scope(|scope| {

@@ -36,6 +36,10 @@ pub fn run(client: &ClientArgs, args: &RepairArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if folder.mode(layout::STATE_ROOT).is_err() {
+        return client
+            .refused(&Refusal::new(Reason::StateRootNotFound, format!("{} is no state root.", path.display())));
+    }
     match under_lock(folder, args.accept_loss) {
         Ok(outcome) => tell(client, &outcome),
         Err(refusal) => client.refused(&refusal),

@@ -10,7 +10,7 @@ use ed25519_dalek::VerifyingKey;
 use serde_json::{Value, json};
 
 use super::client::ClientArgs;
-use super::heads::{self, Kept};
+use super::heads::{self, Earlier, Kept, Lost, earlier};
 use super::output::{self, Format};
 use crate::journal::keys::{KeyRing, WalkedKey};
 use crate::journal::note::{Note, Origin, parse_verifier_key};
@@ -59,6 +59,20 @@ impl Said {
 
     fn invalid(why: &str) -> Self {
         Self::new(INVALID, format!("invalid: {why}"), json!({ "verdict": "invalid", "why": why }))
+    }
+
+    /// Names what was seen and is gone. It is a fault unless a repair has recorded the loss.
+    fn lost(&mut self, lost: Vec<Lost>, named: &[(u64, u64)]) {
+        for lost in lost {
+            let recorded = named.iter().any(|(from, to)| *from <= lost.from_seq && lost.to_seq <= *to);
+            let how = if recorded { "a repair has recorded the loss" } else { "and no record says why" };
+            let line = format!("{}; {how}", lost.told());
+            if !recorded && self.code == 0 {
+                *self = Self::invalid(&line);
+            }
+            self.lines.push(line);
+            self.facts["lost_since_seen"] = json!(lost);
+        }
     }
 
     fn print(&self, format: Format) -> ExitCode {
@@ -182,6 +196,13 @@ fn state_root(path: &Path, key: Option<&VerifyingKey>, format: Format) -> ExitCo
             }
         }
     }
+    if said.code == 0 {
+        match earlier_epochs(&folder) {
+            Ok(lost) => said.lost(lost, &house.losses),
+            Err(Differs::Unknown(why)) => output::talk(&format!("warning: earlier heads were not compared: {why}")),
+            Err(Differs::Otherwise(why)) => said = Said::invalid(&why),
+        }
+    }
     said.print(format)
 }
 
@@ -266,6 +287,33 @@ fn beside_kept(
         }
         None => Err(Differs::Otherwise(format!("the seal over {} lines, seen before, is not there", kept.size))),
     }
+}
+
+/// Compares with the heads that this user's commands kept under earlier epochs; gives what is gone since.
+fn earlier_epochs(folder: &Folder) -> Result<Vec<Lost>, Differs> {
+    let Ok((_, ring)) = read_root(folder) else { return Ok(Vec::new()) };
+    let Some((origin, _)) = ring.newest() else { return Ok(Vec::new()) };
+    let mut gone = Vec::new();
+    for (origin, kept) in heads::kept_of_other_epochs(&origin).map_err(Differs::Unknown)? {
+        let epoch = origin.epoch;
+        match earlier(&ring, &origin, &kept) {
+            Earlier::Beyond(lost) => gone.push(lost),
+            Earlier::Within(note) => match seal_of(folder, note.size) {
+                Ok(Some(seal)) if seal.root == note.root => {}
+                Ok(_) => {
+                    let why = format!("the seal over {} lines, seen under {epoch}, is not there", note.size);
+                    return Err(Differs::Otherwise(why));
+                }
+                Err(error) => return Err(Differs::Unknown(error.to_string())),
+            },
+            Earlier::Strange => {
+                let why =
+                    format!("the keys do not lead from the one that was trusted under {epoch} to the present one");
+                return Err(Differs::Otherwise(why));
+            }
+        }
+    }
+    Ok(gone)
 }
 
 /// The seal over a tree of this size, if the journal has one.

@@ -78,6 +78,13 @@ impl OpenError {
     }
 }
 
+/// Whether a file is not there, or something else stands in its place: no disk is at fault.
+fn is_misplaced(error: &std::io::Error) -> bool {
+    let other = [rustix::io::Errno::LOOP, rustix::io::Errno::NOTDIR, rustix::io::Errno::ISDIR];
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput)
+        || other.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library may add kinds of errors at any time")]
 fn of_disk(kind: ErrorKind) -> Reason {
     match kind {
@@ -95,9 +102,15 @@ impl From<OpenError> for Refusal {
             OpenError::Rollback { .. } => Reason::StateRootJournalRollback,
             OpenError::TooNew(_) => Reason::StateRootVersionTooNew,
             OpenError::Loose { .. } => Reason::StateRootInsecurePermissions,
+            OpenError::Io { source, .. } if is_misplaced(source) => Reason::StateRootJournalCorrupt,
             OpenError::Io { source, .. } => of_disk(source.kind()),
         };
-        Refusal::new(reason, error.to_string())
+        let copy = if matches!(&error, OpenError::Io { source, .. } if is_misplaced(source)) {
+            "; put it back from a copy of this state root"
+        } else {
+            ""
+        };
+        Refusal::new(reason, format!("{error}{copy}"))
     }
 }
 

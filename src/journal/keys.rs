@@ -61,6 +61,8 @@ struct Link {
     key: VerifyingKey,
     /// The seal at `from_seq`, where two keys signed it to hand over.
     handover: Option<Note>,
+    /// The last note of the epoch before, where this begins an epoch.
+    ended: Option<Note>,
 }
 
 /// The walked keys: every link was introduced by the one before.
@@ -109,15 +111,16 @@ impl StateRoot {
             let chain = || KeysError::Chain(index);
             let key = decode_key(&entry.public_key).ok_or_else(chain)?;
             let origin = Origin { root_id: self.id, epoch: entry.epoch };
-            let handover = match (links.last(), &entry.note) {
-                (None, None) if entry.from_seq == 0 => None,
+            let (handover, ended) = match (links.last(), &entry.note) {
+                (None, None) if entry.from_seq == 0 => (None, None),
                 (Some(before), Some(note)) => {
                     let note = Note::parse(note).ok_or_else(chain)?;
-                    introduced(before, &note, entry, origin, &key).ok_or_else(chain)?.then_some(note)
+                    let handed_over = introduced(before, &note, entry, origin, &key).ok_or_else(chain)?;
+                    if handed_over { (Some(note), None) } else { (None, Some(note)) }
                 }
                 (None, Some(_) | None) | (Some(_), None) => return Err(chain()),
             };
-            links.push(Link { origin, from_seq: entry.from_seq, key, handover });
+            links.push(Link { origin, from_seq: entry.from_seq, key, handover, ended });
         }
         if links.is_empty() { Err(KeysError::Chain(0)) } else { Ok(KeyRing { links }) }
     }
@@ -205,6 +208,11 @@ impl KeyRing {
     /// Whether this is the name of the journal in one of its epochs.
     pub fn knows(&self, origin: &Origin) -> bool {
         self.links.iter().any(|link| link.origin == *origin)
+    }
+
+    /// The note with which an epoch ended; none where it is the present one, or none of these.
+    pub fn end_of(&self, epoch: &Origin) -> Option<&Note> {
+        self.links.iter().filter_map(|link| link.ended.as_ref()).find(|note| note.origin == *epoch)
     }
 
     /// Whether this key is one of the ring's.

@@ -37,12 +37,15 @@ pub struct HouseReport {
     pub digests: usize,
     /// Digests of read models that were not compared: of older snapshots, or of another version.
     pub digests_passed_over: usize,
+    /// Sequence numbers that repairs have recorded as lost, from and to.
+    pub losses: Vec<(u64, u64)>,
 }
 
 /// Verifies a state root. `held` says whether a daemon holds its lock.
 pub fn verify(disk: &dyn Disk, held: bool) -> HouseReport {
     let mut named: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let mut blobs: BTreeMap<String, Named> = BTreeMap::new();
+    let mut losses: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     let (mut digests, mut last) = (Digests::of(disk), None);
     let mut visit = |record: &Record, line: &[u8]| {
         if last.replace(record.seq).is_some_and(|last| record.seq <= last) {
@@ -51,6 +54,9 @@ pub fn verify(disk: &dyn Disk, held: bool) -> HouseReport {
         digests.add(record);
         if let Event::AccessLogClosed(body) = &record.event {
             named.insert(body.file.clone(), (record.seq, body.sha256.clone()));
+        }
+        if let Event::JournalRepaired(body) = &record.event {
+            losses.insert(record.seq, (body.lost_from_seq, body.lost_to_seq));
         }
         // Quotes in words are escaped, so few other records are looked through.
         if memchr::memmem::find(line, b"\"blob\":{").is_some() {
@@ -63,6 +69,7 @@ pub fn verify(disk: &dyn Disk, held: bool) -> HouseReport {
     };
     let journal = verify_visiting(disk, held, &mut visit);
     let mut house = HouseReport::of(journal);
+    house.losses = losses.into_values().collect();
     if house.journal.verdict == Verdict::Valid {
         (house.digests, house.digests_passed_over) = (digests.equal, digests.passed_over);
         let differs = digests.differs.map_or(Ok(()), |(seq, what)| Err(other_models(disk, seq, &what)));
@@ -96,7 +103,7 @@ fn each_blob(body: &Value, found: &mut impl FnMut(BlobRef)) {
 
 impl HouseReport {
     fn of(journal: Report) -> Self {
-        Self { journal, chunks: 0, unnamed: 0, blobs: 0, digests: 0, digests_passed_over: 0 }
+        Self { journal, chunks: 0, unnamed: 0, blobs: 0, digests: 0, digests_passed_over: 0, losses: Vec::new() }
     }
 
     /// Compares the files of large parts with what records say of them.

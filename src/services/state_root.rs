@@ -49,7 +49,12 @@ pub struct StateRoot {
 /// Opens the folder, making it if absent, takes its lock, and checks its modes. Blocks for half a second at most.
 pub fn take(path: &Path, workspace: &Path, boot_id: BootId) -> Result<StateRoot, Refusal> {
     let io = |what: &str| OpenError::io(what.to_owned());
-    let folder = Folder::create(path).map_err(io("opening the state root"))?;
+    let folder = Folder::create(path).map_err(|error| match error.kind() {
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            Refusal::new(Reason::ConfigInvalid, format!("--state-root: {} is no folder", path.display()))
+        }
+        _ => Refusal::from(io("opening the state root")(error)),
+    })?;
     let (root, work) = (folder.path(), workspace.canonicalize().unwrap_or_else(|_| workspace.to_owned()));
     if root.starts_with(&work) || work.starts_with(root) {
         let detail = format!("{} and {} contain one another.", root.display(), work.display());

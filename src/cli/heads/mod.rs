@@ -3,6 +3,7 @@
 //! forgets, rewrites or shows two histories is found out by the first command that comes back.
 
 mod continues;
+mod epochs;
 mod store;
 
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::path::Path;
 use data_encoding::BASE64;
 
 use self::continues::{Judgement, judge};
+pub use self::epochs::{Earlier, Lost, earlier};
 pub use self::store::Kept;
 use self::store::Store;
 use super::client::Door;
@@ -82,11 +84,32 @@ impl Keeper {
         if !store.replace(&note.origin, old.as_ref(), &new).map_err(said)? {
             return Ok(Step::Again);
         }
-        if old.is_none() {
+        if old.is_none() && !self.tell_of_earlier(&store.of_other_epochs(&note.origin).map_err(said)?) {
             talk(&format!("First sight of the journal {}; from now on its key is trusted:", note.origin));
             talk(&format!("  {}", new.key));
         }
         Ok(Step::Done)
+    }
+
+    /// Says what becomes of heads that were kept under earlier epochs. False where there are none.
+    fn tell_of_earlier(&self, kept: &[(Origin, Kept)]) -> bool {
+        for (origin, kept) in kept {
+            let epoch = origin.epoch;
+            match self.ring.as_ref().map(|ring| earlier(ring, origin, kept)) {
+                Some(Earlier::Within(_)) => talk(&format!("The journal continues {epoch} in a new epoch.")),
+                Some(Earlier::Beyond(lost)) => {
+                    talk(&format!("warning: {}", lost.told()));
+                    talk("next: run `chancery verify`, which says whether a repair has named that loss");
+                }
+                Some(Earlier::Strange) | None => {
+                    talk(&format!(
+                        "warning: the journal was seen under {epoch} before, and nothing here leads from its key to"
+                    ));
+                    talk("the present one. next: run `chancery verify STATE_ROOT` on the daemon's machine");
+                }
+            }
+        }
+        !kept.is_empty()
     }
 
     /// The first note of a journal: its key is taken from the state root where that can be read, else as the daemon
@@ -133,6 +156,14 @@ fn alarm(kept: &str, seen: &str, why: &str) {
     talk(
         "next: keep both notes and a copy of the state root, and run `chancery verify STATE_ROOT` on the daemon's machine",
     );
+}
+
+/// What is kept of the same state root's other epochs, for `verify`.
+pub fn kept_of_other_epochs(origin: &Origin) -> Result<Vec<(Origin, Kept)>, String> {
+    match Store::of_user(&Folders::from_environment()) {
+        None => Ok(Vec::new()),
+        Some(store) => store.of_other_epochs(origin).map_err(|error| format!("{}: {error}", store.path().display())),
+    }
 }
 
 /// What is kept of the journal with this origin, for `verify`.

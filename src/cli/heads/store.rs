@@ -92,6 +92,17 @@ impl Store {
         Ok(epochs.and_then(|epochs| epochs.remove(&origin.epoch.to_string())))
     }
 
+    /// What is kept of a state root's other epochs.
+    pub fn of_other_epochs(&self, origin: &Origin) -> io::Result<Vec<(Origin, Kept)>> {
+        let folder = match Folder::open(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let epochs = read(&folder)?.heads.remove(&origin.root_id.to_string()).unwrap_or_default();
+        let named = |(epoch, kept): (String, Kept)| Some((Origin { epoch: epoch.parse().ok()?, ..*origin }, kept));
+        Ok(epochs.into_iter().filter_map(named).filter(|(other, _)| other != origin).collect())
+    }
+
     /// Puts `new` in the place of `old`, leaving all other journals as they are. False where someone else changed the
     /// entry in the meantime.
     pub fn replace(&self, origin: &Origin, old: Option<&Kept>, new: &Kept) -> io::Result<bool> {

@@ -4,6 +4,7 @@
 mod clock;
 mod disk;
 mod journal;
+mod keys;
 mod modes;
 mod tokens;
 mod write_probe;
@@ -118,6 +119,7 @@ pub fn examine(path: &Path, holder: &Holder, clock: &Arc<dyn Clock>) -> Vec<Find
     };
     vec![
         modes::check(&folder),
+        keys::check(&folder),
         write_probe::check(&folder),
         journal::check(&folder, holder.held, clock),
         tokens::check(path, holder),
