@@ -113,7 +113,7 @@ impl App {
         F: Future<Output = Result<Done<V>, Refusal>> + Send + 'static,
     {
         let Mutation { right, request, on, body, passage } = ask;
-        let wait = (request.key.is_some(), passage.gate().limits.mutation());
+        let wait = passage.gate().patience(&right, &request);
         let work = work(Self::by(&right, action, request)?, on, body);
         let tasks = passage.gate().tasks.clone();
         // The request's share of memory is given back when the work is done, not when the client hangs up.

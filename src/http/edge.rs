@@ -17,6 +17,7 @@ use hyper::{Method, Request, StatusCode};
 use tokio::time::Instant;
 use tower::Service as _;
 
+use super::at_work::KeysAtWork;
 use super::audit::{AuditSink, Entry, Line};
 use super::auth::{self, Authentication, ProxySecret};
 use super::canonical::{self, Hosts};
@@ -79,6 +80,7 @@ pub struct Gate {
     pub(super) failures: Failures,
     pub(super) openapi: Bytes,
     entropy: Arc<dyn Entropy>,
+    pub(super) keys: KeysAtWork,
     bodies: BodyBudget,
     answers: BodyBudget,
     hosts: Hosts,
@@ -127,6 +129,7 @@ impl Edge {
             openapi: super::openapi::document(&facts),
             failures: failures(limits.auth_failures),
             origin_failures: failures(limits.origin_refusals),
+            keys: KeysAtWork::default(),
             bodies: BodyBudget::new(limits.all_bodies_bytes),
             answers: BodyBudget::new(limits.all_answers_bytes),
             limits,

@@ -114,11 +114,6 @@ const RESERVED_DESCRIPTORS: u64 = 256;
 const LEAST_CONNECTIONS: usize = 16;
 
 impl Limits {
-    /// How long whoever asks for a change waits for it.
-    pub fn mutation(&self) -> std::time::Duration {
-        std::time::Duration::from_millis(self.mutation_ms)
-    }
-
     /// These limits where the process may have so many descriptors, of which so many are held for good: connections must
     /// not take what the journal needs.
     #[must_use]

@@ -1,6 +1,7 @@
 //! The door: routes, authentication, extraction, replies, problems and streams.
 
 pub mod app;
+pub mod at_work;
 pub mod audit;
 pub mod auth;
 pub mod canonical;

@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
 
+use super::at_work::AtWork;
 use super::problem::Problem;
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::tasks::Tasks;
@@ -66,14 +67,15 @@ pub fn raw(status: StatusCode, content_type: &'static str, bytes: impl Into<Body
 
 /// Runs a mutation to its end as a task of its own, whatever becomes of the connection. The drain waits for it. Who asked
 /// waits for so long; then it goes on, and a repeat under the same key gets its answer.
-pub async fn detached<T, F>(tasks: &Tasks, (keyed, wait): (bool, Duration), mutation: F) -> Result<T, Refusal>
+pub async fn detached<T, F>(tasks: &Tasks, (at_work, wait): (AtWork, Duration), mutation: F) -> Result<T, Refusal>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, Refusal>> + Send + 'static,
 {
-    let Ok(ended) = tokio::time::timeout(wait, tasks.spawn(mutation)).await else {
+    let reason = if at_work.is_repeat() { Reason::RequestInProgress } else { Reason::RequestTimeout };
+    let work = async move { (mutation.await, at_work).0 };
+    let Ok(ended) = tokio::time::timeout(wait, tasks.spawn(work)).await else {
         let detail = format!("It has not ended after {} s, and goes on.", wait.as_secs());
-        let reason = if keyed { Reason::RequestInProgress } else { Reason::RequestTimeout };
         return Err(Refusal::new(reason, detail).retry_after_ms(RETRY_MS));
     };
     match ended {
@@ -88,29 +90,40 @@ where
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+    use crate::domain::record::RequestFacts;
+    use crate::http::at_work::KeysAtWork;
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_waits_for_so_long_and_the_mutation_goes_on() {
-        let (tasks, wait) = (Tasks::new(), Duration::from_secs(30));
-        for (keyed, reason) in [(true, Reason::RequestInProgress), (false, Reason::RequestTimeout)] {
-            let done = Arc::new(AtomicBool::new(false));
-            let slow = {
-                let done = Arc::clone(&done);
-                async move {
-                    tokio::time::sleep(Duration::from_secs(31)).await;
-                    done.store(true, Ordering::Relaxed);
-                    Ok(())
-                }
+        let (tasks, keys, wait) = (Tasks::new(), KeysAtWork::default(), Duration::from_secs(30));
+        let request = RequestFacts {
+            id: "request".to_owned(),
+            key: Some("key".to_owned()),
+            scope: "scope".to_owned(),
+            body_mac: None,
+        };
+        let done = Arc::new(AtomicU64::new(0));
+        let ask = |org: &str| {
+            let (at_work, done) = (keys.enter(org, &request), Arc::clone(&done));
+            let slow = async move {
+                tokio::time::sleep(Duration::from_secs(40)).await;
+                done.fetch_add(1, Ordering::Relaxed);
+                Ok(())
             };
-            let refusal = detached(&tasks, (keyed, wait), slow).await.unwrap_err();
-            assert_eq!((refusal.reason, reason.surely_no_effect()), (reason, false));
-            assert!(!done.load(Ordering::Relaxed));
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            assert!(done.load(Ordering::Relaxed), "it went on");
-        }
-        assert_eq!(detached(&tasks, (true, wait), async { Ok(7) }).await.ok(), Some(7));
+            detached(&tasks, (at_work, wait), slow)
+        };
+        let (first, repeat, other) = tokio::join!(ask("one"), ask("one"), ask("other"));
+        let reasons = [first, repeat, other].map(|refused| refused.unwrap_err().reason);
+        assert_eq!(reasons, [Reason::RequestTimeout, Reason::RequestInProgress, Reason::RequestTimeout]);
+        assert!(!Reason::RequestTimeout.surely_no_effect(), "the first may still do something");
+        assert_eq!(done.load(Ordering::Relaxed), 0);
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert_eq!(done.load(Ordering::Relaxed), 3, "they went on");
+        let again = keys.enter("one", &request);
+        assert!(!again.is_repeat(), "the first has ended");
+        assert_eq!(detached(&tasks, (again, wait), async { Ok(7) }).await.ok(), Some(7));
     }
 }

@@ -254,8 +254,8 @@ impl Published {
         gathered.found(next)
     }
 
-    /// One step of [`Published::read`] for somebody who is served: off the threads that serve, few at a time, and each
-    /// step in its turn, so that nobody who replays much holds up the others. Who stops waiting ends with the step.
+    /// One step of [`Published::read`] for somebody who is served: off the threads that serve, and each step in its turn, so
+    /// that nobody who replays much holds up the others. Who stops waiting ends with the step.
     pub async fn replay(
         &self,
         filter: &Arc<Filter>,
@@ -267,8 +267,7 @@ impl Published {
         found.map_err(|error| Refusal::new(Reason::StorageJournalUnavailable, error.to_string()))
     }
 
-    /// Work that reads the journal for somebody who is served: off the threads that serve, in its turn, and few at a time,
-    /// so that what is read waits in memory for few of those who ask at once.
+    /// Work that reads the journal for somebody who is served, few at a time: what is read waits in memory for few of many.
     pub async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
         let turn = Arc::clone(&self.shared.replays).acquire_owned().await.map_err(|_| Reason::InternalError)?;
         let step = tokio::task::spawn_blocking(move || {

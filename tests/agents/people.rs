@@ -309,11 +309,23 @@ fn a_call_whose_file_changed_since_it_was_allowed_is_shown_again_and_made_as_it_
     let edit = json!({ "path": "s.txt", "old_text": "a", "new_text": "b" });
     let house = House::playing(&[calls(&[("edit_file", edit)]), says("done")]);
     std::fs::write(house.work("s.txt"), "a one\n").unwrap();
-    let daemon = house.start();
+    let hold = [bash("touch held; until test -e go; do sleep 0.1; done"), says("done")].concat();
+    std::fs::write(house.folder.path().join("hold.toml"), format!("version = 1\n{hold}")).unwrap();
+    let route = |id: &str, script: &str| {
+        format!("[routes.{id}]\ndriver = \"rehearsal\"\ndefault_model = \"r\"\nscript = \"{script}.toml\"\n")
+    };
+    let routes = format!("version = 1\ndefault_route = \"edit\"\n{}{}", route("edit", "script"), route("hold", "hold"));
+    std::fs::write(house.folder.path().join("routes.toml"), routes).unwrap();
+    let daemon = house.start_with(&["--runs-at-a-time", "1"], &[]);
     let run = daemon.run(&json!({}));
     let first = daemon.pending(&run);
-    std::fs::write(house.work("s.txt"), "a two\n").unwrap();
+    let holding = daemon.run(&json!({ "route": "hold", "permission_mode": "bypass-permissions" }));
+    crate::support::eventually("the place is taken", || house.work("held").exists().then_some(()));
     assert_eq!(daemon.decide(&first, "allow").0, 200);
+    // Allowed, and not made yet: the only place is taken.
+    std::fs::write(house.work("s.txt"), "a two\n").unwrap();
+    std::fs::write(house.work("go"), "").unwrap();
+    daemon.when(&holding, "completed");
     let second = crate::support::eventually("second approval", || {
         Some(daemon.view(&run)["approval_id"].clone()).filter(|id| id.is_string() && *id != first["approval_id"])
     });

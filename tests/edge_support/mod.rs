@@ -12,6 +12,7 @@ use axum::extract::State;
 use bytes::Bytes;
 use chancery::config::addresses::Bind;
 use chancery::domain::reason::{Reason, Refusal};
+use chancery::http::at_work::KeysAtWork;
 use chancery::http::audit::AuditSink;
 use chancery::http::auth::{Authentication, ProxySecret};
 use chancery::http::canonical::Hosts;
@@ -93,10 +94,14 @@ async fn create(State(app): State<App>, new: Mutation<NewNote>) -> Reply {
 async fn slowly(State(app): State<App>, order: Order) -> Reply {
     order.right.demand(Action::SessionInput)?;
     let notes = app.notes.clone();
-    let done = detached(&app.tasks, (order.request.key.is_some(), Duration::from_secs(30)), async move {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        Ok(notes.fetch_add(1, Ordering::SeqCst))
-    });
+    let done = detached(
+        &app.tasks,
+        (KeysAtWork::default().enter("default", &order.request), Duration::from_secs(30)),
+        async move {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            Ok(notes.fetch_add(1, Ordering::SeqCst))
+        },
+    );
     ok(&done.await?)
 }
 

@@ -262,7 +262,7 @@ reasons! {
     RequestIdempotencyMismatch = "request.idempotency_mismatch", http 409, [],
         "The idempotency key was used before with another body.",
         "Use a new key for a new request.";
-    RequestInProgress = "request.in_progress", http 409, [retry effect_possible],
+    RequestInProgress = "request.in_progress", http 409, [],
         "The same request is still being worked on.",
         "Wait, then repeat it with the same key.";
     RequestInvalid = "request.invalid", http 422, [],

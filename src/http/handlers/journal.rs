@@ -85,7 +85,7 @@ async fn head(State(app): State<App>, Right(right): Right) -> Reply {
 }
 
 async fn rotate_key(State(app): State<App>, OnPassage(passage): OnPassage, ask: Order) -> Reply {
-    let wait = (ask.request.key.is_some(), passage.gate().limits.mutation());
+    let wait = passage.gate().patience(&ask.right, &ask.request);
     let by = App::by(&ask.right, Action::JournalRotateKey, ask.request)?;
     let keys = app.journal_keys.clone();
     let rotated = detached(&passage.gate().tasks, wait, async move { keys.rotate(by).await }).await?;
