@@ -727,7 +727,10 @@ fn what_was_seen_before_a_repair_and_is_gone_is_named() {
     let verified = house.run(&["verify", "--output", "json"]);
     let facts = verified.json();
     assert_eq!((verified.code, &facts["verdict"]), (0, &"valid".into()), "{facts}");
-    assert!(facts["lost_since_seen"]["to_seq"].as_u64() > facts["lost_since_seen"]["from_seq"].as_u64(), "{facts}");
+    assert!(
+        facts["lost_since_seen"][0]["to_seq"].as_u64() > facts["lost_since_seen"][0]["from_seq"].as_u64(),
+        "{facts}"
+    );
     let told = house.run(&["verify"]).out;
     assert!(told.contains("are not in this journal; a repair has recorded the loss"), "{told}");
     // A repair in a folder that is no state root leaves nothing there.

@@ -62,15 +62,19 @@ impl Said {
     }
 
     /// Names what was seen and is gone. It is a fault unless a repair has recorded the loss.
-    fn lost(&mut self, lost: Vec<Lost>, named: &[(u64, u64)]) {
+    fn lost(&mut self, lost: &[Lost], named: &[(u64, u64)]) {
         for lost in lost {
-            let recorded = named.iter().any(|(from, to)| *from <= lost.from_seq && lost.to_seq <= *to);
+            // What a repair gave up after an earlier one stands in two records, of which the later covers the earlier's.
+            let recorded = named.iter().any(|(from, _)| *from <= lost.from_seq);
             let how = if recorded { "a repair has recorded the loss" } else { "and no record says why" };
             let line = format!("{}; {how}", lost.told());
             if !recorded && self.code == 0 {
                 *self = Self::invalid(&line);
+            } else {
+                self.lines.push(line);
             }
-            self.lines.push(line);
+        }
+        if !lost.is_empty() {
             self.facts["lost_since_seen"] = json!(lost);
         }
     }
@@ -198,7 +202,7 @@ fn state_root(path: &Path, key: Option<&VerifyingKey>, format: Format) -> ExitCo
     }
     if said.code == 0 {
         match earlier_epochs(&folder) {
-            Ok(lost) => said.lost(lost, &house.losses),
+            Ok(lost) => said.lost(&lost, &house.losses),
             Err(Differs::Unknown(why)) => output::talk(&format!("warning: earlier heads were not compared: {why}")),
             Err(Differs::Otherwise(why)) => said = Said::invalid(&why),
         }

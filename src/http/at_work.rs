@@ -1,26 +1,30 @@
 //! Idempotency keys of requests that are at work: a repeat whose patience ends while the first goes on is told just that.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::edge::Gate;
 use crate::domain::record::RequestFacts;
+use crate::platform::tasks::Milestone;
 use crate::services::authority::Authorized;
 
 /// Organisation, scope and key.
 type Key = (String, String, String);
 
-/// The keys at work.
+/// The keys at work, and when each will have ended.
 #[derive(Debug, Clone, Default)]
-pub struct KeysAtWork(Arc<Mutex<BTreeSet<Key>>>);
+pub struct KeysAtWork(Arc<Mutex<BTreeMap<Key, Milestone>>>);
 
 /// One request at work, until it is dropped.
 #[derive(Debug)]
 pub struct AtWork {
     keys: KeysAtWork,
-    key: Option<Key>,
-    repeat: bool,
+    /// The key and its end, where this is the first request under it.
+    own: Option<(Key, Milestone)>,
+    /// The end of the same request that was at work before.
+    before: Option<Milestone>,
 }
 
 impl Gate {
@@ -34,27 +38,35 @@ impl Gate {
 impl KeysAtWork {
     /// Takes note of a request.
     pub fn enter(&self, org: &str, request: &RequestFacts) -> AtWork {
-        let key = request.key.as_ref().map(|key| (org.to_owned(), request.scope.clone(), key.clone()));
-        let repeat = key.as_ref().is_some_and(|key| !self.lock().insert(key.clone()));
-        AtWork { keys: self.clone(), key: key.filter(|_| !repeat), repeat }
+        let (mut own, mut before) = (None, None);
+        if let Some(key) = &request.key {
+            match self.lock().entry((org.to_owned(), request.scope.clone(), key.clone())) {
+                Entry::Occupied(first) => before = Some(first.get().clone()),
+                Entry::Vacant(place) => own = Some((place.key().clone(), place.insert(Milestone::default()).clone())),
+            }
+        }
+        AtWork { keys: self.clone(), own, before }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Milestone>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl AtWork {
-    /// Whether the same request was at work already.
-    pub fn is_repeat(&self) -> bool {
-        self.repeat
+    /// Waits for the same request that came before, if one is at work: its repeat does nothing meanwhile.
+    pub async fn turn(&self) {
+        if let Some(before) = &self.before {
+            before.reached().await;
+        }
     }
 }
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        if let Some(key) = &self.key {
-            self.keys.lock().remove(key);
+        if let Some((key, ended)) = self.own.take() {
+            self.keys.lock().remove(&key);
+            ended.reach();
         }
     }
 }

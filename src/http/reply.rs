@@ -72,12 +72,15 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, Refusal>> + Send + 'static,
 {
-    let reason = if at_work.is_repeat() { Reason::RequestInProgress } else { Reason::RequestTimeout };
-    let work = async move { (mutation.await, at_work).0 };
-    let Ok(ended) = tokio::time::timeout(wait, tasks.spawn(work)).await else {
+    let began = tokio::time::Instant::now();
+    let slow = |reason| {
         let detail = format!("It has not ended after {} s, and goes on.", wait.as_secs());
-        return Err(Refusal::new(reason, detail).retry_after_ms(RETRY_MS));
+        Refusal::new(reason, detail).retry_after_ms(RETRY_MS)
     };
+    tokio::time::timeout_at(began + wait, at_work.turn()).await.map_err(|_| slow(Reason::RequestInProgress))?;
+    let work = async move { (mutation.await, at_work).0 };
+    let ended = tokio::time::timeout_at(began + wait, tasks.spawn(work)).await;
+    let ended = ended.map_err(|_| slow(Reason::RequestTimeout))?;
     match ended {
         Ok(outcome) => outcome,
         Err(fault) => {
@@ -121,9 +124,17 @@ mod tests {
         assert!(!Reason::RequestTimeout.surely_no_effect(), "the first may still do something");
         assert_eq!(done.load(Ordering::Relaxed), 0);
         tokio::time::sleep(Duration::from_secs(11)).await;
-        assert_eq!(done.load(Ordering::Relaxed), 3, "they went on");
+        assert_eq!(done.load(Ordering::Relaxed), 2, "the first of each went on, and the repeat did nothing");
+        // A repeat with patience gets its turn when the first has ended.
+        let (first, repeat) = (keys.enter("one", &request), keys.enter("one", &request));
+        let quick = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            Ok(1)
+        };
+        let both =
+            tokio::join!(detached(&tasks, (first, wait), quick), detached(&tasks, (repeat, wait), async { Ok(2) }));
+        assert_eq!((both.0.ok(), both.1.ok()), (Some(1), Some(2)));
         let again = keys.enter("one", &request);
-        assert!(!again.is_repeat(), "the first has ended");
         assert_eq!(detached(&tasks, (again, wait), async { Ok(7) }).await.ok(), Some(7));
     }
 }

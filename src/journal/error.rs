@@ -81,7 +81,9 @@ impl OpenError {
 /// Whether a file is not there, or something else stands in its place: no disk is at fault.
 fn is_misplaced(error: &std::io::Error) -> bool {
     let other = [rustix::io::Errno::LOOP, rustix::io::Errno::NOTDIR, rustix::io::Errno::ISDIR];
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput)
+    // Where the system itself calls an argument invalid, the file system lacks something.
+    error.kind() == ErrorKind::NotFound
+        || error.kind() == ErrorKind::InvalidInput && error.raw_os_error().is_none()
         || other.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 

@@ -215,6 +215,11 @@ impl KeyRing {
         self.links.iter().filter_map(|link| link.ended.as_ref()).find(|note| note.origin == *epoch)
     }
 
+    /// The note with which the newest epoch that ended did.
+    pub fn last_end(&self) -> Option<&Note> {
+        self.links.iter().rev().find_map(|link| link.ended.as_ref())
+    }
+
     /// Whether this key is one of the ring's.
     pub fn contains(&self, key: &VerifyingKey) -> bool {
         self.links.iter().any(|link| link.key == *key)

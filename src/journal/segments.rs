@@ -141,8 +141,11 @@ pub fn check_closed(
     let Some(note) = next.header(disk, root)?.checkpoint else {
         return Err(next.fault("it names no seal that ended the segment before"));
     };
-    let (last, end) = last_line(file.open(disk)?.as_ref()).map_err(OpenError::io(file.path.clone()))?;
-    if last == line::render_seal(note.size, &note) {
+    let opened = file.open(disk)?;
+    let (last, end) = last_line(opened.as_ref()).map_err(OpenError::io(file.path.clone()))?;
+    let bytes = opened.bytes().map_err(OpenError::io(file.path.clone()))?;
+    // A line without its newline is cut.
+    if last == line::render_seal(note.size, &note) && end <= bytes {
         return Ok(end);
     }
     match line::parse_seal(&last) {

@@ -63,6 +63,11 @@ impl Space {
         }
     }
 
+    /// From now on the file ends here: the journal has cut it itself.
+    pub fn cut(&self, bytes: u64) {
+        self.written.store(bytes, Ordering::Release);
+    }
+
     /// Extends the written space to at least `target` bytes. What fails leaves the space that there was.
     pub fn extend(&self, target: u64) -> io::Result<()> {
         let _one = self.extending.lock().unwrap_or_else(PoisonError::into_inner);

@@ -343,6 +343,8 @@ fn close_segment(active: &Active) -> io::Result<()> {
     // Cutting a file that is shorter would make it longer, and look whole.
     active.space.check()?;
     active.file.truncate(active.data_end)?;
+    // Where the next segment cannot begin yet, this is looked at and closed once more.
+    active.space.cut(active.data_end);
     active.file.sync()
 }
 

@@ -194,7 +194,7 @@ impl Disk for Folder {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        std::fs::File::from(self.folder(path)?).sync_all()
+        Ok(sync_names(&self.folder(path)?)?)
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Fault {
     WriteError(u64),
     /// The opening with this number (counted among openings of files) fails so.
     OpenError(u64, rustix::io::Errno),
+    /// No file can be given another name: the folder needs room that is not there.
+    NamesFull,
     /// No more than this many bytes fit.
     Full(usize),
     /// The file system is mounted read-only.

@@ -96,9 +96,9 @@ impl Approvals {
 fn has_changed(call: &str, workspace: &Workspace) -> bool {
     let Ok(call) = serde_json::from_str::<serde_json::Value>(call) else { return false };
     let edits = call["edits"].as_object().into_iter().flatten();
-    // A file that cannot be looked at is not the one that was.
+    // Where a file cannot be looked at, nobody knows whether it changed; the call looks again before it is made.
     let differs = |(path, digest): (&String, &serde_json::Value)| {
-        workspace.digest(path).map_or(true, |now| now.as_deref() != digest.as_str())
+        workspace.digest(path).is_ok_and(|now| now.as_deref() != digest.as_str())
     };
     call["workspace_root"].as_str().is_some_and(|root| root != workspace.root_id()) || edits.into_iter().any(differs)
 }

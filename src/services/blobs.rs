@@ -23,6 +23,8 @@ type Sha = [u8; 32];
 pub struct Blobs {
     disk: Arc<dyn Disk>,
     known: Arc<Mutex<Known>>,
+    /// Held while something is removed.
+    removing: Arc<Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -101,7 +103,7 @@ impl Blobs {
         disk.create_dir(FOLDER)?;
         disk.sync_dir("")?;
         disk.sync_dir("artifacts")?;
-        Ok(Self { disk, known: Arc::default() })
+        Ok(Self { disk, known: Arc::default(), removing: Arc::default() })
     }
 
     /// Removes what a start before this one left half written. Says how many files.
@@ -135,7 +137,11 @@ impl Blobs {
     fn write(&self, bytes: &[u8]) -> io::Result<(BlobRef, Hold)> {
         let sha: Sha = Sha256::digest(bytes).into();
         let sha256 = HEXLOWER.encode(&sha);
-        let (mut hold, durable) = self.hold(sha);
+        let (mut hold, durable) = {
+            // Nobody begins to hold what is being removed.
+            let _removing = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
+            self.hold(sha)
+        };
         if !durable {
             // What cannot be written is named by nobody.
             hold.refused = true;
@@ -168,8 +174,10 @@ impl Blobs {
         (Hold { blobs: self.clone(), sha, refused: false }, known.durable.contains(&sha))
     }
 
-    /// One holder less. The last removes what was made and no record can name; nobody begins to hold it meanwhile.
+    /// One holder less. The last removes what was made and no record can name; nobody begins to hold it meanwhile. Who was
+    /// not refused removes nothing, and waits for no disk.
     fn let_go(&self, sha: Sha, refused: bool) {
+        let _removing = refused.then(|| self.removing.lock().unwrap_or_else(PoisonError::into_inner));
         let mut known = self.known();
         let Some(held) = known.held.get_mut(&sha) else { return };
         held.holders -= 1;
@@ -181,6 +189,7 @@ impl Blobs {
         known.held.remove(&sha);
         if unneeded {
             known.durable.remove(&sha);
+            drop(known);
             if let Err(error) = self.disk.remove(&path(&HEXLOWER.encode(&sha))) {
                 tracing::warn!(%error, "what was kept for a refused request stays on disk");
             }
@@ -253,7 +262,7 @@ mod tests {
 
     /// A state root as the next start after a power cut finds it.
     fn after_power_cut(disk: &SimDisk) -> Blobs {
-        Blobs { disk: Arc::new(disk.after_power_cut()), known: Arc::default() }
+        Blobs { disk: Arc::new(disk.after_power_cut()), known: Arc::default(), removing: Arc::default() }
     }
 
     #[tokio::test]

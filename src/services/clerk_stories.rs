@@ -223,8 +223,11 @@ async fn a_segment_that_goes_missing_or_loses_something_stops_writing_also_where
         });
     };
     let shorten: Harm = |disk, path| disk.tamper(path, |bytes| bytes.truncate(bytes.len() - 5));
+    let last_newline: Harm = |disk, path| disk.tamper(path, |bytes| bytes.truncate(bytes.len() - 1));
     let empty: Harm = |disk, path| disk.tamper(path, Vec::clear);
-    for (closed, harm) in [(true, remove), (true, shorten), (true, empty), (false, remove), (false, empty)] {
+    for (closed, harm) in
+        [(true, remove), (true, shorten), (true, last_newline), (true, empty), (false, remove), (false, empty)]
+    {
         let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));
         let disk = SimDisk::new(1);
         let house = opened(&disk, &clock, NOW_MS);

@@ -16,7 +16,7 @@ use crate::platform::disk::{Disk, join, read_bounded, replace_atomically};
 use crate::projections::Models;
 
 /// Version of the snapshot format, and of what is folded into it.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Digest of what the samples of all events are folded into; another one needs another version.
 #[cfg(test)]
 const LAYOUT: &str = "d5e229e2ee98352672f2de24288da2ba8eb396d7b9d1339f8465e3463880cfa0";

@@ -148,3 +148,28 @@ fn newlines_behind_the_last_seal_of_a_closed_segment_are_cut_at_the_next_start()
         assert_eq!(start(&padded.after_power_cut()).unwrap().1, found);
     }
 }
+
+#[test]
+fn a_rotation_that_the_full_disk_breaks_off_after_the_cut_is_made_once_there_is_room() {
+    let disk = SimDisk::new(1);
+    let (mut journal, _) = start(&disk).unwrap();
+    let before = segments(&disk).len();
+    disk.set_fault(Fault::NamesFull);
+    let mut written = 0;
+    let refused = loop {
+        match write(&mut journal, written + 1, 1) {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(written > 0 && matches!(refused, WriteError::Full(_)), "{refused:?}");
+    for _ in 0..3 {
+        assert!(journal.look().is_ok(), "the journal itself has cut the segment: {:?}", journal.poison());
+        assert!(matches!(write(&mut journal, written + 1, 1), Err(WriteError::Full(_))));
+    }
+    disk.set_fault(Fault::None);
+    write(&mut journal, written + 1, 1).unwrap();
+    assert_eq!(segments(&disk).len(), before + 1);
+    journal.close().unwrap();
+    assert_eq!(start(&disk.after_power_cut()).unwrap().0.poison(), None);
+}

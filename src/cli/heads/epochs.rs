@@ -39,12 +39,15 @@ pub enum Earlier {
 /// Compares a head of an earlier epoch with the keys of its state root.
 pub fn earlier(ring: &KeyRing, origin: &Origin, kept: &Kept) -> Earlier {
     let trusted = parse_verifier_key(&kept.key).is_some_and(|(_, key)| ring.contains(&key));
-    match (trusted, ring.end_of(origin), kept.note()) {
-        (true, Some(end), Some(note)) if note.size > end.size => {
+    let Some(note) = kept.note().filter(|_| trusted) else { return Earlier::Strange };
+    // An epoch that nothing names any more was given up whole by a later repair, which ended one before it.
+    let end = ring.end_of(origin).or_else(|| ring.last_end().filter(|_| !ring.knows(origin)));
+    match end {
+        Some(end) if note.size > end.size => {
             Earlier::Beyond(Lost { epoch: origin.epoch, from_seq: end.size + 1, to_seq: note.size })
         }
-        (true, Some(_), Some(note)) => Earlier::Within(note),
-        (_, _, _) => Earlier::Strange,
+        Some(_) => Earlier::Within(note),
+        None => Earlier::Strange,
     }
 }
 
@@ -81,5 +84,9 @@ mod tests {
         assert_eq!(earlier(&ring, &first, &kept(30, &old)), Earlier::Beyond(lost));
         assert_eq!(earlier(&ring, &first, &kept(9, &SigningKey::from_bytes(&[3; 32]))), Earlier::Strange);
         assert_eq!(earlier(&ring, &second, &kept(9, &old)), Earlier::Strange, "the present epoch has not ended");
+        // An epoch between the two that a second repair gave up.
+        let between = Origin { root_id: id, epoch: EpochId::from_ulid(ulid::Ulid(3)) };
+        let gone = Lost { epoch: between.epoch, from_seq: 10, to_seq: 20 };
+        assert_eq!(earlier(&ring, &between, &kept(20, &old)), Earlier::Beyond(gone));
     }
 }

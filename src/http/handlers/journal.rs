@@ -70,8 +70,7 @@ async fn head(State(app): State<App>, Right(right): Right) -> Reply {
     right.demand(Action::JournalHeadRead)?;
     let note = app.published.head().note;
     let folder = app.status.folder.clone();
-    let newest =
-        app.published.aside(move || read_root(folder.as_ref()).ok().and_then(|(_, ring)| ring.newest())).await?;
+    let newest = blocking(move || read_root(folder.as_ref()).ok().and_then(|(_, ring)| ring.newest())).await?;
     let key_id = note.signatures.last().map(|signature| data_encoding::HEXLOWER.encode(&signature.key_id));
     ok(&HeadView {
         seq: note.size,
@@ -151,6 +150,10 @@ async fn proof(State(app): State<App>, Right(right): Right, Query(query): Query<
             Err(Refusal::new(Reason::RequestMalformed, "Ask with seq, or seq and size, or old and new.").into())
         }
     }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Reason::InternalError.into())
 }
 
 fn unreadable(error: &std::io::Error) -> Refusal {

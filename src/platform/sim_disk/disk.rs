@@ -46,6 +46,9 @@ impl Disk for SimDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
         let file = state.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
+        if state.fault == Fault::NamesFull {
+            return Err(rustix::io::Errno::NOSPC.into());
+        }
         state.change_name(NameChange::Rename(from.to_owned(), to.to_owned(), file))
     }
 
@@ -145,6 +148,7 @@ impl DiskFile for SimFile {
             | Fault::PowerCut(_)
             | Fault::SyncError(_)
             | Fault::WriteError(_)
+            | Fault::NamesFull
             | Fault::OpenError(..)
             | Fault::ReadOnly => None,
         };
