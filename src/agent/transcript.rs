@@ -224,12 +224,16 @@ impl Transcript {
     }
 
     /// The conversation up to and with a run, which has its own words within the bounds already. Earlier runs that do not
-    /// fit beside it are left out whole, the oldest first.
+    /// fit beside it are left out whole, the oldest first; of the newest a part is told, where half of the room is enough.
     pub fn conversation(&self, run: RunId) -> Conversation {
         let place = self.begun.iter().position(|id| *id == run).unwrap_or(self.begun.len());
         let own = self.runs.get(&run);
-        let first_kept = self.first_that_fits(place, own.map(RunWords::size).unwrap_or_default());
-        let kept = self.begun.iter().take(place).skip(first_kept).filter_map(|id| self.runs.get(id)).chain(own);
+        let taken = own.map(RunWords::size).unwrap_or_default();
+        let mut first_kept = self.first_that_fits(place, taken);
+        let part = if first_kept == place { self.part_of_newest(place, taken) } else { None };
+        first_kept -= usize::from(part.is_some());
+        let whole = self.begun.iter().take(place).skip(first_kept).filter_map(|id| self.runs.get(id));
+        let kept = part.iter().chain(whole.filter(|_| part.is_none())).chain(own);
         let mut messages = Vec::new();
         let mut left_out = LeftOut::default();
         for run in kept {
@@ -254,9 +258,21 @@ impl Transcript {
         first
     }
 
-    /// Forgets runs that no later conversation has room for.
+    /// The last of the runs before `place`, in half of the room beside what is taken already: the other half is for what
+    /// comes.
+    fn part_of_newest(&self, place: usize, taken: Size) -> Option<RunWords> {
+        let mut run = self.runs.get(self.begun.get(place.checked_sub(1)?)?)?.clone();
+        let half = |most: usize, taken: usize| most.saturating_sub(taken) / 2;
+        let (bytes, messages) = (half(self.bounds.bytes, taken.bytes), half(self.bounds.messages, taken.messages));
+        let bounds = Bounds { bytes, messages };
+        run.fit(bounds);
+        run.size().is_within(bounds).then_some(run)
+    }
+
+    /// Forgets runs that no later conversation has room for. Of the newest a part may be told.
     fn forget(&mut self) {
-        let first = self.first_that_fits(self.begun.len(), Size::default());
+        let all = self.begun.len();
+        let first = self.first_that_fits(all, Size::default()).min(all.saturating_sub(1));
         for id in self.begun.drain(..first) {
             self.runs.remove(&id);
         }

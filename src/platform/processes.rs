@@ -66,8 +66,8 @@ pub fn descendants(root: Pid) -> Result<Vec<Pid>, NoTable> {
     Ok(below(root)?.into_iter().filter_map(|line| Pid::from_raw(line.pid)).collect())
 }
 
-/// Whether there are more processes than this below this one, which has one thread. What that costs goes by how many
-/// there are, and not by how many the machine has.
+/// Whether more processes than this live below this one, which has one thread. What that costs goes by how many there
+/// are, and not by how many the machine has, as long as they are few.
 pub fn descendants_exceed(limit: usize) -> bool {
     let mut parents = children("/proc/thread-self/children");
     let mut count = parents.len();
@@ -82,7 +82,9 @@ pub fn descendants_exceed(limit: usize) -> bool {
             parents.extend(found);
         }
     }
-    count > limit
+    // Those that have ended are told from the others only where that decides: their files take longer to read.
+    let alive = |lines: Vec<Line>| lines.iter().filter(|line| !line.zombie).count();
+    count > limit && below(rustix::process::getpid()).map_or(true, |lines| alive(lines) > limit)
 }
 
 /// Sends a signal to every process below this one. Those that have gone meanwhile do not matter.
@@ -170,19 +172,23 @@ impl<'a> Hunt<'a> {
         let children = table.iter().filter(|line| line.parent == own && line.pid != own && !line.zombie);
         let mut all: Vec<Line> = children.filter(|line| self.is_meant(line.pid)).copied().collect();
         all.extend(below_all(&table, all.iter().map(|line| line.pid).collect()));
-        all.iter().filter(|line| !line.zombie).for_each(|line| self.note(line.pid));
+        // The group of one that has ended may live on.
         kill(&all);
+        all.retain(|line| !line.zombie);
+        for line in &all {
+            self.note(line.pid);
+        }
         // Whoever loses its parent comes to the first thread.
         let list = format!("/proc/self/task/{own}/children");
         let mut left = 0;
         for _ in 0..LOOKS {
             match self.look(&self::children(&list)) {
-                // Whoever ended in this look may have left children that the list did not hold yet.
-                (0, 0) => return Ok(0),
-                (alive, _) => left = alive,
+                // Children of other threads are not on the list, nor those yet of whoever has just ended.
+                (0, 0) => return Ok(all.len()),
+                (alive, ended) => left = alive + ended,
             }
         }
-        Ok(left)
+        Ok(left.max(all.len()))
     }
 
     /// Kills and reaps whom it finds among these children. Says how many are alive, and how many are found to have ended.
@@ -287,5 +293,38 @@ mod tests {
         kill_process(below[0], Signal::KILL).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn an_attempt_that_found_somebody_alive_is_not_the_last() {
+        // This thread's child: the list of the first thread's children does not hold it.
+        let mut child = std::process::Command::new("sleep").arg("300").spawn().unwrap();
+        let pid = Pid::from_child(&child).as_raw_nonzero().get();
+        let (meant, started) = (|number: i32| number == pid, |number: i32| number == pid);
+        let mut hunt = Hunt::new(&meant, &started);
+        assert_eq!(hunt.attempt().unwrap(), 1, "what it left may not be on any list yet");
+        child.wait().unwrap();
+        assert_eq!((hunt.attempt().unwrap(), hunt.killed()), (0, 1));
+    }
+
+    #[test]
+    fn processes_that_have_ended_do_not_count() {
+        let start = |program: &str| std::process::Command::new(program).arg("300").spawn().unwrap();
+        let mut all: Vec<std::process::Child> = (0..20).map(|_| start("true")).collect();
+        let own = rustix::process::getpid();
+        let has_ended = |child: &std::process::Child| {
+            let pid = Pid::from_child(child).as_raw_nonzero().get();
+            below(own).unwrap().iter().any(|line| line.pid == pid && line.zombie)
+        };
+        while !all.iter().all(has_ended) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(!descendants_exceed(9));
+        all.extend((0..10).map(|_| start("sleep")));
+        assert!(descendants_exceed(9) && !descendants_exceed(10));
+        for child in &mut all {
+            let _ = child.kill();
+            child.wait().unwrap();
+        }
     }
 }

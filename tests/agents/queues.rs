@@ -49,6 +49,50 @@ fn no_more_runs_work_at_a_time_than_were_asked_for() {
 }
 
 #[test]
+fn while_a_command_holds_the_only_place_others_end_whose_model_has_answered_or_who_are_cancelled() {
+    let house = House::playing(&[bash("touch held; until test -e go; do sleep 0.1; done"), says("done")]);
+    let scripts = [
+        ("answers", turn("{ wait_ms = 4000 }, { text = \"done\" }")),
+        ("wants", turn("{ wait_ms = 4000 }, { call = \"bash\", input = '{\"command\":\"echo ran >> ran.txt\"}' }")),
+        ("allowed", bash("echo ran >> ran.txt")),
+    ];
+    let route = |id: &str, script: &str| {
+        format!("[routes.{id}]\ndriver = \"rehearsal\"\ndefault_model = \"r\"\nscript = \"{script}.toml\"\n")
+    };
+    let mut routes = format!("version = 1\ndefault_route = \"holds\"\n{}", route("holds", "script"));
+    for (id, turns) in scripts {
+        let script = format!("version = 1\n{turns}{}", says("done"));
+        std::fs::write(house.folder.path().join(format!("{id}.toml")), script).unwrap();
+        routes.push_str(&route(id, id));
+    }
+    std::fs::write(house.folder.path().join("routes.toml"), routes).unwrap();
+    let daemon = house.start_with(&["--runs-at-a-time", "1"], &[]);
+    let on = |route: &str| daemon.run(&json!({ "route": route, "permission_mode": "bypass-permissions" }));
+    let cancel = |run: &str| assert_eq!(daemon.post(&format!("/v1/runs/{run}/cancel"), &json!({})).0, 200);
+    let allowed = daemon.run(&json!({ "route": "allowed" }));
+    let approval = daemon.pending(&allowed);
+    let [answers, wants] = ["answers", "wants"].map(on);
+    let asked = |run: &&String| daemon.records(run, "turn.requested").len() == 1;
+    eventually("both requests", || [&answers, &wants].iter().all(asked).then_some(()));
+    let holds = on("holds");
+    eventually("the place is taken", || house.work("held").exists().then_some(()));
+    daemon.when(&answers, "completed");
+    // It waits for its place without its worker.
+    assert_eq!(daemon.decide(&approval, "allow").0, 200);
+    cancel(&allowed);
+    daemon.when(&allowed, "cancelled");
+    // And this one with it.
+    eventually("the other's answer", || (daemon.records(&wants, "turn.answered").len() == 1).then_some(()));
+    cancel(&wants);
+    daemon.when(&wants, "cancelled");
+    assert_eq!(daemon.view(&holds)["status"], "running");
+    std::fs::write(house.work("go"), "").unwrap();
+    daemon.when(&holds, "completed");
+    assert!(!house.work("ran.txt").exists(), "what was cancelled was not made");
+    daemon.stop();
+}
+
+#[test]
 fn runs_that_wait_for_people_hold_no_slot() {
     let house = House::playing(&[bash("true"), says("done")]);
     let daemon = house.start();

@@ -134,6 +134,43 @@ fn the_oldest_runs_are_left_out_first_and_whole() {
 }
 
 #[test]
+fn of_an_earlier_run_that_fills_the_bounds_a_part_is_told_beside_a_small_one() {
+    let failed = Message::Assistant {
+        text: Some(format!("(No answer: the run failed: {})", Reason::RunTurnLimit.title())),
+        calls: vec![],
+    };
+    // The mark of one that failed comes on top of what filled the bounds.
+    for (last, room) in [(said(&[]), 22), (failed, 21)] {
+        let mut house = House::new();
+        let session = house.session();
+        let first = house.started(session);
+        for _ in 0..10 {
+            let (call, _) = house.judged(first, "read_file");
+            house.dispatch(first, call, "call").unwrap();
+            house.finish_call(first, call).unwrap();
+        }
+        if last == said(&[]) {
+            house.ask_model(first).unwrap();
+            house.model_answers(first, &[]).unwrap();
+            house.complete(first).unwrap();
+        } else {
+            let (code, detail) = (Reason::RunTurnLimit, String::new());
+            house.act(Command::FailRun(crate::domain::run::Fail { run_id: first, code, detail })).unwrap();
+        }
+        let next = house.started(session);
+        let whole = transcript(&house, WIDE).conversation(next);
+        assert_eq!((whole.messages.len(), whole.left_out), (23, LeftOut::default()));
+        let told = transcript(&house, Bounds { messages: room, ..WIDE }).conversation(next);
+        let end = [last, user()];
+        assert_eq!((told.messages.len(), &told.messages[0], &told.messages[9..]), (11, &user(), &end[..]));
+        assert_eq!(told.left_out, LeftOut { turns: 6, ..LeftOut::default() });
+        // Where there is no room even for that it is left out whole.
+        let told = transcript(&house, Bounds { messages: 2, ..WIDE }).conversation(next);
+        assert_eq!((told.messages, told.left_out.runs), (vec![user()], 1));
+    }
+}
+
+#[test]
 fn a_model_is_told_what_it_is_not_told() {
     assert_eq!(LeftOut::default().line(), None);
     let line = LeftOut { runs: 2, turns: 0, parts: 3 }.line().unwrap();

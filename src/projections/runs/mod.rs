@@ -276,8 +276,8 @@ impl Models {
     }
 
     /// The runs of a session, oldest first; none where the organisation has no such session.
-    pub fn runs_of_session(&self, org: &str, id: SessionId) -> Vec<RunId> {
-        self.session(org, id).map_or_else(|_| Vec::new(), |facts| facts.runs_before(self, Bound::Unbounded).to_vec())
+    pub fn runs_of_session(&self, org: &str, id: SessionId) -> &[RunId] {
+        self.session(org, id).map_or(&[], |facts| facts.runs_before(self, Bound::Unbounded))
     }
 
     /// Queued runs whose turn has come: the first of each session in which no other run works or waits.

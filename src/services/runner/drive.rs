@@ -41,7 +41,7 @@ pub(super) enum Later {
 pub(super) struct Drive {
     pub(super) house: Arc<House>,
     pub(super) story: Story,
-    /// Its place among those that work; none while it waits for its model.
+    /// Its place among those that work; none while it waits for its model, and from then on until it needs one again.
     pub(super) place: Option<OwnedSemaphorePermit>,
     /// Resolves when what works should end: the run was asked to stop, or the drain is over.
     pub(super) stop: CancellationToken,
@@ -61,6 +61,21 @@ fn out_of_date(reason: Reason) -> bool {
         Reason::SessionEnded,
     ]
     .contains(&reason)
+}
+
+/// Whether something works in this step, other than the model; the others only record what is known already.
+fn needs_place(step: &Step) -> bool {
+    !matches!(
+        step,
+        Step::CallModel { .. }
+            | Step::Refuse { .. }
+            | Step::Wait
+            | Step::Complete { .. }
+            | Step::Fail { .. }
+            | Step::Stop
+            | Step::Settle
+            | Step::Ended
+    )
 }
 
 /// Drives a run until it ends, waits for a person, has to be left for a while, or the daemon drains. `paused` says that it
@@ -84,9 +99,9 @@ pub(super) async fn drive(
         if step != Step::Stop && drive.house.draining.is_cancelled() {
             return Ok(None);
         }
-        if !drive.has_place(&step) {
-            // Others have them all: it is taken up again in its turn.
-            return Ok(None);
+        if !drive.has_place(&step).await {
+            drive = drive.caught_up().await?;
+            continue;
         }
         match drive.take(step).await {
             Ok(Flow::On) => stale = 0,
@@ -114,14 +129,23 @@ impl Drive {
         Ok(Self { house, story, place, stop, leave_alone_ms, paused })
     }
 
-    /// Whether the run may take a step. Where it gave its place away, it needs one again, unless it asks its model once more
-    /// or ends.
-    fn has_place(&mut self, step: &Step) -> bool {
-        if self.place.is_none() && !matches!(step, Step::CallModel { .. } | Step::Stop) {
-            self.place = self.house.places.clone().try_acquire_owned().ok();
-            return self.place.is_some();
+    /// Whether the run may take a step. Where it gave its place away and others have them all, it waits with what it knows
+    /// until it has one again, or is to stop; what comes next may be another step then.
+    async fn has_place(&mut self, step: &Step) -> bool {
+        if self.place.is_some() || !needs_place(step) {
+            return true;
         }
-        true
+        let places = self.house.places.clone();
+        self.place = places.clone().try_acquire_owned().ok();
+        if self.place.is_some() {
+            return true;
+        }
+        tokio::select! {
+            place = places.acquire_owned() => self.place = place.ok(),
+            () = self.stop.cancelled() => {}
+            () = self.house.draining.cancelled() => {}
+        }
+        false
     }
 
     /// On whose behalf the run's steps are recorded.

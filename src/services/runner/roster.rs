@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::drive::{Later, drive};
@@ -40,6 +41,8 @@ struct Roster {
     working: BTreeMap<RunId, CancellationToken>,
     workers: FuturesUnordered<BoxFuture<'static, Left>>,
     resting: BTreeMap<RunId, Rest>,
+    /// Places for runs that have no worker and were asked to stop: they do not wait until others have worked.
+    endings: Arc<Semaphore>,
 }
 
 /// Keeps the roster until the drain has begun and every worker has left.
@@ -49,6 +52,7 @@ pub(super) async fn keep(house: Arc<House>) {
         working: BTreeMap::new(),
         workers: FuturesUnordered::new(),
         resting: BTreeMap::new(),
+        endings: Arc::new(Semaphore::new(house.settings.runs_at_a_time)),
     };
     let mut changes = house.published.feed().changes();
     let tick = Duration::from_millis(house.settings.tick_ms);
@@ -92,14 +96,10 @@ impl Roster {
 
     /// Takes up owed runs while there are places: first those that have begun, then the oldest in the queues.
     fn take_up(&mut self) {
-        let room = self.house.places.available_permits();
-        if room == 0 {
-            return;
-        }
-        let owed = self.owed(&self.house.published.models(), room);
-        for run in owed {
+        let owed = self.owed(&self.house.published.models());
+        for (run, places) in owed {
             // A run whose model has answered may have been quicker.
-            let Ok(place) = self.house.places.clone().try_acquire_owned() else { return };
+            let Ok(place) = places.try_acquire_owned() else { continue };
             let stop = self.house.hard.child_token();
             self.working.insert(run, stop.clone());
             let house = self.house.clone();
@@ -112,18 +112,24 @@ impl Roster {
         }
     }
 
-    fn owed(&self, models: &Models, room: usize) -> Vec<RunId> {
+    /// Runs that are owed a step and have no worker, with where their places are.
+    fn owed(&self, models: &Models) -> Vec<(RunId, Arc<Semaphore>)> {
+        let stops = |facts: &Facts| facts.open.is_some_and(|open| open.stop.is_some());
         let now = self.house.published.clock().boot_ms();
         let rests = |facts: &Facts, rest: &Rest| {
             // Whoever is asked to stop waits for nothing else; only a journal that takes nothing is left alone.
-            let stopping = facts.open.is_some_and(|open| open.stop.is_some()) && rest.broken == 0;
+            let stopping = stops(facts) && rest.broken == 0;
             let full = rest.route.as_ref().is_some_and(|route| self.house.lanes.full(route));
             !stopping && (rest.until_boot_ms > now || full)
         };
         let free = |facts: &Facts| {
             !self.working.contains_key(&facts.id) && !self.resting.get(&facts.id).is_some_and(|rest| rests(facts, rest))
         };
-        models.runs.working().chain(models.startable()).filter(free).take(room).map(|facts| facts.id).collect()
+        let (endings, places) = (&self.endings, &self.house.places);
+        let ending = models.runs.working().filter(stops).filter(free).take(endings.available_permits());
+        let others = models.runs.working().filter(|facts| !stops(facts)).chain(models.startable()).filter(free);
+        let others = others.take(places.available_permits()).map(|facts| (facts.id, Arc::clone(places)));
+        ending.map(|facts| (facts.id, Arc::clone(endings))).chain(others).collect()
     }
 
     fn left(&mut self, (run, outcome): Left) {

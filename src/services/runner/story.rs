@@ -53,7 +53,7 @@ struct Places {
     session_seq: u64,
     /// `run.queued` of each earlier run, and the records from its start to its end.
     earlier: Vec<(RunId, u64, u64, u64)>,
-    /// How many there were before these.
+    /// How many there were before these, with those that never began.
     unread: usize,
 }
 
@@ -61,18 +61,16 @@ fn places(models: &Models, id: RunId) -> Result<Places, Refusal> {
     let own = models.runs.get(id).ok_or(Reason::RunNotFound)?;
     let org = models.names.text(own.row.org).to_owned();
     let session_seq = models.session(&org, own.row.session)?.created_seq;
-    let mut earlier: Vec<(RunId, u64, u64, u64)> = models
-        .runs_of_session(&org, own.row.session)
-        .into_iter()
-        .filter_map(|other| models.runs.get(other))
-        .filter_map(|facts| {
-            let (from, to) = (facts.row.started_seq?.get(), facts.row.ended_seq?.get());
-            (facts.id != id).then_some((facts.id, facts.row.created_seq, from, to))
-        })
-        .collect();
+    // Newest first, and no further than is told.
+    let mut others = models.runs_of_session(&org, own.row.session).iter().rev().filter(|other| **other != id);
+    let told = |other: &RunId| {
+        let row = models.runs.get(*other)?.row;
+        Some((*other, row.created_seq, row.started_seq?.get(), row.ended_seq?.get()))
+    };
+    let mut earlier: Vec<(RunId, u64, u64, u64)> =
+        others.by_ref().filter_map(told).take(limits::CONVERSATION_RUNS).collect();
     earlier.sort_by_key(|(_, _, started, _)| *started);
-    let unread = earlier.len().saturating_sub(limits::CONVERSATION_RUNS);
-    earlier.drain(..unread);
+    let unread = others.count();
     Ok(Places { org, own, session_seq, earlier, unread })
 }
 
@@ -81,7 +79,7 @@ fn unreadable(fault: &std::io::Error) -> Refusal {
 }
 
 /// Shows the records that a filter passes, in order, from one sequence number on to before another. Blocks on the disk.
-pub(super) fn each_record(
+fn each_record(
     published: &Published,
     filter: &Filter,
     (mut from, end): (u64, u64),
