@@ -220,3 +220,38 @@ impl Story {
         self.judged.get(&id).map_or_else(|| Reason::PermissionDenied.title().to_owned(), permission::Decided::why)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::command::Command;
+    use crate::services::testing::{Root, act, create_session, queue_run, stop};
+
+    #[test]
+    fn the_newest_earlier_runs_that_began_are_told_in_order_and_the_others_counted() {
+        let mut root = Root::new();
+        let opened = root.start();
+        let session = create_session(&opened, "s");
+        let end = |run_id: RunId| {
+            let [route, driver, model] = ["r"; 3].map(str::to_owned);
+            let chosen_by = run::RouteChoice::Default;
+            let start = run::Start { run_id, route, driver, model, chosen_by, rehearsal: true };
+            act(&opened, Command::StartRun(start)).unwrap();
+            let (code, detail) = (Reason::InternalError, String::new());
+            act(&opened, Command::FailRun(run::Fail { run_id, code, detail })).unwrap();
+        };
+        let ended: Vec<RunId> = (0..limits::CONVERSATION_RUNS + 2)
+            .map(|_| {
+                let run = queue_run(&opened, session, "Do it.");
+                end(run);
+                run
+            })
+            .collect();
+        let own = queue_run(&opened, session, "Do it.");
+        queue_run(&opened, session, "Later.");
+        let places = places(&opened.published.models(), own).unwrap();
+        let told: Vec<RunId> = places.earlier.iter().map(|(run, ..)| *run).collect();
+        assert_eq!((told.as_slice(), places.unread), (&ended[2..], 2));
+        stop(opened);
+    }
+}
