@@ -374,7 +374,7 @@ def failing(house):
 def interrupted(house):
     """Every third system call on files and connections is interrupted: nobody notices."""
     daemon = house.start()
-    faults = [f"{name}:error=EINTR:when=1+3" for name in ("pwrite64", "pread64", "fdatasync", "openat2", "epoll_wait")]
+    faults = [f"{name}:error=EINTR:when=1+3" for name in ("pwrite64", "pread64", "fdatasync", "openat2")]
     with Tampered(daemon, *faults):
         made = [daemon.create() for _ in range(30)]
         for name in made:
@@ -382,6 +382,9 @@ def interrupted(house):
         h.demand(len(daemon.records()) > 30, "the journal is not readable")
         for _ in range(3):
             h.demand(daemon.post("/v1/journal/rotate-key").status == 200, "no handover, which opens files")
+        # A call that the tracer has taken away and not answered when it goes is "not implemented": none may be on its way,
+        # which is why waiting for connections, which always is, is not among them.
+        time.sleep(1)
     h.demand(daemon.get("/readyz", token="").status == 200 and daemon.stop()[0] == 0, "it took harm")
     house.demand_valid()
     return "with every third call interrupted, 30 sessions are made, found and sealed"
