@@ -469,7 +469,7 @@ fn routes_and_scripts_that_agents_could_change_refuse_the_start() {
         std::fs::write(house.path(place).join("routes.toml"), routes("script.toml")).unwrap();
     }
     let named = house.path("beside/named.toml");
-    std::fs::write(&named, routes("../work/folder/script.toml")).unwrap();
+    std::fs::write(&named, routes(house.path("work/folder/script.toml").to_str().unwrap())).unwrap();
     for path in
         [house.path("work/folder/routes.toml"), house.path("in/routes.toml"), house.path("work/out/routes.toml"), named]
     {

@@ -64,8 +64,8 @@ impl Said {
     /// Names what was seen and is gone. It is a fault unless a repair has recorded the loss.
     fn lost(&mut self, lost: &[Lost], named: &[(u64, u64)]) {
         for lost in lost {
-            // What a repair gave up after an earlier one stands in two records, of which the later covers the earlier's.
-            let recorded = named.iter().any(|(from, _)| *from <= lost.from_seq);
+            // Where it ends is not compared: what a repair gave up after an earlier one stands in two records.
+            let recorded = named.iter().any(|(from, _)| *from == lost.from_seq);
             let how = if recorded { "a repair has recorded the loss" } else { "and no record says why" };
             let line = format!("{}; {how}", lost.told());
             if !recorded && self.code == 0 {
