@@ -363,3 +363,22 @@ fn receipt(text: &[u8], keys: &Keys) -> Said {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::EpochId;
+
+    #[test]
+    fn a_loss_is_a_fault_unless_the_repair_that_gave_up_these_very_lines_is_recorded() {
+        let lost = [Lost { epoch: EpochId::from_ulid(ulid::Ulid(1)), from_seq: 500, to_seq: 600 }];
+        for (named, code) in
+            [(&[][..], INVALID), (&[(100, 200)], INVALID), (&[(501, 600)], INVALID), (&[(500, 550)], 0)]
+        {
+            let mut said = Said::new(0, "valid".to_owned(), json!({ "verdict": "valid" }));
+            said.lost(&lost, named);
+            assert_eq!((said.code, &said.facts["lost_since_seen"][0]["from_seq"]), (code, &json!(500)), "{named:?}");
+            assert_eq!(said.lines.iter().filter(|line| line.contains("lines 500 to 600")).count(), 1);
+        }
+    }
+}
