@@ -13,3 +13,4 @@ pub mod outbound;
 pub mod platform;
 pub mod projections;
 pub mod services;
+pub mod vault;

@@ -25,12 +25,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["domain", "platform"]),
     ("journal", &["domain", "platform"]),
     ("projections", &["domain", "platform", "journal"]),
-    ("outbound", &["domain", "platform", "config"]),
-    ("agent", &["domain", "platform", "config", "outbound", "projections"]),
-    ("services", &["domain", "platform", "config", "journal", "projections", "outbound", "agent"]),
+    ("vault", &["domain", "platform", "config"]),
+    ("outbound", &["domain", "platform", "config", "vault"]),
+    ("agent", &["domain", "platform", "config", "vault", "outbound", "projections"]),
+    ("services", &["domain", "platform", "config", "journal", "projections", "vault", "outbound", "agent"]),
     ("http", &["domain", "platform", "config", "journal", "projections", "services"]),
-    ("daemon", &["domain", "platform", "config", "journal", "projections", "outbound", "agent", "services", "http"]),
-    ("cli", &["domain", "platform", "config", "journal", "services", "daemon"]),
+    (
+        "daemon",
+        &["domain", "platform", "config", "journal", "projections", "vault", "outbound", "agent", "services", "http"],
+    ),
+    ("cli", &["domain", "platform", "config", "journal", "vault", "services", "daemon"]),
 ];
 
 fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {

@@ -1,0 +1,293 @@
+//! The vault over its file. Every change writes the whole file anew, beside the old one, and renames it over it; when a
+//! method returns, the change is on disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::file::{FORMAT, Head, Slots};
+use super::master_key::MasterKey;
+use super::seal::{Place, Sealed};
+use super::secret::Secret;
+use crate::domain::reason::{Reason, Refusal};
+use crate::platform::disk::{Disk, read_bounded, replace_atomically};
+use crate::platform::entropy::Entropy;
+
+/// The folder of the file.
+pub const FOLDER: &str = "auth";
+/// The file's name.
+pub const NAME: &str = "global-slots.json";
+/// The file, below the state root.
+pub const PATH: &str = "auth/global-slots.json";
+/// Where a file of which a part could not be read is put when it is written anew.
+const DAMAGED: &str = "global-slots.damaged.json";
+/// Largest file of slots, bytes.
+const FILE_BYTES: u64 = 64 << 20;
+
+/// The slots of a state root, with the key that opens them. Reading waits for no disk; changes take turns.
+pub struct Store {
+    disk: Arc<dyn Disk>,
+    entropy: Arc<dyn Entropy>,
+    master: MasterKey,
+    head: Head,
+    sealed: RwLock<Arc<Sealeds>>,
+    turn: Mutex<Turn>,
+}
+
+type Sealeds = BTreeMap<Place, Sealed>;
+
+/// What whoever changes the file must know.
+struct Turn {
+    /// The file on disk holds bytes that could not be read; the next change puts it aside.
+    damaged: bool,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("slots", &self.sealed().len()).finish_non_exhaustive()
+    }
+}
+
+/// Whether anything is encrypted here. A file that cannot be looked at counts.
+pub fn holds_secrets(disk: &dyn Disk) -> Result<bool, Refusal> {
+    Ok(read(disk)?.is_some_and(|slots| !slots.sealed.is_empty() || slots.unreadable > 0))
+}
+
+fn read(disk: &dyn Disk) -> Result<Option<Slots>, Refusal> {
+    match read_bounded(disk, PATH, FILE_BYTES) {
+        Ok(bytes) => Ok(Some(Slots::read(&bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Refusal::new(Reason::StorageAuditUnavailable, format!("reading {PATH}: {error}"))),
+    }
+}
+
+impl Store {
+    /// Opens the slots of this state root. A key that opens none of what is there is refused, and nothing is changed.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        entropy: Arc<dyn Entropy>,
+        master: MasterKey,
+        root_id: &str,
+    ) -> Result<Self, Refusal> {
+        let head = Head { format: FORMAT, root_id: root_id.to_owned(), check: master.check_value(root_id) };
+        let store = |sealed, damaged| Self {
+            disk: Arc::clone(&disk),
+            entropy,
+            master,
+            head: head.clone(),
+            sealed: RwLock::new(Arc::new(sealed)),
+            turn: Mutex::new(Turn { damaged }),
+        };
+        let Some(Slots { head: found, sealed, unreadable }) = read(disk.as_ref())? else {
+            return Ok(store(BTreeMap::new(), false));
+        };
+        if let Some(found) = found.as_ref().filter(|found| found.format > FORMAT) {
+            let detail = format!("{PATH} has format {}; this Chancery reads up to {FORMAT}.", found.format);
+            return Err(Refusal::new(Reason::StateRootVersionTooNew, detail));
+        }
+        let store = store(sealed, unreadable > 0 || found.is_none());
+        // A first line that was struck is mended by the next change, where the key proves itself on a slot.
+        let proven =
+            found.as_ref() == Some(&head) || store.sealed().values().any(|slot| slot.open(&store.master).is_some());
+        if !proven {
+            let detail = format!("No slot of {PATH} opens with this master key.");
+            return Err(Refusal::new(Reason::StateRootMasterKeyMismatch, detail));
+        }
+        Ok(store)
+    }
+
+    fn sealed(&self) -> Arc<Sealeds> {
+        Arc::clone(&self.sealed.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The check value of the key in use.
+    pub fn check_value(&self) -> &str {
+        &self.head.check
+    }
+
+    /// Whether the secret at a place can be had.
+    pub fn opens(&self, place: &Place) -> bool {
+        self.reveal(place).is_ok()
+    }
+
+    /// The secret at a place. Which version is in force, and who may have it, is decided before.
+    pub fn reveal(&self, place: &Place) -> Result<Secret, Refusal> {
+        let corrupt =
+            || Refusal::new(Reason::VaultSlotCorrupt, format!("{} version {}", place.reference, place.version));
+        self.sealed().get(place).ok_or_else(corrupt)?.open(&self.master).ok_or_else(corrupt)
+    }
+
+    /// Stores a secret as a version of its slot. It is not in use until the journal says so.
+    pub fn put(&self, place: Place, secret: &Secret) -> Result<(), Refusal> {
+        let sealed = Sealed::new(&self.master, place.clone(), secret, self.entropy.as_ref()).ok_or_else(unencrypted)?;
+        self.change(|all| {
+            all.insert(place, sealed);
+            true
+        })
+    }
+
+    /// Removes what is not in force: superseded and deleted versions, and those that were written but never activated.
+    /// What does not open is left for somebody to look at.
+    pub fn collect(&self, in_force: &BTreeSet<Place>) -> Result<(), Refusal> {
+        self.change(|all| {
+            let before = all.len();
+            all.retain(|place, slot| in_force.contains(place) || slot.open(&self.master).is_none());
+            all.len() < before
+        })
+    }
+
+    /// Makes a change that is on disk when this returns, or none.
+    fn change(&self, change: impl FnOnce(&mut Sealeds) -> bool) -> Result<(), Refusal> {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sealed = Sealeds::clone(&self.sealed());
+        if !change(&mut sealed) {
+            return Ok(());
+        }
+        if turn.damaged {
+            // A copy, so that at no moment the folder looks as if it never held a secret.
+            let bytes = read_bounded(self.disk.as_ref(), PATH, FILE_BYTES).map_err(|error| unwritten(&error))?;
+            replace_atomically(self.disk.as_ref(), FOLDER, DAMAGED, &bytes).map_err(|error| unwritten(&error))?;
+            turn.damaged = false;
+        }
+        self.write(&self.head, &sealed)?;
+        *self.sealed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sealed);
+        Ok(())
+    }
+
+    /// Encrypts everything under another master key, all or nothing: until the new file stands in the old one's place, the
+    /// old key opens it. What does not open refuses, for the new key would never open it.
+    pub fn rekey(&mut self, next: MasterKey) -> Result<usize, Refusal> {
+        let mut sealed = BTreeMap::new();
+        for place in self.sealed().keys() {
+            let secret = self.reveal(place)?;
+            let again = Sealed::new(&next, place.clone(), &secret, self.entropy.as_ref()).ok_or_else(unencrypted)?;
+            sealed.insert(place.clone(), again);
+        }
+        let head = Head { check: next.check_value(&self.head.root_id), ..self.head.clone() };
+        self.write(&head, &sealed)?;
+        let slots = sealed.len();
+        (self.master, self.head, self.sealed) = (next, head, RwLock::new(Arc::new(sealed)));
+        Ok(slots)
+    }
+
+    fn write(&self, head: &Head, sealed: &Sealeds) -> Result<(), Refusal> {
+        let bytes = Slots::render(head, sealed.values().cloned());
+        replace_atomically(self.disk.as_ref(), FOLDER, NAME, &bytes).map_err(|error| unwritten(&error))
+    }
+}
+
+fn unencrypted() -> Refusal {
+    Refusal::new(Reason::InternalError, "The secret could not be encrypted.")
+}
+
+fn unwritten(error: &io::Error) -> Refusal {
+    let reason = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Reason::StorageFull,
+        io::ErrorKind::ReadOnlyFilesystem => Reason::StorageReadOnly,
+        _ => Reason::StorageAuditUnavailable,
+    };
+    Refusal::new(reason, format!("writing {PATH}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::entropy::SystemEntropy;
+    use crate::platform::files::Folder;
+
+    struct House {
+        folder: tempfile::TempDir,
+    }
+
+    impl House {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap() }
+        }
+
+        fn disk(&self) -> Arc<dyn Disk> {
+            let folder = Folder::create(self.folder.path()).unwrap();
+            folder.create_dir(FOLDER).unwrap();
+            Arc::new(folder)
+        }
+
+        fn open(&self, digit: char) -> Result<Store, Refusal> {
+            Store::open(self.disk(), Arc::new(SystemEntropy::default()), master(digit), "root_x")
+        }
+
+        fn bytes(&self) -> Vec<u8> {
+            read_bounded(self.disk().as_ref(), PATH, FILE_BYTES).unwrap()
+        }
+
+        fn overwrite(&self, bytes: &[u8]) {
+            replace_atomically(self.disk().as_ref(), FOLDER, NAME, bytes).unwrap();
+        }
+    }
+
+    fn master(digit: char) -> MasterKey {
+        MasterKey::parse(&format!("{}{digit}", "0".repeat(63)), "here").unwrap()
+    }
+
+    fn place(reference: &str, version: u64) -> Place {
+        Place { org: "default".into(), reference: reference.into(), version }
+    }
+
+    fn secret(text: &str) -> Secret {
+        Secret::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_was_put_is_there_after_a_restart_and_only_for_the_same_key() {
+        let house = House::new();
+        house.open('1').unwrap().put(place("openai.prod", 1), &secret("sk-one")).unwrap();
+        assert_eq!(house.open('1').unwrap().reveal(&place("openai.prod", 1)).unwrap().expose(), "sk-one");
+        let before = house.bytes();
+        assert_eq!(house.open('2').unwrap_err().reason, Reason::StateRootMasterKeyMismatch);
+        assert_eq!(house.bytes(), before);
+        assert!(holds_secrets(house.disk().as_ref()).unwrap());
+    }
+
+    #[test]
+    fn only_versions_that_are_in_force_or_do_not_open_stay() {
+        let house = House::new();
+        let store = house.open('1').unwrap();
+        for version in 1..=3 {
+            store.put(place("openai.prod", version), &secret("sk-one")).unwrap();
+        }
+        let broken = String::from_utf8(house.bytes()).unwrap().replacen("\"version\":2", "\"version\":4", 1);
+        house.overwrite(broken.as_bytes());
+        let store = house.open('1').unwrap();
+        assert_eq!(store.reveal(&place("openai.prod", 4)).unwrap_err().reason, Reason::VaultSlotCorrupt);
+        store.collect(&BTreeSet::from([place("openai.prod", 3)])).unwrap();
+        let kept: Vec<u64> = house.open('1').unwrap().sealed().keys().map(|place| place.version).collect();
+        assert_eq!(kept, [3, 4]);
+    }
+
+    #[test]
+    fn a_damaged_file_keeps_what_opens_and_is_put_aside_by_the_next_change() {
+        let house = House::new();
+        let store = house.open('1').unwrap();
+        store.put(place("a", 1), &secret("sk-one")).unwrap();
+        store.put(place("b", 1), &secret("sk-two")).unwrap();
+        let struck = String::from_utf8(house.bytes()).unwrap().replacen("\"check\":\"", "\"check\":\"~", 1);
+        let struck = struck.replacen("{\"org\":\"default\",\"ref\":\"a\"", "{\"orh\":\"default\",\"ref\":\"a\"", 1);
+        house.overwrite(struck.as_bytes());
+        assert_eq!(house.open('2').unwrap_err().reason, Reason::StateRootMasterKeyMismatch);
+        let store = house.open('1').unwrap();
+        assert!(store.reveal(&place("a", 1)).is_err());
+        assert_eq!(store.reveal(&place("b", 1)).unwrap().expose(), "sk-two");
+        store.put(place("c", 1), &secret("sk-three")).unwrap();
+        let aside = read_bounded(house.disk().as_ref(), "auth/global-slots.damaged.json", FILE_BYTES).unwrap();
+        assert_eq!(aside, struck.as_bytes());
+        assert_eq!(house.open('1').unwrap().sealed().len(), 2);
+    }
+
+    #[test]
+    fn after_a_change_of_the_master_key_only_the_new_one_opens() {
+        let house = House::new();
+        let mut store = house.open('1').unwrap();
+        store.put(place("a", 1), &secret("sk-one")).unwrap();
+        assert_eq!(store.rekey(master('2')).unwrap(), 1);
+        assert_eq!(house.open('1').unwrap_err().reason, Reason::StateRootMasterKeyMismatch);
+        assert_eq!(house.open('2').unwrap().reveal(&place("a", 1)).unwrap().expose(), "sk-one");
+    }
+}
