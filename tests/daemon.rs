@@ -29,6 +29,8 @@ mod repair;
 mod replies;
 #[path = "daemon/runtime.rs"]
 mod runtime;
+#[path = "daemon/secrets.rs"]
+mod secrets;
 #[path = "daemon/segments.rs"]
 mod segments;
 #[path = "daemon/streams.rs"]

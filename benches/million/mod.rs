@@ -31,10 +31,7 @@ async fn ask_model(house: &Opened, run_id: RunId, turn: u32) {
         attempt: 1,
         route: "rehearsal".into(),
         model: "script".into(),
-        request_sha256: "0".repeat(64),
-        runs_left_out: None,
-        turns_left_out: None,
-        parts_shortened: None,
+        ..turn::Requested::default()
     };
     act(house, Command::RecordTurnRequested(turn::Request { run_id, body })).await;
 }

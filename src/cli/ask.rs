@@ -29,7 +29,7 @@ impl Paging {
 }
 
 /// The path with one more part of its query, where there is one.
-fn asking(path: String, name: &str, value: Option<&str>) -> String {
+pub fn asking(path: String, name: &str, value: Option<&str>) -> String {
     let Some(value) = value else { return path };
     let joint = if path.contains('?') { '&' } else { '?' };
     format!("{path}{joint}{name}={}", super::wire::segment(value))

@@ -32,7 +32,8 @@ const ANSWER_BYTES: u64 = 64 << 20;
 const REPEAT: Duration = Duration::from_millis(500);
 
 /// Verbs that take a state root and are named in advice.
-const VERBS: &str = "token journal index verify runtime approvals questions tasks status sessions runs receipt doctor";
+const VERBS: &str =
+    "token journal index verify runtime approvals questions tasks status sessions runs receipt doctor secrets";
 
 /// Where the daemon is, who asks, and how answers are printed.
 #[derive(Debug, Clone, Default, Args)]
@@ -349,6 +350,11 @@ impl Client {
     /// Puts something.
     pub fn put(&self, path: &str, body: &Value) -> Result<Value, Trouble> {
         self.change("PUT", path, body)
+    }
+
+    /// Deletes something.
+    pub fn delete(&self, path: &str) -> Result<Value, Trouble> {
+        self.change("DELETE", path, &serde_json::json!({}))
     }
 
     /// Asks for a change, under a key: where the answer is lost it is asked for once more, and made once.

@@ -1,6 +1,7 @@
 //! The verbs: one file each. What a verb prints goes through `output`.
 
 mod ask;
+mod auth;
 mod bench;
 mod client;
 mod doctor;
@@ -16,6 +17,8 @@ mod repair;
 mod runs;
 mod runtime;
 mod schema;
+mod secret_shapes;
+mod secrets;
 mod sessions;
 mod show;
 mod stream;
@@ -92,6 +95,9 @@ enum Verb {
     /// The configuration of the running daemon
     #[command(subcommand)]
     Runtime(runtime::Runtime),
+    /// Secrets that the daemon uses and never shows
+    #[command(subcommand)]
+    Secrets(secrets::SecretsVerb),
     /// The journal
     #[command(subcommand)]
     Journal(remote::Journal),
@@ -144,6 +150,7 @@ pub fn main() -> ExitCode {
         Verb::Questions(verb) => waits::questions(client, &verb),
         Verb::Tasks(verb) => tasks::tasks(client, &verb),
         Verb::Runtime(verb) => runtime::runtime(client, &verb),
+        Verb::Secrets(verb) => secrets::run(client, &verb),
         Verb::Journal(verb) => remote::journal(client, &verb),
         Verb::Index(verb) => index::run(client, &verb),
         Verb::Schema(verb) => schema::run(&verb),

@@ -3,7 +3,7 @@
 
 use std::io::IsTerminal as _;
 
-use rustix::termios::{QueueSelector, tcflush};
+use rustix::termios::{LocalModes, OptionalActions, QueueSelector, tcflush, tcgetattr, tcsetattr};
 
 use crate::platform::clock::{Clock as _, SystemClock};
 
@@ -16,6 +16,28 @@ const OVERTAKEN_GRACE_MS: u64 = 2_000;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Prompt {
     answers_from_ms: u64,
+}
+
+/// A line that is typed and not shown, of at most so many bytes.
+pub fn hidden_line(limit: usize) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let stdin = std::io::stdin();
+    let before = tcgetattr(&stdin)?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
+    let mut line = Vec::new();
+    let mut typed = [0];
+    let read = loop {
+        match stdin.lock().read(&mut typed) {
+            Ok(0) => break Ok(()),
+            Ok(_) if typed == [b'\n'] || line.len() >= limit => break Ok(()),
+            Ok(_) => line.push(typed[0]),
+            Err(error) => break Err(error),
+        }
+    };
+    tcsetattr(&stdin, OptionalActions::Now, &before)?;
+    read.map(|()| line)
 }
 
 /// The time by which lines and prompts are compared, milliseconds.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::ask::{At, Paging, with};
 use super::client::{Client, ClientArgs, Trouble};
-use super::{output, show};
+use super::{auth, output, show};
 
 /// A word of the command line as the interface spells it.
 fn word(value: &impl ValueEnum) -> String {
@@ -96,6 +96,9 @@ pub enum Runtime {
         /// The revision; 0 is what the daemon was born with
         revision: u64,
     },
+    /// Who uses secrets, and taking that back
+    #[command(subcommand)]
+    Auth(auth::Auth),
     /// Says that the wall clock is right again, after it jumped
     TrustClock,
 }
@@ -155,6 +158,7 @@ pub fn runtime(args: &ClientArgs, verb: &Runtime) -> ExitCode {
         Runtime::Rollback { revision } => {
             client.post("/v1/runtime/rollback", &json!({ "revision": revision })).map(|view| (show::RUNTIME, view))
         }
+        Runtime::Auth(verb) => auth::ask(client, verb),
         Runtime::TrustClock => client.post("/v1/runtime/trust-clock", &json!({})).map(|view| (show::RUNTIME, view)),
     });
     if matches!(verb, Runtime::SetPermissionMode { mode: ModeWord::BypassPermissions }) {

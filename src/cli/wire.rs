@@ -302,9 +302,11 @@ impl Read for Body {
     }
 }
 
-/// A part of a path, with every character that is no plain part of an id written as its percent code.
+/// A part of a path, with every character that is no plain part of an id or a name written as its percent code; a step
+/// upwards is no name.
 pub fn segment(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let steps = text == "." || text.contains("..");
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte) || (byte == b'.' && !steps);
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 

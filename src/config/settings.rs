@@ -28,6 +28,20 @@ pub enum Switch {
     Off,
 }
 
+/// The master key, as far as it is named: its value is never the value of a flag.
+#[derive(Debug, Clone, Args)]
+pub struct AuthStoreKey {
+    /// File with the master key that opens the vault of secrets
+    #[arg(
+        id = "auth_store_master_key_file",
+        long = "auth-store-master-key-file",
+        env = "CHANCERY_AUTH_STORE_MASTER_KEY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub file: Option<PathBuf>,
+}
+
 /// The arguments of `serve`, as given.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
@@ -76,6 +90,9 @@ pub struct ServeArgs {
         value_name = "ORIGIN"
     )]
     pub http_cors_allow_origin: Vec<String>,
+    /// What opens the vault of secrets.
+    #[command(flatten)]
+    pub master_key: AuthStoreKey,
     /// An internal HOST:PORT that outgoing calls may reach; may repeat
     #[arg(
         long,
@@ -119,6 +136,8 @@ pub struct ServeSettings {
     pub http_hosts: Vec<String>,
     /// The file of the proxy's secret.
     pub trusted_proxy_secret_file: Option<PathBuf>,
+    /// The file of the vault's master key.
+    pub master_key_file: Option<PathBuf>,
     /// Allowed origins, lower case.
     pub cors_origins: Vec<String>,
     /// Allowed internal destinations.
@@ -229,6 +248,7 @@ impl ServeArgs {
             default_route: self.default_route.clone(),
             auth_mode: self.http_auth_mode,
             trusted_proxy_secret_file: self.trusted_proxy_secret_file.clone(),
+            master_key_file: self.master_key.file.clone(),
             tool_sandbox: self.tool_sandbox == Switch::On,
             tool_network: self.tool_network == Switch::On,
             runs_at_a_time: self.runs_at_a_time,

@@ -145,7 +145,8 @@ fn secrets(settings: &ServeSettings) -> impl Iterator<Item = (&'static str, &Pat
         ("--http-readonly-token-file", &settings.readonly_token_file),
     ];
     let proxy = settings.trusted_proxy_secret_file.iter().map(|path| ("--trusted-proxy-secret-file", path));
-    tokens.into_iter().chain(proxy)
+    let master = settings.master_key_file.iter().map(|path| ("--auth-store-master-key-file", path));
+    tokens.into_iter().chain(proxy).chain(master)
 }
 
 /// Whoever holds the admin token decides on approvals: no agent may come by one.

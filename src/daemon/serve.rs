@@ -46,6 +46,7 @@ use crate::platform::rotated_log::ClosedChunk;
 use crate::platform::tasks::{Milestone, Tasks};
 use crate::services::access_log;
 use crate::services::clerk::{Clerk, ClerkThread};
+use crate::services::credentials::Credentials;
 use crate::services::daemon_file::DaemonFile;
 use crate::services::desk::Desk;
 use crate::services::doctor;
@@ -53,10 +54,13 @@ use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Opened, Opening, open};
 use crate::services::past::Past;
 use crate::services::published::Published;
+use crate::services::secrets::Secrets;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
 use crate::services::status::{ControlPlane, StatusSource};
 use crate::services::tokens::{TokenChange, Tokens};
+use crate::services::vault;
+use crate::vault::master_key::MasterKey;
 
 /// Most bytes of a proxy's secret file.
 const SECRET_BYTES: usize = 4_096;
@@ -68,6 +72,7 @@ struct House {
     agents: Agents,
     root: StateRoot,
     opened: Opened,
+    credentials: Credentials,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     boot_id: BootId,
@@ -112,6 +117,9 @@ fn take(
     audit::look(&access_log_file(&root)).map_err(|error| unlogged(&error))?;
     let agents = Agents::prepare(&settings, &clock, &entropy)?;
     let build_digest = digest_of(hashing);
+    let master = MasterKey::given(settings.master_key_file.as_deref())?;
+    let disk: Arc<dyn Disk> = root.folder.clone();
+    let store = vault::open(&disk, clock.as_ref(), &entropy, master)?;
     let batches = BatchNumbers::default();
     let counted = batches.clone();
     let opened = open(Opening {
@@ -124,9 +132,24 @@ fn take(
         encode: sse::encode_record,
         observe: Arc::new(move |records, took| counted.observe(records, took)),
     })?;
+    vault::compare(&opened.published.models(), store.as_ref())?;
     root.make_folders()?;
     agents.sweep(&opened.published);
-    Ok(House { settings, proxy_secret, agents, root, opened, clock, entropy, boot_id, batches, build_digest })
+    let (published, time) = (opened.published.clone(), Arc::clone(&clock));
+    let credentials = Credentials::new(store, published, time, Arc::clone(&entropy));
+    Ok(House {
+        settings,
+        proxy_secret,
+        agents,
+        root,
+        opened,
+        credentials,
+        clock,
+        entropy,
+        boot_id,
+        batches,
+        build_digest,
+    })
 }
 
 fn digest_of(hashing: JoinHandle<std::io::Result<String>>) -> Option<String> {
@@ -148,11 +171,24 @@ fn build(digest: Option<&str>) -> String {
 
 async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let signals = Signals::listen()?;
-    let House { settings, proxy_secret, agents, root, opened, clock, entropy, boot_id, batches, build_digest } = house;
+    let House {
+        settings,
+        proxy_secret,
+        agents,
+        root,
+        opened,
+        credentials,
+        clock,
+        entropy,
+        boot_id,
+        batches,
+        build_digest,
+    } = house;
     let Opened { clerk, thread, published, found } = opened;
     let (tasks, begun) = (Tasks::new(), Milestone::default());
     log_level::follow(&tasks, published.clone(), set_level);
     let key = FingerprintKey::new(&root.fingerprint_key()?);
+    let house_key = key.clone();
     let tokens = token_files::open(&settings, &key, entropy.as_ref())?;
     let (listener, bound) = bind(&settings.bind).await?;
     let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot.clone());
@@ -191,12 +227,14 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     };
     let path = DoorPath { clerk: clerk.clone(), begun: begun.clone(), tasks: tasks.clone() };
     let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), Arc::clone(&agents.route_ids)).with_past(past);
+    let secrets = Secrets::new(desk.clone(), credentials, house_key, Arc::new(|_| Vec::new()));
+    settle_secrets(&secrets, &begun, &tasks);
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let (commands, scratch) = (Tasks::new(), agents.scratch.clone());
     let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id), begun.clone());
     let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
     let routes = routes(Arc::clone(&status), registry, numbers);
-    let edge = Edge::new(parts, routes, App::new(desk, published.clone(), status, &runner));
+    let edge = Edge::new(parts, routes, App::new(desk, secrets, published.clone(), status, &runner));
     beginning.write_file()?;
     let changes = tokens.as_ref().map(|tokens| follow_tokens(tokens, &tasks));
     let workers = workers((&clerk, published, &snapshots), &root, closed, changes);
@@ -206,6 +244,17 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let (runner, commands, tasks, snapshots, clerk) = (&runner, &commands, &tasks, &snapshots, &clerk);
     let drain = Drain { runner, commands, scratch: &scratch, tasks, snapshots, clerk, boot_id };
     until_ended(signals, drain, thread, (log, root)).await
+}
+
+/// Once the daemon may write: records which master key is in force, and removes what no record puts to use.
+fn settle_secrets(secrets: &Secrets, begun: &Milestone, tasks: &Tasks) {
+    let (secrets, begun, stopping) = (secrets.clone(), begun.reached(), tasks.stopping());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stopping => {}
+            () = async { begun.await; secrets.settle().await } => {}
+        }
+    });
 }
 
 /// What follows the house once the daemon may write.

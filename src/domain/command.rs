@@ -11,7 +11,9 @@ use super::reason::{Reason, Refusal};
 use super::record::{Draft, Record};
 use super::stream::Stream;
 use super::world::World;
-use super::{approval, boot, call, context, permission, question, run, runtime, session, task, turn};
+use super::{
+    approval, boot, call, context, credential, permission, question, run, runtime, secret, session, task, turn,
+};
 
 /// What is asked. Commands of callers name the caller's organisation: another one's objects look absent.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +84,20 @@ pub enum Command {
     RollBackRuntime(runtime::RollBack),
     /// An operator trusts the machine's clock again.
     TrustClock,
+    /// Says which master key the vault is encrypted under.
+    KeyVault(secret::Key),
+    /// A stored version of a secret is to be used from now on.
+    ActivateSecret(secret::Activate),
+    /// Nobody gets a secret until another version is stored.
+    RevokeSecret(secret::Named),
+    /// Empties a slot.
+    DeleteSecret(secret::Named),
+    /// A subject gets no lease any more.
+    RevokeSubject(credential::NamedSubject),
+    /// A subject may have leases again.
+    ReinstateSubject(credential::NamedSubject),
+    /// Takes a lease back.
+    RevokeLease(credential::NamedLease),
     /// A fact of the daemon, the journal or the control plane.
     Note(Draft),
 }
@@ -136,6 +152,13 @@ impl Command {
                 | Self::SetDebugLevel(_)
                 | Self::RollBackRuntime(_)
                 | Self::TrustClock
+                | Self::KeyVault(_)
+                | Self::ActivateSecret(_)
+                | Self::RevokeSecret(_)
+                | Self::DeleteSecret(_)
+                | Self::RevokeSubject(_)
+                | Self::ReinstateSubject(_)
+                | Self::RevokeLease(_)
                 | Self::Note(_) => 0,
             }
     }
@@ -227,7 +250,7 @@ impl Answer {
         match record.stream {
             Stream::Session(id) => Self::Session(id),
             Stream::Run(id) => Self::Run(id),
-            Stream::Journal | Stream::Daemon | Stream::Runtime | Stream::ControlPlane => Self::Nothing,
+            Stream::Journal | Stream::Daemon | Stream::Runtime | Stream::ControlPlane | Stream::Vault => Self::Nothing,
         }
     }
 }
@@ -268,6 +291,13 @@ pub fn decide(world: &World, command: &Command, context: &mut Context<'_>) -> Re
         Command::SetDebugLevel(ask) => runtime::set_debug_level(world, ask),
         Command::RollBackRuntime(ask) => runtime::roll_back(world, ask),
         Command::TrustClock => Ok(context::trust_clock(world, context)),
+        Command::KeyVault(ask) => Ok(secret::key(world, ask)),
+        Command::ActivateSecret(ask) => secret::activate(world, ask),
+        Command::RevokeSecret(ask) => secret::revoke(world, ask),
+        Command::DeleteSecret(ask) => secret::delete(world, ask),
+        Command::RevokeSubject(ask) => credential::revoke_subject(world, ask),
+        Command::ReinstateSubject(ask) => credential::reinstate_subject(world, ask),
+        Command::RevokeLease(ask) => credential::revoke_lease(world, ask),
         Command::Note(draft) => context::note(world, draft),
     }
 }

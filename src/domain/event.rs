@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::stream::Stream;
-use super::{call, context, journal, permission, question, run, runtime, session, task, turn};
+use super::{call, context, credential, journal, permission, question, run, runtime, secret, session, task, turn};
 
 /// Why a body is not an event.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +128,13 @@ events! {
     PermissionRulesSet(runtime::PermissionRulesSet) = "runtime.permission_rules_set" v 1 on (Stream::Runtime);
     DebugLevelSet(runtime::DebugLevelSet) = "runtime.debug_level_set" v 1 on (Stream::Runtime);
     RuntimeRolledBack(runtime::RolledBack) = "runtime.rolled_back" v 1 on (Stream::Runtime);
+    VaultKeyed(secret::Keyed) = "vault.keyed" v 1 on (Stream::Vault);
+    SecretActivated(secret::Activated) = "secret.activated" v 1 on (Stream::Vault);
+    SecretRevoked(secret::Revoked) = "secret.revoked" v 1 on (Stream::Vault);
+    SecretDeleted(secret::Deleted) = "secret.deleted" v 1 on (Stream::Vault);
+    SubjectRevoked(credential::SubjectRevoked) = "credential.subject_revoked" v 1 on (Stream::Vault);
+    SubjectReinstated(credential::SubjectReinstated) = "credential.subject_reinstated" v 1 on (Stream::Vault);
+    LeaseRevoked(credential::LeaseRevoked) = "credential.lease_revoked" v 1 on (Stream::Vault);
     SessionCreated(session::Created) = "session.created" v 1 on (Stream::Session(_));
     SessionInterrupted(session::Interrupted) = "session.interrupted" v 1 on (Stream::Session(_));
     SessionEnded(session::Ended) = "session.ended" v 1 on (Stream::Session(_));

@@ -131,6 +131,10 @@ id!(
     /// One HTTP request.
     RequestId, "req"
 );
+id!(
+    /// One use of one secret by one call.
+    LeaseId, "lease"
+);
 
 /// Makes fresh ULIDs whose order never goes back, even where the clock does.
 #[derive(Debug, Clone)]

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::random_commands::{Step, command_of};
-use super::run::Status;
+use super::run::{Status, TurnStage};
+use super::secret::SlotState;
 use super::testing::House;
 use super::world::World;
 
@@ -31,6 +32,13 @@ fn check(world: &World) {
         assert_eq!(run.status == Status::WaitingForUserQuestion, run.question.is_some());
         assert!(!run.status.terminal());
         assert!(run.turn <= run.max_turns);
+    }
+    for (holder, lease) in &world.vault.leases {
+        let run = holder.run().and_then(|id| world.runs.get(&id));
+        assert!(run.is_some_and(|run| run.turn_stage == TurnStage::Requested), "a lease lasts as long as its call");
+        let slot = &world.vault.slots[&lease.org][&lease.reference];
+        let fine = slot.state == SlotState::Active && slot.version == lease.version;
+        assert!(fine || lease.revoked, "no lease outlives its secret");
     }
     for (id, pending) in &world.approvals {
         assert_eq!(world.runs[&pending.run].approval, Some(*id), "a pending approval is what its run waits for");

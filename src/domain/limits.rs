@@ -70,6 +70,16 @@ pub const QUESTION_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const PERMISSION_RULES: usize = 500;
 /// Longest note of an operator, bytes.
 pub const NOTE_BYTES: usize = 2_000;
+/// Longest name of a secret, bytes.
+pub const SECRET_REF_BYTES: usize = 128;
+/// Most secrets of an organisation, deleted ones among them.
+pub const SECRET_SLOTS: usize = 10_000;
+/// Versions of a secret whose metadata is kept.
+pub const SECRET_VERSIONS_KEPT: usize = 16;
+/// Leases of calls that ended that are listed; older ones are in the journal.
+pub const LEASES_KEPT: usize = 1_000;
+/// Most subjects of an organisation that are revoked at a time.
+pub const SUBJECTS_REVOKED: usize = 10_000;
 /// Longest route id, model name or tool name, bytes.
 pub const NAME_BYTES: usize = 200;
 /// Longest free-text answer to a question, bytes.

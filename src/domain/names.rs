@@ -29,6 +29,11 @@ impl Names {
         name
     }
 
+    /// The number of a text that has one.
+    pub fn find(&self, text: &str) -> Option<Name> {
+        self.numbers.get(text).copied()
+    }
+
     /// The text behind a number; empty where the number is not one of these.
     pub fn text(&self, name: Name) -> &str {
         usize::try_from(name.0).ok().and_then(|at| self.texts.get(at)).map_or("", String::as_str)

@@ -2,14 +2,14 @@
 
 use super::approval::Decision;
 use super::command::Command;
-use super::ids::{ApprovalId, CallId, QuestionId, RunId, SessionId, TaskId};
+use super::ids::{ApprovalId, CallId, LeaseId, QuestionId, RunId, SessionId, TaskId};
 use super::permission::{Behavior, Mode, Rule, RuleScope};
 use super::reason::Reason;
 use super::record::{DEFAULT_ORG, Draft};
 use super::run::{Confirmed, Status};
 use super::stream::Stream;
 use super::testing::{House, plain_session};
-use super::{approval, call, context, permission, question, run, runtime, session, task, turn};
+use super::{approval, call, context, credential, permission, question, run, runtime, secret, session, task, turn};
 
 /// A step of a random story: what is done, to which of the things that exist, and how.
 pub(crate) type Step = (u8, u8, u8);
@@ -53,6 +53,53 @@ fn any_approval(house: &House, at: u8) -> ApprovalId {
 fn any_question(house: &House, at: u8) -> QuestionId {
     let all = house.world.questions.keys().chain(house.world.questions_ended.keys()).copied().collect();
     pick(all, at, QuestionId::from_ulid(ulid::Ulid(9)))
+}
+
+/// A use of the one secret of these stories: of its newest version, or of one that it never had.
+fn any_credential(house: &House, how: u8) -> Option<credential::CredentialUse> {
+    let slot = house.world.slot(DEFAULT_ORG, SECRET).filter(|_| how % 3 != 0)?;
+    let version = if how % 7 == 0 { slot.version + 1 } else { slot.version };
+    let lease_id = LeaseId::from_ulid(ulid::Ulid(5_000 + house.records.len() as u128));
+    Some(credential::CredentialUse { reference: SECRET.into(), version, fp: slot.fp.clone(), lease_id })
+}
+
+fn any_lease(house: &House, at: u8) -> LeaseId {
+    let all = house.world.vault.leases.values().map(|lease| lease.lease_id).collect();
+    pick(all, at, LeaseId::from_ulid(ulid::Ulid(9)))
+}
+
+const SECRET: &str = "openai.prod";
+
+/// A command about secrets and who uses them.
+fn command_about_secrets(house: &House, (_, at, how): Step) -> Command {
+    let org = if how == 255 { "other".to_owned() } else { DEFAULT_ORG.to_owned() };
+    let named = secret::Named { org: org.clone(), reference: SECRET.into() };
+    let subject = match at % 3 {
+        0 => Stream::Run(any_run(house, at)).to_string(),
+        1 => Stream::Session(any_session(house, at)).to_string(),
+        _ => "route/r".to_owned(),
+    };
+    let named_subject = credential::NamedSubject { org: org.clone(), subject };
+    match how % 16 {
+        0..=8 => {
+            let newest = house.world.slot(&org, SECRET).map_or(0, |slot| slot.version);
+            let body = secret::Activated {
+                reference: SECRET.into(),
+                provider: secret::Provider::Generic,
+                version: newest + 1 + u64::from(at / 250),
+                fp: format!("fp{at}"),
+                last4: None,
+                leases_revoked: Vec::new(),
+            };
+            Command::ActivateSecret(secret::Activate { org, body })
+        }
+        9 => Command::RevokeSecret(named),
+        10 => Command::DeleteSecret(named),
+        11 => Command::RevokeSubject(named_subject),
+        12 => Command::ReinstateSubject(named_subject),
+        13 => Command::KeyVault(secret::Key { check: format!("check{}", at % 2) }),
+        _ => Command::RevokeLease(credential::NamedLease { org, lease_id: any_lease(house, at) }),
+    }
 }
 
 const TOOLS: [&str; 5] = ["bash", "read_file", "write_file", "ask_user_question", "mcp__x__y"];
@@ -112,6 +159,7 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
             let level = if how % 2 == 0 { runtime::DebugLevel::Off } else { runtime::DebugLevel::Full };
             Command::SetDebugLevel(runtime::SetDebugLevel { org, level, expected_revision: None })
         }
+        21 | 39 => command_about_secrets(house, (kind, at, how)),
         20 => Command::RollBackRuntime(runtime::RollBack {
             org,
             to: runtime::Configuration { revision: u64::from(at % 8), ..runtime::Configuration::default() },
@@ -147,10 +195,8 @@ fn command_about_run(house: &House, run_id: RunId, (kind, _, how): Step) -> Opti
                 attempt: if again { attempt + 1 } else { 1 + u32::from(how / 200) },
                 route: "r".into(),
                 model: "m".into(),
-                request_sha256: String::new(),
-                runs_left_out: None,
-                turns_left_out: None,
-                parts_shortened: None,
+                credential: any_credential(house, how),
+                ..turn::Requested::default()
             };
             Command::RecordTurnRequested(turn::Request { run_id, body })
         }

@@ -15,6 +15,8 @@ pub enum Stream {
     Runtime,
     /// Tokens and access of the control plane.
     ControlPlane,
+    /// Secrets, and who may use them.
+    Vault,
     /// One session.
     Session(SessionId),
     /// One run, with its turns, calls, approvals, questions and tasks.
@@ -29,6 +31,7 @@ impl Stream {
             "daemon" => Some(Self::Daemon),
             "runtime" => Some(Self::Runtime),
             "control_plane" => Some(Self::ControlPlane),
+            "vault" => Some(Self::Vault),
             _ => match text.split_once('/')? {
                 ("session", id) => SessionId::parse(id).ok().map(Self::Session),
                 ("run", id) => RunId::parse(id).ok().map(Self::Run),
@@ -41,7 +44,7 @@ impl Stream {
     pub fn run(self) -> Option<RunId> {
         match self {
             Self::Run(id) => Some(id),
-            Self::Journal | Self::Daemon | Self::Runtime | Self::ControlPlane | Self::Session(_) => None,
+            Self::Journal | Self::Daemon | Self::Runtime | Self::ControlPlane | Self::Vault | Self::Session(_) => None,
         }
     }
 
@@ -49,7 +52,7 @@ impl Stream {
     pub fn session(self) -> Option<SessionId> {
         match self {
             Self::Session(id) => Some(id),
-            Self::Journal | Self::Daemon | Self::Runtime | Self::ControlPlane | Self::Run(_) => None,
+            Self::Journal | Self::Daemon | Self::Runtime | Self::ControlPlane | Self::Vault | Self::Run(_) => None,
         }
     }
 }
@@ -61,6 +64,7 @@ impl std::fmt::Display for Stream {
             Self::Daemon => f.write_str("daemon"),
             Self::Runtime => f.write_str("runtime"),
             Self::ControlPlane => f.write_str("control_plane"),
+            Self::Vault => f.write_str("vault"),
             Self::Session(id) => write!(f, "session/{id}"),
             Self::Run(id) => write!(f, "run/{id}"),
         }
@@ -88,7 +92,7 @@ impl schemars::JsonSchema for Stream {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "pattern": "^(journal|daemon|runtime|control_plane|session/session_[0-7][0-9A-HJKMNP-TV-Z]{25}|run/run_[0-7][0-9A-HJKMNP-TV-Z]{25})$",
+            "pattern": "^(journal|daemon|runtime|control_plane|vault|session/session_[0-7][0-9A-HJKMNP-TV-Z]{25}|run/run_[0-7][0-9A-HJKMNP-TV-Z]{25})$",
         })
     }
 }

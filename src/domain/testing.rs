@@ -176,10 +176,7 @@ impl House {
             attempt,
             route: "rehearsal".into(),
             model: "script".into(),
-            request_sha256: String::new(),
-            runs_left_out: None,
-            turns_left_out: None,
-            parts_shortened: None,
+            ..turn::Requested::default()
         };
         self.act(Command::RecordTurnRequested(turn::Request { run_id, body }))
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call;
 use super::command::{self, Context, Decided};
+use super::credential::{CredentialUse, subjects_of_run};
 use super::ids::{CallId, RunId};
 use super::limits::CALLS_PER_TURN;
 use super::personal::Personal;
@@ -16,7 +17,7 @@ use super::stream::Stream;
 use super::world::World;
 
 /// `turn.requested`: the intent, sealed before the provider is called.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Requested {
     /// Counts from 1.
@@ -27,6 +28,9 @@ pub struct Requested {
     pub route: String,
     /// Model.
     pub model: String,
+    /// The secret that the call uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialUse>,
     /// Digest of the request as the driver was given it, hex.
     pub request_sha256: String,
     /// Earlier runs of the session that the request does not tell.
@@ -202,6 +206,10 @@ pub(super) fn request(world: &World, ask: &Request, context: &Context<'_>) -> Re
     if turn > run.max_turns {
         return Err(Refusal::new(Reason::RunTurnLimit, format!("The run has at most {} turns.", run.max_turns)));
     }
+    if let Some(used) = &ask.body.credential {
+        let subjects = subjects_of_run(world, Stream::Run(ask.run_id), &ask.body.route);
+        world.check_credential(world.names.text(run.org), used, &subjects)?;
+    }
     Ok(decided(world, run, ask.run_id, ask.body.clone().into()))
 }
 
@@ -245,6 +253,9 @@ pub(super) fn fail(world: &World, ask: &Fail, context: &Context<'_>) -> Result<D
 
 impl World {
     pub(super) fn fold_turn_requested(&mut self, record: &Record, body: &Requested) {
+        let subjects = subjects_of_run(self, record.stream, &body.route);
+        let org = self.names.intern(&record.org);
+        self.vault.lend(org, record.stream, body.credential.as_ref(), subjects);
         if let Some(run) = self.run_of(record) {
             run.turn = body.turn;
             run.attempt = body.attempt;
@@ -254,6 +265,7 @@ impl World {
     }
 
     pub(super) fn fold_turn_answered(&mut self, record: &Record, body: &Answered) {
+        self.vault.give_back(record.stream);
         if let Some(run) = self.run_of(record) {
             run.turn_stage = TurnStage::Answered;
             let asked =
@@ -263,6 +275,7 @@ impl World {
     }
 
     pub(super) fn fold_turn_failed(&mut self, record: &Record) {
+        self.vault.give_back(record.stream);
         if let Some(run) = self.run_of(record) {
             run.turn_stage = TurnStage::Failed;
         }

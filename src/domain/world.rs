@@ -12,7 +12,7 @@ use super::names::{Name, Names};
 use super::receipts::{Receipt, Receipts};
 use super::record::Record;
 use super::stream::Stream;
-use super::{approval, context, question, run, runtime, session, task};
+use super::{approval, context, credential, question, run, runtime, session, task};
 
 /// Everything that rules may look at. What has ended is kept as a few bytes, so that "it has ended" can be told from
 /// "there is no such thing".
@@ -43,6 +43,8 @@ pub struct World {
     pub tasks_ended: BTreeMap<TaskId, Name>,
     /// Runtime configuration.
     pub runtime: runtime::Configuration,
+    /// Secrets, and who uses them.
+    pub vault: credential::Vault,
     /// Requests that were done.
     pub receipts: Receipts,
     /// Whether the machine's clock is trusted.
@@ -103,6 +105,13 @@ impl World {
             | Event::PermissionRulesSet(_)
             | Event::DebugLevelSet(_)
             | Event::RuntimeRolledBack(_) => self.runtime.apply(&record.event),
+            Event::VaultKeyed(body) => self.fold_vault_keyed(body),
+            Event::SecretActivated(body) => self.fold_secret_activated(record, body),
+            Event::SecretRevoked(body) => self.fold_secret_revoked(record, body),
+            Event::SecretDeleted(body) => self.fold_secret_deleted(record, body),
+            Event::SubjectRevoked(body) => self.fold_subject_revoked(record, body),
+            Event::SubjectReinstated(body) => self.fold_subject_reinstated(record, body),
+            Event::LeaseRevoked(body) => self.fold_lease_revoked(body),
             Event::SessionCreated(body) => self.fold_session_created(record, body),
             Event::SessionEnded(_) => self.fold_session_ended(record),
             Event::RunQueued(body) => self.fold_run_queued(record, body),

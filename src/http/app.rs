@@ -21,6 +21,7 @@ use crate::services::questions::Questions;
 use crate::services::runner::{LiveDeltas, Runner};
 use crate::services::runs::Runs;
 use crate::services::runtime::Runtime;
+use crate::services::secrets::Secrets;
 use crate::services::sessions::Sessions;
 use crate::services::status::StatusSource;
 use crate::services::tasks::{Outputs, Tasks};
@@ -45,6 +46,8 @@ pub struct App {
     pub outputs: Outputs,
     /// Use cases of the runtime configuration.
     pub runtime: Runtime,
+    /// Use cases of secrets.
+    pub secrets: Secrets,
     /// Use cases of the journal's signing key.
     pub journal_keys: JournalKeys,
     /// Words of models while they arrive.
@@ -57,7 +60,7 @@ pub struct App {
 
 impl App {
     /// Handlers' state over a desk.
-    pub fn new(desk: Desk, published: Published, status: Arc<StatusSource>, runner: &Runner) -> Self {
+    pub fn new(desk: Desk, secrets: Secrets, published: Published, status: Arc<StatusSource>, runner: &Runner) -> Self {
         Self {
             sessions: Sessions::new(desk.clone()),
             runs: Runs::new(desk.clone()),
@@ -66,6 +69,7 @@ impl App {
             outputs: Outputs::new(Tasks::new(desk.clone()), runner.background().clone()),
             tasks: Tasks::new(desk.clone()),
             runtime: Runtime::new(desk),
+            secrets,
             journal_keys: JournalKeys::new(status.clerk.clone(), published.clone()),
             live: runner.live().clone(),
             published,

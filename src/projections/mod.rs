@@ -17,6 +17,7 @@ pub mod status;
 pub mod tasks;
 pub mod tokens;
 pub mod topics;
+pub mod vault;
 pub mod waits;
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,8 @@ pub struct Models {
     pub access_log: access_log::AccessLog,
     /// Bearer tokens as last recorded.
     pub tokens: tokens::Tokens,
+    /// Secrets and leases.
+    pub vault: vault::Vault,
     /// The last record folded.
     pub last_seq: Option<u64>,
     /// Its time, Unix milliseconds.
@@ -97,7 +100,6 @@ impl Models {
             | Event::JournalRepaired(_)
             | Event::IndexRebuilt(_)
             | Event::SessionInterrupted(_)
-            | Event::TurnFailed(_)
             | Event::PermissionDecided(_)
             | Event::CallDispatched(_)
             | Event::CallFinished(_)
@@ -110,6 +112,13 @@ impl Models {
             | Event::PermissionRulesSet(_)
             | Event::DebugLevelSet(_)
             | Event::RuntimeRolledBack(_) => self.runtime.changed(record),
+            Event::VaultKeyed(body) => self.vault.keyed(body),
+            Event::SecretActivated(body) => self.vault.activated(record, org, body),
+            Event::SecretRevoked(body) => self.vault.revoked(record, org, body),
+            Event::SecretDeleted(body) => self.vault.deleted(record, org, body),
+            Event::SubjectRevoked(body) => self.vault.subject_revoked(record, org, body),
+            Event::SubjectReinstated(body) => self.vault.subject_reinstated(org, body),
+            Event::LeaseRevoked(body) => self.vault.lease_revoked(record, body),
             Event::SessionCreated(_) => self.sessions.created(record, org),
             Event::SessionEnded(_) => self.sessions.ended(record),
             Event::RunQueued(body) => {
@@ -125,8 +134,15 @@ impl Models {
             Event::RunFailed(_) => self.run_ended(record, Status::Failed),
             Event::RunInterrupted(_) => self.run_ended(record, Status::Interrupted),
             Event::RunCancelled(_) => self.run_ended(record, Status::Cancelled),
-            Event::TurnRequested(body) => self.runs.turn_requested(record, body),
-            Event::TurnAnswered(body) => self.runs.turn_answered(record, body),
+            Event::TurnRequested(body) => {
+                self.vault.lend(record, org, &body.route, body.credential.as_ref());
+                self.runs.turn_requested(record, body);
+            }
+            Event::TurnAnswered(body) => {
+                self.vault.give_back(record);
+                self.runs.turn_answered(record, body);
+            }
+            Event::TurnFailed(_) => self.vault.give_back(record),
             Event::CallOutcomeUnknown(_) => self.runs.outcome_unknown(record),
             Event::ApprovalRequested(_)
             | Event::ApprovalDecided(_)
@@ -144,6 +160,7 @@ impl Models {
     }
 
     fn run_ended(&mut self, record: &Record, status: Status) {
+        self.vault.give_back(record);
         self.sessions.run_ended(record, &self.runs);
         self.runs.ended(record, status);
     }

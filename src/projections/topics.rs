@@ -20,7 +20,9 @@ impl Models {
         match record.stream {
             Stream::Session(id) => Topics { session: Some(id), run: None },
             Stream::Run(id) => Topics { session: self.runs.session_of(id), run: Some(id) },
-            Stream::Journal | Stream::Daemon | Stream::Runtime | Stream::ControlPlane => Topics::default(),
+            Stream::Journal | Stream::Daemon | Stream::Runtime | Stream::ControlPlane | Stream::Vault => {
+                Topics::default()
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod blobs;
 pub mod clerk;
 pub mod clock_watch;
 pub mod cold_check;
+pub mod credentials;
 pub mod daemon_file;
 pub mod desk;
 pub mod doctor;
@@ -26,6 +27,8 @@ pub mod runs;
 pub mod runtime;
 pub mod schema;
 pub mod scribe;
+pub mod secrets;
+pub mod secrets_offline;
 pub mod segment_watch;
 pub mod sessions;
 pub mod sight;
@@ -35,6 +38,7 @@ pub mod state_root;
 pub mod status;
 pub mod tasks;
 pub mod tokens;
+pub mod vault;
 
 #[cfg(test)]
 mod clerk_stories;

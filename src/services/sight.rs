@@ -44,7 +44,7 @@ impl Sight {
 
 fn part(mut record: Record) -> Option<Vec<u8>> {
     match record.stream {
-        Stream::Journal | Stream::Daemon | Stream::ControlPlane | Stream::Runtime => return None,
+        Stream::Journal | Stream::Daemon | Stream::ControlPlane | Stream::Runtime | Stream::Vault => return None,
         Stream::Session(_) | Stream::Run(_) => {}
     }
     record.request = None;

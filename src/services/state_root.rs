@@ -12,12 +12,14 @@ use crate::journal::error::OpenError;
 use crate::journal::layout;
 use crate::platform::disk::{Disk as _, sweep_temporaries, temporary_of};
 use crate::platform::files::Folder;
+use crate::vault::store;
 
 /// How long a start waits for the lock: a verifier holds it for a moment only.
 const LOCK_WAIT_MS: u64 = 500;
 const LOCK_STEP_MS: u64 = 20;
 /// Files that nobody else may read or write.
-const SECRETS: [&str; 3] = [layout::SIGNING_KEY, layout::SIGNING_KEY_NEXT, layout::FINGERPRINT_KEY];
+const SECRETS: [&str; 5] =
+    [layout::SIGNING_KEY, layout::SIGNING_KEY_NEXT, layout::FINGERPRINT_KEY, store::PATH, store::DAMAGED_PATH];
 /// Folders that are made at each start, besides those that their owners make.
 const MADE: [&str; 6] = [layout::FOLDER, layout::AUTH, "tokens", "control-plane-auth", "tasks", "scratch"];
 /// Further folders whose owner and mode are looked at.

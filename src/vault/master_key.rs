@@ -7,11 +7,14 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use ring::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use zeroize::Zeroizing;
 
+use crate::domain::reason::{Reason, Refusal};
 use crate::platform::entropy::Entropy;
 use crate::platform::private_file::{self, PrivateFileFault};
 
 /// Bytes of the key; it is written as twice as many hexadecimal digits.
 pub const KEY_BYTES: usize = 32;
+/// The variable that may hold the key.
+pub const VARIABLE: &str = "CHANCERY_AUTH_STORE_MASTER_KEY";
 /// Bytes of the value by which a key is known to be the right one.
 const CHECK_BYTES: usize = 16;
 
@@ -24,9 +27,25 @@ pub enum MasterKeyFault {
     /// The file could not be read safely.
     #[error(transparent)]
     File(#[from] PrivateFileFault),
+    /// Two keys were given.
+    #[error("both {VARIABLE} and {VARIABLE}_FILE are set; keep one")]
+    Twice,
+}
+
+impl From<MasterKeyFault> for Refusal {
+    fn from(fault: MasterKeyFault) -> Self {
+        let reason = match fault {
+            MasterKeyFault::Shape(_) => Reason::StateRootMasterKeyMismatch,
+            MasterKeyFault::File(PrivateFileFault::Loose(_)) => Reason::StateRootInsecurePermissions,
+            MasterKeyFault::File(_) => Reason::StateRootMasterKeyMismatch,
+            MasterKeyFault::Twice => Reason::ConfigInvalid,
+        };
+        Self::new(reason, fault.to_string())
+    }
 }
 
 /// The master key in memory.
+#[derive(Clone)]
 pub struct MasterKey(Prk);
 
 impl std::fmt::Debug for MasterKey {
@@ -60,6 +79,17 @@ impl MasterKey {
         usable
             .then(|| Self(Salt::new(HKDF_SHA256, b"chancery vault").extract(&bytes)))
             .ok_or_else(|| MasterKeyFault::Shape(source.to_owned()))
+    }
+
+    /// The key that the operator gives: from a file, or as the value of [`VARIABLE`]; none where neither is there.
+    pub fn given(file: Option<&Path>) -> Result<Option<Self>, MasterKeyFault> {
+        let value = std::env::var(VARIABLE).ok().map(Zeroizing::new).filter(|value| !value.is_empty());
+        match (value, file) {
+            (Some(_), Some(_)) => Err(MasterKeyFault::Twice),
+            (Some(value), None) => Self::parse(&value, VARIABLE).map(Some),
+            (None, Some(file)) => Self::read(file).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Reads a key from a file that only its owner may open.

@@ -21,6 +21,8 @@ pub const NAME: &str = "global-slots.json";
 pub const PATH: &str = "auth/global-slots.json";
 /// Where a file of which a part could not be read is put when it is written anew.
 const DAMAGED: &str = "global-slots.damaged.json";
+/// The same, below the state root.
+pub const DAMAGED_PATH: &str = "auth/global-slots.damaged.json";
 /// Largest file of slots, bytes.
 const FILE_BYTES: u64 = 64 << 20;
 
@@ -40,6 +42,8 @@ type Sealeds = BTreeMap<Place, Sealed>;
 struct Turn {
     /// The file on disk holds bytes that could not be read; the next change puts it aside.
     damaged: bool,
+    /// How many slots of it could not be read.
+    unreadable: usize,
 }
 
 impl std::fmt::Debug for Store {
@@ -50,10 +54,11 @@ impl std::fmt::Debug for Store {
 
 /// Whether anything is encrypted here. A file that cannot be looked at counts.
 pub fn holds_secrets(disk: &dyn Disk) -> Result<bool, Refusal> {
-    Ok(read(disk)?.is_some_and(|slots| !slots.sealed.is_empty() || slots.unreadable > 0))
+    Ok(look(disk)?.is_some_and(|slots| !slots.sealed.is_empty() || slots.unreadable > 0))
 }
 
-fn read(disk: &dyn Disk) -> Result<Option<Slots>, Refusal> {
+/// What the file holds, as far as that can be told without a key; none where there is no file.
+pub fn look(disk: &dyn Disk) -> Result<Option<Slots>, Refusal> {
     match read_bounded(disk, PATH, FILE_BYTES) {
         Ok(bytes) => Ok(Some(Slots::read(&bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -70,22 +75,22 @@ impl Store {
         root_id: &str,
     ) -> Result<Self, Refusal> {
         let head = Head { format: FORMAT, root_id: root_id.to_owned(), check: master.check_value(root_id) };
-        let store = |sealed, damaged| Self {
+        let store = |sealed, damaged, unreadable| Self {
             disk: Arc::clone(&disk),
             entropy,
             master,
             head: head.clone(),
             sealed: RwLock::new(Arc::new(sealed)),
-            turn: Mutex::new(Turn { damaged }),
+            turn: Mutex::new(Turn { damaged, unreadable }),
         };
-        let Some(Slots { head: found, sealed, unreadable }) = read(disk.as_ref())? else {
-            return Ok(store(BTreeMap::new(), false));
+        let Some(Slots { head: found, sealed, unreadable }) = look(disk.as_ref())? else {
+            return Ok(store(BTreeMap::new(), false, 0));
         };
         if let Some(found) = found.as_ref().filter(|found| found.format > FORMAT) {
             let detail = format!("{PATH} has format {}; this Chancery reads up to {FORMAT}.", found.format);
             return Err(Refusal::new(Reason::StateRootVersionTooNew, detail));
         }
-        let store = store(sealed, unreadable > 0 || found.is_none());
+        let store = store(sealed, unreadable > 0 || found.is_none(), unreadable);
         // A first line that was struck is mended by the next change, where the key proves itself on a slot.
         let proven =
             found.as_ref() == Some(&head) || store.sealed().values().any(|slot| slot.open(&store.master).is_some());
@@ -103,6 +108,22 @@ impl Store {
     /// The check value of the key in use.
     pub fn check_value(&self) -> &str {
         &self.head.check
+    }
+
+    /// How many slots of the file cannot be read at all.
+    pub fn unreadable(&self) -> usize {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner).unreadable
+    }
+
+    /// Whether any version of any slot is stored.
+    pub fn is_empty(&self) -> bool {
+        self.sealed().is_empty()
+    }
+
+    /// The secret of every version that is stored and opens, with its place.
+    pub fn reveal_all(&self) -> Vec<(Place, Secret)> {
+        let open = |(place, slot): (&Place, &Sealed)| Some((place.clone(), slot.open(&self.master)?));
+        self.sealed().iter().filter_map(open).collect()
     }
 
     /// Whether the secret at a place can be had.
@@ -147,7 +168,7 @@ impl Store {
             // A copy, so that at no moment the folder looks as if it never held a secret.
             let bytes = read_bounded(self.disk.as_ref(), PATH, FILE_BYTES).map_err(|error| unwritten(&error))?;
             replace_atomically(self.disk.as_ref(), FOLDER, DAMAGED, &bytes).map_err(|error| unwritten(&error))?;
-            turn.damaged = false;
+            (turn.damaged, turn.unreadable) = (false, 0);
         }
         self.write(&self.head, &sealed)?;
         *self.sealed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sealed);
@@ -276,7 +297,7 @@ mod tests {
         assert!(store.reveal(&place("a", 1)).is_err());
         assert_eq!(store.reveal(&place("b", 1)).unwrap().expose(), "sk-two");
         store.put(place("c", 1), &secret("sk-three")).unwrap();
-        let aside = read_bounded(house.disk().as_ref(), "auth/global-slots.damaged.json", FILE_BYTES).unwrap();
+        let aside = read_bounded(house.disk().as_ref(), DAMAGED_PATH, FILE_BYTES).unwrap();
         assert_eq!(aside, struck.as_bytes());
         assert_eq!(house.open('1').unwrap().sealed().len(), 2);
     }

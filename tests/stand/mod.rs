@@ -56,6 +56,9 @@ impl House {
         if self.path("routes.toml").exists() {
             command.arg("--routes-file").arg(self.path("routes.toml"));
         }
+        if self.path("master.key").exists() {
+            command.env("CHANCERY_AUTH_STORE_MASTER_KEY_FILE", self.path("master.key"));
+        }
         // What a killed daemon leaves goes with the house.
         command.env("TMPDIR", self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null())
     }

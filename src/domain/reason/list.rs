@@ -403,6 +403,9 @@ reasons! {
     ToolUnknown = "tool.unknown", http 422, [],
         "There is no such tool.",
         "Use one of the tools that were offered.";
+    VaultLeaseNotFound = "vault.lease_not_found", http 404, [],
+        "There is no such lease, or its call has ended.",
+        "List the leases with `chancery runtime auth leases`.";
     VaultLeaseRevoked = "vault.lease_revoked", http 403, [],
         "The lease was revoked.",
         "Ask for a new lease.";

@@ -387,6 +387,7 @@ impl World {
     pub(super) fn fold_run_end(&mut self, record: &Record, status: Status) {
         let Some(id) = record.stream.run() else { return };
         let Some(run) = self.runs.remove(&id) else { return };
+        self.vault.give_back(record.stream);
         self.runs_ended.insert(id, Past { org: run.org, status });
         if let Some(session) = self.sessions.get_mut(&run.session) {
             session.queue.retain(|queued| *queued != id);

@@ -5,6 +5,7 @@ mod events;
 mod journal;
 mod runs;
 mod runtime;
+mod secrets;
 mod sessions;
 mod status;
 mod streams;
@@ -28,6 +29,7 @@ pub fn routes() -> Vec<Route<App>> {
     routes.extend(waits::routes());
     routes.extend(tasks::routes());
     routes.extend(runtime::routes());
+    routes.extend(secrets::routes());
     routes.extend(journal::routes());
     routes.extend(events::routes());
     routes.extend(streams::routes());

@@ -98,7 +98,9 @@ impl Piece {
                     Entry::Vacant(unknown) => *unknown.insert(of(run)?),
                 }
             }
-            Some(Stream::Journal | Stream::Daemon | Stream::Runtime | Stream::ControlPlane) | None => None,
+            Some(Stream::Journal | Stream::Daemon | Stream::Runtime | Stream::ControlPlane | Stream::Vault) | None => {
+                None
+            }
         };
         if let Some(id) = session {
             self.streams.entry(Stream::Session(id)).or_default().push(seq);

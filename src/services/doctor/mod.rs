@@ -7,6 +7,7 @@ mod journal;
 mod keys;
 mod modes;
 mod tokens;
+mod vault;
 mod write_probe;
 
 use std::path::Path;
@@ -120,6 +121,7 @@ pub fn examine(path: &Path, holder: &Holder, clock: &Arc<dyn Clock>) -> Vec<Find
     vec![
         modes::check(&folder),
         keys::check(&folder),
+        vault::check(&folder),
         write_probe::check(&folder),
         journal::check(&folder, holder.held, clock),
         tokens::check(path, holder),

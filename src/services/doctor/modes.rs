@@ -5,7 +5,7 @@ use crate::journal::layout;
 use crate::platform::files::Folder;
 
 const CHECK: &str = "modes";
-const PLACES: [&str; 11] = [
+const PLACES: [&str; 12] = [
     ".",
     layout::FOLDER,
     layout::QUARANTINE,
@@ -15,6 +15,7 @@ const PLACES: [&str; 11] = [
     layout::SIGNING_KEY,
     layout::SIGNING_KEY_NEXT,
     layout::FINGERPRINT_KEY,
+    crate::vault::store::PATH,
     "tokens/admin.token",
     "tokens/readonly.token",
 ];

@@ -107,16 +107,8 @@ mod tests {
         let chosen_by = RouteChoice::Default;
         let start = run::Start { run_id, route, driver, model, chosen_by, rehearsal: true };
         act(opened, Command::StartRun(start)).unwrap();
-        let body = turn::Requested {
-            turn: 1,
-            attempt: 1,
-            route: "r".into(),
-            model: "r".into(),
-            request_sha256: String::new(),
-            runs_left_out: None,
-            turns_left_out: None,
-            parts_shortened: None,
-        };
+        let body =
+            turn::Requested { turn: 1, attempt: 1, route: "r".into(), model: "r".into(), ..turn::Requested::default() };
         act(opened, Command::RecordTurnRequested(turn::Request { run_id, body })).unwrap();
         let wanted = turn::Wanted { provider_id: "c".into(), tool: "read_file".into(), input: "{}".into() };
         let answer = turn::Answer {

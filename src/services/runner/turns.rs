@@ -73,6 +73,7 @@ impl Drive {
             attempt,
             route: request.route.clone(),
             model: request.model.clone(),
+            credential: None,
             request_sha256: request.digest()?,
             runs_left_out: NonZeroU32::new(runs),
             turns_left_out: NonZeroU32::new(turns),

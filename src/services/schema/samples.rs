@@ -82,6 +82,21 @@ pub(super) const SAMPLES: &[Sample] = &[
         "runtime",
         r#"{"revision":4,"to_revision":2,"user_rules":[{"tool":"bash","behavior":"ask"}],"debug_level":"off"}"#,
     ),
+    sample("vault.keyed", "vault", r#"{"check":"000102030405060708090a0b0c0d0e0f"}"#),
+    sample(
+        "secret.activated",
+        "vault",
+        r#"{"ref":"openai.prod","provider":"openai","version":2,"fp":"0011223344556677","last4":"wxyz","leases_revoked":["lease_01HF7YAT00000000000000EASE"]}"#,
+    ),
+    sample("secret.revoked", "vault", r#"{"ref":"openai.prod","version":2}"#),
+    sample(
+        "secret.deleted",
+        "vault",
+        r#"{"ref":"openai.prod","version":2,"leases_revoked":["lease_01HF7YAT00000000000000EASE"]}"#,
+    ),
+    sample("credential.subject_revoked", "vault", r#"{"subject":"route/openai"}"#),
+    sample("credential.subject_reinstated", "vault", r#"{"subject":"route/openai"}"#),
+    sample("credential.lease_revoked", "vault", r#"{"lease_id":"lease_01HF7YAT00000000000000EASE"}"#),
     sample(
         "session.created",
         SESSION,

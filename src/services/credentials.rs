@@ -1,0 +1,352 @@
+//! How a call gets the secret of its route: an offer names the version in force and a fresh lease, the record of the
+//! call's intent names both, and once that record is published the lease is redeemed, once. Whoever revokes ends calls
+//! that go on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+
+use crate::domain::credential::CredentialUse;
+use crate::domain::ids::LeaseId;
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::secret::SlotState;
+use crate::domain::stream::Stream;
+use crate::platform::clock::Clock;
+use crate::platform::entropy::Entropy;
+use crate::projections::Models;
+use crate::projections::vault::LeaseStatus;
+use crate::services::published::Published;
+use crate::vault::seal::Place;
+use crate::vault::secret::Secret;
+use crate::vault::store::Store;
+
+/// How long an offer may wait for its record and its call, milliseconds.
+const LEASE_MS: u64 = 60_000;
+
+/// A lease from its offer to the end of its call.
+#[derive(Debug)]
+struct Lease {
+    org: String,
+    used: CredentialUse,
+    subjects: Vec<String>,
+    /// When it lapses unredeemed, by the clock that never goes back.
+    until_boot_ms: u64,
+    redeemed: bool,
+    revoked: CancellationToken,
+}
+
+struct Shared {
+    /// None where the daemon has no master key.
+    store: Option<Store>,
+    published: Published,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    leases: Mutex<HashMap<LeaseId, Lease>>,
+}
+
+/// The door of the vault for calls. Cheap to clone.
+#[derive(Clone)]
+pub struct Credentials {
+    shared: Arc<Shared>,
+}
+
+/// A secret in the hands of one call.
+#[derive(Debug)]
+pub struct Leased {
+    /// The secret.
+    pub secret: Secret,
+    /// Resolves when the lease is revoked: the call is to be cut.
+    pub revoked: CancellationToken,
+    _end: End,
+}
+
+/// Forgets the lease when its call has ended.
+struct End {
+    shared: Arc<Shared>,
+    lease_id: LeaseId,
+}
+
+impl std::fmt::Debug for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("End").field(&self.lease_id).finish()
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shared.leases().remove(&self.lease_id);
+    }
+}
+
+impl Shared {
+    fn leases(&self) -> MutexGuard<'_, HashMap<LeaseId, Lease>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What stands in the way of a use, from what is published; the decision looks again.
+fn in_force(models: &Models, org: &str, reference: &str) -> Result<(u64, String), Refusal> {
+    let missing = || Refusal::new(Reason::RouteCredentialMissing, format!("There is no secret {reference}."));
+    let slot = models.secret(org, reference).map_err(|_| missing())?;
+    if slot.state == SlotState::Revoked {
+        let detail = format!("The secret {reference} was revoked; store another one.");
+        return Err(Refusal::new(Reason::VaultLeaseRevoked, detail));
+    }
+    Ok((slot.newest(), slot.fp().to_owned()))
+}
+
+impl Credentials {
+    /// Over a store, or without one where the daemon has no master key.
+    pub fn new(store: Option<Store>, published: Published, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        let leases = Mutex::default();
+        Self { shared: Arc::new(Shared { store, published, clock, entropy, leases }) }
+    }
+
+    /// The store, or the refusal of a vault without a master key.
+    pub(super) fn store(&self) -> Result<&Store, Refusal> {
+        self.shared.store.as_ref().ok_or_else(|| Reason::VaultLocked.into())
+    }
+
+    /// Whether the daemon has a master key.
+    pub fn is_open(&self) -> bool {
+        self.shared.store.is_some()
+    }
+
+    /// Whether a call could use this secret now. Opens it, and forgets it.
+    pub fn check(&self, org: &str, reference: &str) -> Result<(), Refusal> {
+        let (version, _) = in_force(&self.shared.published.models(), org, reference)?;
+        let place = Place { org: org.to_owned(), reference: reference.to_owned(), version };
+        self.store()?.reveal(&place).map(drop)
+    }
+
+    /// A use of the version in force, for the record of a call's intent. `subjects` are whom it serves, nearest first.
+    pub fn offer(&self, org: &str, reference: &str, subjects: Vec<String>) -> Result<CredentialUse, Refusal> {
+        self.store()?;
+        let (version, fp) = in_force(&self.shared.published.models(), org, reference)?;
+        let lease_id = LeaseId::from_ulid(Ulid::from_parts(self.shared.clock.wall_ms(), self.shared.entropy.u128()));
+        let used = CredentialUse { reference: reference.to_owned(), version, fp, lease_id };
+        let now = self.shared.clock.boot_ms();
+        let lease = Lease {
+            org: org.to_owned(),
+            used: used.clone(),
+            subjects,
+            until_boot_ms: now.saturating_add(LEASE_MS),
+            redeemed: false,
+            revoked: CancellationToken::new(),
+        };
+        let mut leases = self.shared.leases();
+        leases.retain(|_, lease| lease.redeemed || now < lease.until_boot_ms);
+        leases.insert(lease_id, lease);
+        Ok(used)
+    }
+
+    /// The secret of a lease, for the call on this stream whose intent is recorded. Once.
+    pub fn redeem(&self, lease_id: LeaseId, holder: Stream) -> Result<Leased, Refusal> {
+        let used = || Refusal::from(Reason::VaultLeaseUsed);
+        // What is published is on disk: no secret leaves before the record that says so.
+        let recorded =
+            self.shared.published.models().vault.lease_of(holder).map(|lease| (lease.lease_id, lease.status));
+        let status = recorded.filter(|(recorded, _)| *recorded == lease_id).map(|(_, status)| status);
+        let (place, revoked) = {
+            let mut leases = self.shared.leases();
+            let lease = leases.get_mut(&lease_id).ok_or_else(used)?;
+            match status {
+                Some(LeaseStatus::Live) if !lease.revoked.is_cancelled() => {}
+                Some(LeaseStatus::Live | LeaseStatus::Revoked) => return Err(Reason::VaultLeaseRevoked.into()),
+                Some(LeaseStatus::Returned | LeaseStatus::Abandoned) | None => return Err(used()),
+            }
+            if lease.redeemed || self.shared.clock.boot_ms() >= lease.until_boot_ms {
+                return Err(used());
+            }
+            lease.redeemed = true;
+            let (reference, version) = (lease.used.reference.clone(), lease.used.version);
+            (Place { org: lease.org.clone(), reference, version }, lease.revoked.clone())
+        };
+        let end = End { shared: Arc::clone(&self.shared), lease_id };
+        Ok(Leased { secret: self.store()?.reveal(&place)?, revoked, _end: end })
+    }
+
+    fn cut(&self, org: &str, hit: impl Fn(&Lease) -> bool) {
+        let leases = self.shared.leases();
+        leases.values().filter(|lease| lease.org == org && hit(lease)).for_each(|lease| lease.revoked.cancel());
+    }
+
+    /// Cuts every call that uses this secret, whichever version of it.
+    pub(super) fn cut_slot(&self, org: &str, reference: &str) {
+        self.cut(org, |lease| lease.used.reference == reference);
+    }
+
+    /// Cuts every call of this subject that uses a secret.
+    pub(super) fn cut_subject(&self, org: &str, subject: &str) {
+        self.cut(org, |lease| lease.subjects.iter().any(|served| served == subject));
+    }
+
+    /// Cuts the call that has this lease.
+    pub(super) fn cut_lease(&self, org: &str, lease_id: LeaseId) {
+        self.cut(org, |lease| lease.used.lease_id == lease_id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::command::Command;
+    use crate::domain::ids::RunId;
+    use crate::domain::record::DEFAULT_ORG;
+    use crate::domain::run::{self, RouteChoice};
+    use crate::domain::secret::{Activate, Activated, Named, Provider};
+    use crate::domain::turn;
+    use crate::platform::entropy::SystemEntropy;
+    use crate::services::opening::Opened;
+    use crate::services::testing::{Root, act, create_session, queue_run, stop};
+    use crate::vault::master_key::MasterKey;
+
+    const REF: &str = "openai.prod";
+
+    struct House {
+        root: Root,
+        opened: Opened,
+        credentials: Credentials,
+        run: RunId,
+        turns: u32,
+    }
+
+    impl House {
+        fn new() -> Self {
+            let mut root = Root::new();
+            let opened = root.start();
+            let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+            let master = MasterKey::parse(&"0123456789abcdef".repeat(4), "here").unwrap();
+            let store = Store::open(root.folder.clone(), Arc::clone(&entropy), master, "root_x").unwrap();
+            let clock: Arc<dyn Clock> = root.clock.clone();
+            let credentials = Credentials::new(Some(store), opened.published.clone(), clock, entropy);
+            let run = queue_run(&opened, create_session(&opened, "s"), "Do it.");
+            let [route, driver, model] = ["r"; 3].map(str::to_owned);
+            let chosen_by = RouteChoice::Default;
+            let start = run::Start { run_id: run, route, driver, model, chosen_by, rehearsal: false };
+            act(&opened, Command::StartRun(start)).unwrap();
+            let house = Self { root, opened, credentials, run, turns: 0 };
+            house.set(1, "sk-first");
+            house
+        }
+
+        fn set(&self, version: u64, text: &str) {
+            let place = Place { org: DEFAULT_ORG.into(), reference: REF.into(), version };
+            self.credentials.store().unwrap().put(place, &Secret::parse(text.as_bytes()).unwrap()).unwrap();
+            let (reference, fp) = (REF.to_owned(), format!("fp{version}"));
+            let body = Activated {
+                reference,
+                provider: Provider::OpenAi,
+                version,
+                fp,
+                last4: None,
+                leases_revoked: Vec::new(),
+            };
+            act(&self.opened, Command::ActivateSecret(Activate { org: DEFAULT_ORG.into(), body })).unwrap();
+        }
+
+        fn offer(&self) -> CredentialUse {
+            self.credentials.offer(DEFAULT_ORG, REF, vec![format!("run/{}", self.run), "route/r".into()]).unwrap()
+        }
+
+        /// Records the intent of a call that uses this.
+        fn record(&mut self, used: &CredentialUse) -> Result<(), Reason> {
+            let attempt = self.turns + 1;
+            let credential = Some(used.clone());
+            let body = turn::Requested { turn: 1, attempt, route: "r".into(), credential, ..Default::default() };
+            let ask = turn::Request { run_id: self.run, body };
+            act(&self.opened, Command::RecordTurnRequested(ask)).map_err(|refusal| refusal.reason)?;
+            self.turns = attempt;
+            Ok(())
+        }
+
+        fn redeem(&self, used: &CredentialUse) -> Result<Leased, Reason> {
+            let holder = Stream::Run(self.run);
+            self.credentials.redeem(used.lease_id, holder).map_err(|refusal| refusal.reason)
+        }
+    }
+
+    #[test]
+    fn a_secret_is_had_only_once_its_use_is_recorded_and_only_once() {
+        let mut house = House::new();
+        let used = house.offer();
+        assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultLeaseUsed, "no record names it");
+        house.record(&used).unwrap();
+        let other = Stream::Run(RunId::from_ulid(Ulid(7)));
+        let foreign = house.credentials.redeem(used.lease_id, other).unwrap_err();
+        assert_eq!(foreign.reason, Reason::VaultLeaseUsed, "another call's lease");
+        let results: Vec<Result<Leased, Reason>> = std::thread::scope(|scope| {
+            let redeem = || house.redeem(&used);
+            let racing: Vec<_> = (0..100).map(|_| scope.spawn(redeem)).collect();
+            racing.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let had: Vec<&Leased> = results.iter().flatten().collect();
+        assert_eq!(had.len(), 1);
+        assert_eq!(had[0].secret.expose(), "sk-first");
+        assert!(results.iter().filter_map(|one| one.as_ref().err()).all(|reason| *reason == Reason::VaultLeaseUsed));
+        drop(results);
+        assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultLeaseUsed, "its call has ended");
+        stop(house.opened);
+    }
+
+    #[test]
+    fn a_lease_lapses_after_a_minute() {
+        let mut house = House::new();
+        let used = house.offer();
+        house.record(&used).unwrap();
+        house.root.clock.advance(LEASE_MS);
+        assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultLeaseUsed);
+        stop(house.opened);
+    }
+
+    #[test]
+    fn another_version_ends_leases_that_wait_and_lets_calls_finish() {
+        let mut house = House::new();
+        let used = house.offer();
+        house.record(&used).unwrap();
+        let going_on = house.redeem(&used).unwrap();
+        let late = house.offer();
+        house.set(2, "sk-second");
+        assert!(!going_on.revoked.is_cancelled());
+        assert_eq!(house.record(&late), Err(Reason::VaultLeaseRevoked));
+        let fresh = house.offer();
+        house.record(&fresh).unwrap();
+        house.set(3, "sk-third");
+        assert_eq!(house.redeem(&fresh).unwrap_err(), Reason::VaultLeaseRevoked);
+        let newest = house.offer();
+        house.record(&newest).unwrap();
+        assert_eq!(house.redeem(&newest).unwrap().secret.expose(), "sk-third");
+        stop(house.opened);
+    }
+
+    #[test]
+    fn a_revoked_secret_subject_or_lease_cuts_the_calls_that_use_it_and_no_others() {
+        let mut house = House::new();
+        let used = house.offer();
+        house.record(&used).unwrap();
+        let cut = |house: &House, leased: &Leased, cut: &dyn Fn(&Credentials, &str)| {
+            cut(&house.credentials, "other");
+            assert!(!leased.revoked.is_cancelled());
+            cut(&house.credentials, DEFAULT_ORG);
+            assert!(leased.revoked.is_cancelled());
+        };
+        cut(&house, &house.redeem(&used).unwrap(), &|all, org| all.cut_slot(org, REF));
+        for subject in ["route/r".to_owned(), format!("run/{}", house.run)] {
+            let used = house.offer();
+            house.record(&used).unwrap();
+            let leased = house.redeem(&used).unwrap();
+            house.credentials.cut_subject(DEFAULT_ORG, "route/else");
+            cut(&house, &leased, &|all, org| all.cut_subject(org, &subject));
+        }
+        let used = house.offer();
+        house.record(&used).unwrap();
+        let leased = house.redeem(&used).unwrap();
+        cut(&house, &leased, &|all, org| all.cut_lease(org, used.lease_id));
+        act(&house.opened, Command::RevokeSecret(Named { org: DEFAULT_ORG.into(), reference: REF.into() })).unwrap();
+        let refused = house.credentials.offer(DEFAULT_ORG, REF, Vec::new()).unwrap_err();
+        assert_eq!(refused.reason, Reason::VaultLeaseRevoked);
+        stop(house.opened);
+    }
+}
