@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::base_url::BaseUrl;
 use super::limits::{MODEL_BYTES, ROUTE_ID_BYTES, ROUTES_FILE_BYTES};
+use super::route_terms::Terms;
 use super::routes_file;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::RouteChoice;
@@ -61,6 +62,8 @@ pub struct Route {
     pub max_output_tokens: Option<u32>,
     /// Milliseconds that one call may take.
     pub timeout_ms: Option<u64>,
+    /// The terms on which it is used.
+    pub terms: Terms,
 }
 
 /// All routes, and the one for runs that ask for none.
@@ -128,6 +131,7 @@ impl Default for Routes {
             script: None,
             max_output_tokens: None,
             timeout_ms: None,
+            terms: Terms::default(),
         };
         Self { default_route: REHEARSAL.into(), by_id: BTreeMap::from([(REHEARSAL.into(), route)]) }
     }
@@ -137,10 +141,18 @@ impl Routes {
     /// Reads the routes file. Relative paths of scripts start at the file's folder. `default` is the default route that
     /// the command line names; it goes before the file's.
     pub fn load(path: &Path, default: Option<&str>) -> Result<Self, Refusal> {
-        let shown = path.display();
-        let text = bounded_read_text(path, ROUTES_FILE_BYTES)
-            .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("routes file {shown}: {error}")))?;
-        routes_file::parse(&text, path.parent().unwrap_or(Path::new(".")), &shown.to_string(), default)
+        Self::of_file(&Self::read(path)?, path, default)
+    }
+
+    /// Reads the text of the routes file.
+    pub fn read(path: &Path) -> Result<String, Refusal> {
+        let said = |error| Refusal::new(Reason::ConfigInvalid, format!("routes file {}: {error}", path.display()));
+        bounded_read_text(path, ROUTES_FILE_BYTES).map_err(said)
+    }
+
+    /// The routes in the text of this file.
+    pub fn of_file(text: &str, path: &Path, default: Option<&str>) -> Result<Self, Refusal> {
+        routes_file::parse(text, path.parent().unwrap_or(Path::new(".")), &path.display().to_string(), default)
     }
 
     /// Reads the text of a routes file; `source` names it in messages.
@@ -151,6 +163,20 @@ impl Routes {
     /// Id of the default route.
     pub fn default_route(&self) -> &str {
         &self.default_route
+    }
+
+    /// A route by its id.
+    pub fn get(&self, id: &str) -> Option<&Route> {
+        self.by_id.get(id)
+    }
+
+    /// What a caller asks for by a route and a model, of which the model may be a selector: without a route, `a/b` is
+    /// the model `b` of the route `a` where there is such a route, and else a model's name with a slash in it.
+    pub fn asked<'a>(&self, route: Option<&'a str>, model: Option<&'a str>) -> Asked<'a> {
+        let selected = model.filter(|_| route.is_none()).map(Asked::from_selector);
+        selected
+            .filter(|asked| asked.route.is_some_and(|id| self.by_id.contains_key(id)))
+            .unwrap_or(Asked { route, model })
     }
 
     /// Every route with its id, in the order of the ids.
@@ -266,6 +292,16 @@ script = "play.toml"
         let asked = Asked::from_selector("openrouter/openai/gpt-5.4-mini");
         assert_eq!(asked, Asked { route: Some("openrouter"), model: Some("openai/gpt-5.4-mini") });
         assert_eq!(Asked::from_selector("small"), Asked { route: None, model: Some("small") });
+    }
+
+    #[test]
+    fn a_model_is_a_selector_only_where_its_first_part_is_a_route() {
+        let routes = two();
+        let selected = Asked { route: Some("local"), model: Some("a/b") };
+        assert_eq!(routes.asked(None, Some("local/a/b")), selected);
+        for (route, model) in [(None, Some("nobody/a")), (Some("play"), Some("local/a")), (None, None)] {
+            assert_eq!(routes.asked(route, model), Asked { route, model });
+        }
     }
 
     #[test]

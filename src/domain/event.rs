@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::stream::Stream;
-use super::{call, context, journal, permission, question, run, runtime, session, task, turn};
+use super::{call, context, journal, permission, question, routes, run, runtime, session, task, turn};
 
 /// Why a body is not an event.
 #[derive(Debug, thiserror::Error)]
@@ -158,4 +158,5 @@ events! {
     TaskStarted(task::Started) = "task.started" v 1 on (Stream::Run(_));
     TaskStopRequested(task::StopRequested) = "task.stop_requested" v 1 on (Stream::Run(_));
     TaskFinished(task::Finished) = "task.finished" v 1 on (Stream::Run(_));
+    RoutesLoaded(routes::Loaded) = "routes.loaded" v 1 on (Stream::Daemon);
 }

@@ -96,6 +96,7 @@ impl World {
             | Event::IndexRebuilt(_)
             | Event::AccessLogClosed(_)
             | Event::TokenChanged(_)
+            | Event::RoutesLoaded(_)
             | Event::SessionInterrupted(_) => {}
             Event::TimeUntrusted(body) => self.fold_time_untrusted(body),
             Event::TimeTrusted(_) => self.fold_time_trusted(),

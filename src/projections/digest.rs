@@ -41,6 +41,7 @@ impl Models {
             ("clock", Lines::of(std::iter::once(("clock", &self.clock)))),
             ("access_log", Lines::of(self.access_log.chunks())),
             ("tokens", Lines::of(std::iter::once(("tokens", &self.tokens)))),
+            ("routes", Lines::of(std::iter::once(("routes", &self.routes)))),
             ("names", Lines::of(std::iter::once(("names", &self.names)))),
         ]
         .into_iter()

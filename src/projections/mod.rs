@@ -25,6 +25,7 @@ use crate::domain::event::Event;
 use crate::domain::names::{Name, Names};
 use crate::domain::personal::Personal;
 use crate::domain::record::Record;
+use crate::domain::routes;
 use crate::domain::run::Status;
 
 pub use page::{Page, Paging};
@@ -65,6 +66,8 @@ pub struct Models {
     pub access_log: access_log::AccessLog,
     /// Bearer tokens as last recorded.
     pub tokens: tokens::Tokens,
+    /// The routes that were recorded last.
+    pub routes: Option<routes::Loaded>,
     /// The last record folded.
     pub last_seq: Option<u64>,
     /// Its time, Unix milliseconds.
@@ -106,6 +109,7 @@ impl Models {
             Event::TimeTrusted(_) => self.clock.trusted(),
             Event::AccessLogClosed(body) => self.access_log.closed(body),
             Event::TokenChanged(body) => self.tokens.changed(body),
+            Event::RoutesLoaded(body) => self.routes = Some(body.clone()),
             Event::PermissionModeSet(_)
             | Event::PermissionRulesSet(_)
             | Event::DebugLevelSet(_)

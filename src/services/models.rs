@@ -6,12 +6,13 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::numbers::{LastCall, ProviderNumbers};
+use super::numbers::LastCall;
+use super::routing::Routing;
 use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, Wish};
 use crate::agent::transcript::{CallText, Message};
 use crate::config::routes::{Asked, ResolvedRoute, Routes};
 use crate::domain::reason::{Reason, Refusal};
-use crate::outbound::providers::{self, Delta, Providers, RequestedCall, ToolSpec};
+use crate::outbound::providers::{self, Delta, RequestedCall, ToolSpec};
 use crate::platform::clock::Clock;
 
 /// Live pieces that may wait for whoever watches.
@@ -19,27 +20,25 @@ const WAITING_PIECES: usize = 64;
 
 /// Routes and the drivers behind them.
 pub struct RoutedModels {
-    routes: Routes,
-    providers: Providers,
-    numbers: ProviderNumbers,
+    routing: Arc<Routing>,
     clock: Arc<dyn Clock>,
 }
 
 impl RoutedModels {
     /// Speaks over these drivers.
-    pub fn new(routes: Routes, providers: Providers, numbers: ProviderNumbers, clock: Arc<dyn Clock>) -> Self {
-        Self { routes, providers, numbers, clock }
+    pub fn new(routing: Arc<Routing>, clock: Arc<dyn Clock>) -> Self {
+        Self { routing, clock }
     }
+}
 
-    fn resolve(&self, request: &ModelRequest) -> Result<ResolvedRoute, ModelFailure> {
-        let pinned = Asked { route: Some(&request.route), model: Some(&request.model) };
-        self.routes.choose(pinned, Asked::default()).map_err(|refusal| ModelFailure {
-            code: refusal.reason,
-            detail: refusal.detail,
-            retry_after_ms: None,
-            partial: None,
-        })
-    }
+fn resolve(routes: &Routes, request: &ModelRequest) -> Result<ResolvedRoute, ModelFailure> {
+    let pinned = Asked { route: Some(&request.route), model: Some(&request.model) };
+    routes.choose(pinned, Asked::default()).map_err(|refusal| ModelFailure {
+        code: refusal.reason,
+        detail: refusal.detail,
+        retry_after_ms: None,
+        partial: None,
+    })
 }
 
 fn asked(wish: Wish<'_>) -> Asked<'_> {
@@ -61,7 +60,7 @@ fn message(message: Message) -> providers::Message {
 
 impl ModelCaller for RoutedModels {
     fn choose(&self, run: Wish<'_>, session: Wish<'_>) -> Result<Choice, Refusal> {
-        let route = self.routes.choose(asked(run), asked(session))?;
+        let route = self.routing.now().routes.choose(asked(run), asked(session))?;
         Ok(Choice {
             rehearsal: route.is_rehearsal(),
             driver: route.driver.name().to_owned(),
@@ -78,7 +77,9 @@ impl ModelCaller for RoutedModels {
         stop: CancellationToken,
     ) -> BoxFuture<'_, Result<ModelAnswer, ModelFailure>> {
         Box::pin(async move {
-            let route = self.resolve(&request)?;
+            // The whole call goes by what is in force now.
+            let in_force = self.routing.now();
+            let route = resolve(&in_force.routes, &request)?;
             let tool = |tool: super::runner::ToolText| ToolSpec {
                 name: tool.name,
                 description: tool.description,
@@ -96,7 +97,7 @@ impl ModelCaller for RoutedModels {
             };
             let (deltas, mut pieces) = mpsc::channel(WAITING_PIECES);
             let began = self.clock.since_boot();
-            let calling = self.providers.call(&route, &request, deltas, stop.clone());
+            let calling = in_force.providers.call(&route, &request, deltas, stop.clone());
             let passing = async {
                 while let Some(piece) = pieces.recv().await {
                     if let Delta::Text(text) = piece {
@@ -109,7 +110,7 @@ impl ModelCaller for RoutedModels {
             let call = LastCall { code: answer.as_ref().err().map(|error| error.reason), at_ms: self.clock.wall_ms() };
             // A call that we gave up says nothing about the provider.
             if call.code.is_none() || !stop.is_cancelled() {
-                self.numbers.observe(&route.route_id, call, self.clock.since_boot().saturating_sub(began));
+                self.routing.numbers().observe(&route.route_id, call, self.clock.since_boot().saturating_sub(began));
             }
             let answer = answer.map_err(|error| ModelFailure {
                 // A call that broke off within its answer is not made again by itself; the detail names the cause.

@@ -71,7 +71,7 @@ impl Runs {
 
     /// Puts a run into its session's queue; the work is done later.
     pub async fn start(&self, by: By, session_id: SessionId, input: Start) -> Result<Done<RunView>, Refusal> {
-        self.desk.check_route(input.route.as_deref())?;
+        let (route, model) = self.desk.check_route(input.route, input.model)?;
         let items = match (input.content, input.input_items) {
             (Some(text), None) if text.trim().is_empty() => {
                 return Err(invalid("/content", "A run is asked something."));
@@ -99,8 +99,8 @@ impl Runs {
             org: by.org.clone(),
             session_id,
             input: kept.iter().map(|kept| InputItem::Text { text: kept.part.clone() }).collect(),
-            route: input.route,
-            model: input.model,
+            route,
+            model,
             max_turns: input.max_turns,
             metadata: input.metadata,
             reply_targets: input.reply_targets.map(|targets| targets.into_iter().map(Into::into).collect()),

@@ -65,11 +65,11 @@ impl Sessions {
 
     /// Opens a session.
     pub async fn create(&self, by: By, input: Create) -> Result<Done<SessionView>, Refusal> {
-        self.desk.check_route(input.route.as_deref())?;
+        let (route, model) = self.desk.check_route(input.route, input.model)?;
         let body = session::Created {
             title: input.title.map(Into::into),
-            route: input.route,
-            model: input.model,
+            route,
+            model,
             permission_mode: input.permission_mode,
             permission_rules: input.permission_rules,
             metadata: input.metadata,

@@ -184,4 +184,9 @@ pub(super) const SAMPLES: &[Sample] = &[
         RUN,
         r#"{"task_id":"task_01HF7YAT00000000000000TASK","status":"completed","terminal_reason":"exited","exit_code":0,"output_bytes":10,"rotations":0}"#,
     ),
+    sample(
+        "routes.loaded",
+        "daemon",
+        r#"{"sha256":"a3f1b4c2d5e6978800112233445566778899aabbccddeeff0011223344556677","default_route":"openai","routes":["openai","rehearsal"]}"#,
+    ),
 ];
