@@ -184,24 +184,33 @@ impl Routes {
         self.by_id.iter().map(|(id, route)| (id.as_str(), route))
     }
 
-    /// Chooses: the run's route before the session's before the default. A session's model counts only where the
-    /// session's route does.
+    /// Chooses for a run and its session alone.
     pub fn choose(&self, run: Asked<'_>, session: Asked<'_>) -> Result<ResolvedRoute, Refusal> {
-        let (route_id, chosen_by) = match (run.route, session.route) {
-            (Some(route), _) => (route, RouteChoice::Run),
-            (None, Some(route)) => (route, RouteChoice::Session),
-            (None, None) => (self.default_route.as_str(), RouteChoice::Default),
-        };
+        self.choose_among(run, session, Asked::default())
+    }
+
+    /// Chooses: the run's route before the session's before the runtime's before the default. The model of a level counts
+    /// only where its route does, or where it names none and no level above it names one.
+    pub fn choose_among(
+        &self,
+        run: Asked<'_>,
+        session: Asked<'_>,
+        runtime: Asked<'_>,
+    ) -> Result<ResolvedRoute, Refusal> {
+        let levels = [(run, RouteChoice::Run), (session, RouteChoice::Session), (runtime, RouteChoice::Runtime)];
+        let named = levels.iter().enumerate().find_map(|(at, (asked, level))| Some((asked.route?, *level, at)));
+        let (route_id, chosen_by, depth) =
+            named.unwrap_or((self.default_route.as_str(), RouteChoice::Default, levels.len()));
         let Some(route) = self.by_id.get(route_id) else {
             let known: Vec<&str> = self.by_id.keys().map(String::as_str).collect();
             let detail = format!("no route {:?}; there are: {}", shortened(route_id), known.join(", "));
             return Err(Refusal::new(Reason::RouteNotFound, detail));
         };
-        let session_model = match chosen_by {
-            RouteChoice::Run => session.model.filter(|_| session.route == run.route),
-            RouteChoice::Session | RouteChoice::Default => session.model,
-        };
-        let model = run.model.or(session_model).unwrap_or(&route.default_model);
+        let model = levels.iter().enumerate().find_map(|(at, (asked, _))| {
+            let counts = asked.route.map_or(at <= depth, |named| named == route_id);
+            asked.model.filter(|_| counts)
+        });
+        let model = model.unwrap_or(&route.default_model);
         check_model(model).map_err(|problem| Refusal::new(Reason::RequestInvalid, problem))?;
         if let ModelSupport::Listed(models) = &route.model_support
             && model != route.default_model
@@ -275,6 +284,23 @@ script = "play.toml"
         assert_eq!(chosen(none, session), ("local".into(), "large".into(), RouteChoice::Session));
         assert_eq!(chosen(play, session), ("play".into(), "rehearsal".into(), RouteChoice::Run));
         assert_eq!(chosen(Asked { route: None, model: Some("small") }, session).1, "small");
+    }
+
+    #[test]
+    fn the_runtime_goes_before_the_file_and_its_model_counts_only_on_its_route() {
+        let runtime = Asked { route: Some("play"), model: Some("scripted") };
+        let chosen = |run, session, runtime| {
+            let route = two().choose_among(run, session, runtime).unwrap();
+            (route.route_id, route.model, route.chosen_by)
+        };
+        let none = Asked::default();
+        assert_eq!(chosen(none, none, runtime), ("play".into(), "scripted".into(), RouteChoice::Runtime));
+        let session = Asked { route: Some("local"), model: None };
+        assert_eq!(chosen(none, session, runtime), ("local".into(), "small".into(), RouteChoice::Session));
+        let model_only = Asked { route: None, model: Some("large") };
+        assert_eq!(chosen(none, none, model_only), ("local".into(), "large".into(), RouteChoice::Default));
+        assert_eq!(chosen(none, session, model_only).1, "small", "the model was meant for another route");
+        assert_eq!(chosen(Asked { route: Some("play"), model: None }, none, runtime).1, "scripted");
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub const QUESTION_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const PERMISSION_RULES: usize = 500;
 /// Longest note of an operator, bytes.
 pub const NOTE_BYTES: usize = 2_000;
+/// Longest text of the system prompt that an operator sets, bytes.
+pub const SYSTEM_PROMPT_BYTES: usize = 32 << 10;
 /// Longest route id, model name or tool name, bytes.
 pub const NAME_BYTES: usize = 200;
 /// Longest free-text answer to a question, bytes.

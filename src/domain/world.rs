@@ -103,8 +103,12 @@ impl World {
             Event::PermissionModeSet(_)
             | Event::PermissionRulesSet(_)
             | Event::DebugLevelSet(_)
+            | Event::RuntimeModelSet(_)
+            | Event::SystemPromptSet(_)
+            | Event::ToolLimitsSet(_)
             | Event::RuntimeRolledBack(_) => self.runtime.apply(&record.event),
             Event::SessionCreated(body) => self.fold_session_created(record, body),
+            Event::SessionRoutePolicySet(_) => self.fold_route_policy_set(record),
             Event::SessionEnded(_) => self.fold_session_ended(record),
             Event::RunQueued(body) => self.fold_run_queued(record, body),
             Event::RunStarted(body) => self.fold_run_started(record, body),

@@ -113,8 +113,18 @@ impl Models {
             Event::PermissionModeSet(_)
             | Event::PermissionRulesSet(_)
             | Event::DebugLevelSet(_)
+            | Event::RuntimeModelSet(_)
+            | Event::SystemPromptSet(_)
+            | Event::ToolLimitsSet(_)
             | Event::RuntimeRolledBack(_) => self.runtime.changed(record),
-            Event::SessionCreated(_) => self.sessions.created(record, org),
+            Event::SessionCreated(body) => {
+                let route = body.route.as_deref().map(|route| self.names.intern(route));
+                self.sessions.created(record, org, route);
+            }
+            Event::SessionRoutePolicySet(body) => {
+                let route = body.choice.route.as_deref().map(|route| self.names.intern(route));
+                self.sessions.policy_set(record, route);
+            }
             Event::SessionEnded(_) => self.sessions.ended(record),
             Event::RunQueued(body) => {
                 self.runs.queued(record, org, body);

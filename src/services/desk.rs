@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use super::blobs::{self, Kept};
 use super::past::{At, Past, Shown};
 use super::routing::RouteBook;
-use crate::config::routes::{Asked, check_model};
+use crate::config::routes::{Asked, Routes, check_model};
 use crate::domain::command::{Answer, Command, invalid};
 use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
 use crate::domain::limits::{INLINE_PART_BYTES, PAGE_BYTES};
@@ -241,6 +241,11 @@ impl Desk {
 
     pub(super) async fn keep(&self, text: String) -> Result<Kept, Refusal> {
         self.write.keep(text, INLINE_PART_BYTES).await
+    }
+
+    /// The routes in force.
+    pub(super) fn routes(&self) -> Arc<Routes> {
+        self.routes.routes()
     }
 
     /// The route and the model that a caller means, of which the model may be a selector.

@@ -1,5 +1,6 @@
 //! The runner's way to the model providers: the routes choose, the drivers speak.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -41,6 +42,10 @@ fn resolve(routes: &Routes, request: &ModelRequest) -> Result<ResolvedRoute, Mod
     })
 }
 
+fn fewest(route: Option<u32>, run: Option<NonZeroU32>) -> Option<u32> {
+    route.into_iter().chain(run.map(NonZeroU32::get)).min()
+}
+
 fn asked(wish: Wish<'_>) -> Asked<'_> {
     Asked { route: wish.route, model: wish.model }
 }
@@ -59,8 +64,8 @@ fn message(message: Message) -> providers::Message {
 }
 
 impl ModelCaller for RoutedModels {
-    fn choose(&self, run: Wish<'_>, session: Wish<'_>) -> Result<Choice, Refusal> {
-        let route = self.routing.now().routes.choose(asked(run), asked(session))?;
+    fn choose(&self, run: Wish<'_>, session: Wish<'_>, runtime: Wish<'_>) -> Result<Choice, Refusal> {
+        let route = self.routing.now().routes.choose_among(asked(run), asked(session), asked(runtime))?;
         Ok(Choice {
             rehearsal: route.is_rehearsal(),
             driver: route.driver.name().to_owned(),
@@ -93,7 +98,7 @@ impl ModelCaller for RoutedModels {
                 system: Some(request.system),
                 messages: request.messages.into_iter().map(message).collect(),
                 tools: request.tools.into_iter().map(tool).collect(),
-                max_output_tokens: route.max_output_tokens,
+                max_output_tokens: fewest(route.max_output_tokens, request.max_output_tokens),
             };
             let (deltas, mut pieces) = mpsc::channel(WAITING_PIECES);
             let began = self.clock.since_boot();

@@ -1,6 +1,7 @@
 //! What one can ask of runs.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,9 @@ pub struct Start {
     /// Model turns after which the run fails.
     #[serde(default)]
     pub max_turns: Option<u32>,
+    /// Tokens after which a model shall stop, where the route does not say fewer.
+    #[serde(default)]
+    pub max_output_tokens: Option<NonZeroU32>,
     /// The creator's own notes.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
@@ -102,6 +106,7 @@ impl Runs {
             route,
             model,
             max_turns: input.max_turns,
+            max_output_tokens: input.max_output_tokens,
             metadata: input.metadata,
             reply_targets: input.reply_targets.map(|targets| targets.into_iter().map(Into::into).collect()),
         };

@@ -102,3 +102,48 @@ fn a_model_may_name_its_route_and_names_that_are_none_are_refused_at_once() {
     }
     assert!(daemon.stop().success());
 }
+
+/// What `doctor routes` says, with its exit code.
+fn doctor(daemon: &Daemon, flags: &[&str]) -> (i32, Vec<Value>) {
+    let out = std::process::Command::new(super::BINARY)
+        .args(["--url", &format!("http://{}", daemon.address), "--token", &daemon.token, "--output", "json"])
+        .args(["doctor", "routes"])
+        .args(flags)
+        .output()
+        .unwrap();
+    let said: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+    let findings = said["findings"].as_array().cloned();
+    (out.status.code().unwrap(), findings.unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&out.stderr))))
+}
+
+#[test]
+fn doctor_names_what_names_a_missing_route_and_a_canary_is_a_recorded_call() {
+    let house = House::new();
+    house.write_routes(&file(&[("one", "m1"), ("two", "m2")]));
+    let daemon = house.start();
+    assert_eq!(doctor(&daemon, &[]).0, 0);
+    let made = |body: Value| daemon.post("/v1/sessions", &body.to_string()).unwrap().1["session_id"].clone();
+    let (created, policy, over) = (made(json!({ "route": "two" })), made(json!({})), made(json!({ "route": "two" })));
+    let path = |session: &Value, rest: &str| format!("/v1/sessions/{}/{rest}", session.as_str().unwrap());
+    assert_eq!(daemon.post(&path(&policy, "route-policy"), r#"{"model":"two/x"}"#).unwrap().0, 200);
+    assert_eq!(daemon.post(&path(&over, "end"), "{}").unwrap().0, 200);
+    assert_eq!(daemon.post("/v1/runtime/model", r#"{"route":"two"}"#).unwrap().0, 200);
+    assert_eq!(doctor(&daemon, &["--check-references"]).0, 0);
+    house.write_routes(&file(&[("one", "m1")]));
+    daemon.until("one route", |status| status["provider_readiness"]["routes"].as_array().unwrap().len() == 1);
+    let missing = daemon.get("/v1/runtime/routes/references").1["missing"].clone();
+    let named = |by: &str, id: &Value| json!({ "named_by": by, "id": id, "route": "two" });
+    assert_eq!(missing, json!([named("runtime", &Value::Null), named("session", &created), named("session", &policy)]));
+    let (code, findings) = doctor(&daemon, &["--check-references"]);
+    assert_eq!((code, &findings[1]["outcome"]), (2, &json!("broken")), "{findings:?}");
+    assert!(findings[1]["detail"].as_str().unwrap().contains(created.as_str().unwrap()), "{findings:?}");
+    let (code, findings) = doctor(&daemon, &["--canary"]);
+    assert_eq!((code, &findings[1]["detail"]), (0, &json!("route one answered")), "{findings:?}");
+    let asked = daemon.records("turn.requested");
+    assert_eq!((asked.len(), &asked[0]["data"]["route"]), (1, &json!("one")));
+    assert_eq!(daemon.records("run.queued")[0]["data"]["max_output_tokens"], 16);
+    assert!(daemon.records("call.dispatched").is_empty(), "a canary does nothing");
+    let (code, _) = doctor(&daemon, &["--canary", "--route", "two"]);
+    assert_eq!(code, 2);
+    assert!(daemon.stop().success());
+}

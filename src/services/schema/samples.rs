@@ -97,7 +97,7 @@ pub(super) const SAMPLES: &[Sample] = &[
     sample(
         "run.started",
         RUN,
-        r#"{"boot_id":"boot_01HF7YAT00000000000000B001","route":"rehearsal","driver":"rehearsal","model":"rehearsal","chosen_by":"default","rehearsal":true,"permission_mode":"default"}"#,
+        r#"{"boot_id":"boot_01HF7YAT00000000000000B001","route":"rehearsal","driver":"rehearsal","model":"rehearsal","chosen_by":"default","rehearsal":true,"permission_mode":"default","runtime_revision":4}"#,
     ),
     sample("run.stop_requested", RUN, r#"{"how":"cancel","note":"not needed"}"#),
     sample(
@@ -184,6 +184,18 @@ pub(super) const SAMPLES: &[Sample] = &[
         RUN,
         r#"{"task_id":"task_01HF7YAT00000000000000TASK","status":"completed","terminal_reason":"exited","exit_code":0,"output_bytes":10,"rotations":0}"#,
     ),
+    sample("runtime.model_set", "runtime", r#"{"revision":5,"choice":{"route":"openai","model":"gpt-5.4"}}"#),
+    sample(
+        "runtime.system_prompt_set",
+        "runtime",
+        r#"{"revision":6,"prompt":{"mode":"append","text":"Answer in German."}}"#,
+    ),
+    sample(
+        "runtime.tool_limits_set",
+        "runtime",
+        r#"{"revision":7,"limits":{"command_ms":30000,"result_bytes":16384}}"#,
+    ),
+    sample("session.route_policy_set", SESSION, r#"{"choice":{"route":"openai"}}"#),
     sample(
         "routes.loaded",
         "daemon",

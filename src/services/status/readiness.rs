@@ -39,6 +39,8 @@ pub struct RouteReadiness {
     pub last_outcome: Option<Outcome>,
     /// The slot of the vault that holds its key.
     pub auth_ref: Option<String>,
+    /// Whether that slot holds a key that can be used; null where it needs none, or nobody can tell.
+    pub credential_ready: Option<bool>,
     /// Routes that answer in its place, in order.
     pub fallbacks: Vec<String>,
     /// What the operator says of what it can do.
@@ -64,12 +66,21 @@ pub struct ProviderReadiness {
 #[derive(Clone)]
 pub struct Readiness {
     routing: Arc<Routing>,
+    usable: Option<Usable>,
 }
+
+/// Says whether a slot holds a key that can be used.
+pub type Usable = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 impl Readiness {
     /// Of the routes in force, and what is counted of their calls.
     pub fn of(routing: Arc<Routing>) -> Self {
-        Self { routing }
+        Self { routing, usable: None }
+    }
+
+    /// The same, which can also tell whether keys are there.
+    pub fn with_keys(self, usable: Usable) -> Self {
+        Self { usable: Some(usable), ..self }
     }
 
     /// What is counted of the calls.
@@ -99,15 +110,19 @@ impl Readiness {
             at_ms,
         };
         let rehearsal = route.driver == Driver::Rehearsal;
+        let usable = self.usable.as_ref();
+        let credential_ready = route.terms.auth_ref.as_ref().and_then(|slot| usable.map(|usable| usable(slot)));
+        let answered = if rehearsal { Some(true) } else { last.map(|last| last.code.is_none()) };
         RouteReadiness {
             route_id: id.to_owned(),
             driver: route.driver.name(),
             default_model: route.default_model.clone(),
             active: id == default_route,
             rehearsal,
-            ready: if rehearsal { Some(true) } else { last.map(|last| last.code.is_none()) },
+            ready: if credential_ready == Some(false) { Some(false) } else { answered },
             last_outcome: last.map(outcome),
             auth_ref: route.terms.auth_ref.clone(),
+            credential_ready,
             fallbacks: route.terms.fallbacks.clone(),
             capabilities: route.terms.capabilities.said(),
         }
@@ -133,6 +148,23 @@ mod tests {
         driver = "rehearsal"
         default_model = "rehearsal"
     "#;
+
+    #[test]
+    fn a_route_without_its_key_is_not_ready_whatever_its_last_call_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = FILE.replace("default_model = \"m\"", "default_model = \"m\"\n        auth_ref = \"local.key\"");
+        let readiness = Readiness::of(Arc::new(testing::routing(folder.path(), &text)));
+        readiness.numbers().observe("local", LastCall { code: None, at_ms: 5 }, Duration::ZERO);
+        assert_eq!(
+            (readiness.look().active_route_ready, readiness.look().routes[0].credential_ready),
+            (Some(true), None)
+        );
+        let without = readiness.clone().with_keys(Arc::new(|_| false)).look();
+        assert_eq!((without.active_route_ready, without.error_route_count), (Some(false), 1));
+        let with = readiness.with_keys(Arc::new(|slot| slot == "local.key")).look();
+        assert_eq!((with.active_route_ready, with.routes[0].credential_ready), (Some(true), Some(true)));
+        assert_eq!(with.routes[1].credential_ready, None, "a route that needs no key");
+    }
 
     #[test]
     fn a_route_that_was_never_used_is_unknown_and_a_rehearsal_is_ready() {
