@@ -7,6 +7,8 @@
 
 #[path = "agents/crashes.rs"]
 mod crashes;
+#[path = "agents/external.rs"]
+mod external;
 #[path = "agents/losses.rs"]
 mod losses;
 #[path = "agents/models.rs"]

@@ -27,6 +27,8 @@ mod past;
 mod repair;
 #[path = "daemon/replies.rs"]
 mod replies;
+#[path = "daemon/routes.rs"]
+mod routes;
 #[path = "daemon/runtime.rs"]
 mod runtime;
 #[path = "daemon/secrets.rs"]

@@ -1,5 +1,6 @@
 //! `chancery runs …`
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -8,7 +9,8 @@ use serde_json::{Value, json};
 use super::ask::{At, PartOfSessions, reason, with};
 use super::client::{Client, ClientArgs, Trouble};
 use super::wire::segment;
-use super::{events, follow, show};
+use super::{events, follow, output, show};
+use crate::platform::private_file;
 
 /// Something about runs.
 #[derive(Debug, Subcommand)]
@@ -55,6 +57,14 @@ pub enum Runs {
         #[command(flatten)]
         which: events::Which,
     },
+    /// Lists what it did outside of the daemon: calls of providers, commands; oldest first
+    ExternalActions {
+        /// The run
+        id: String,
+        /// Writes the receipt of each record to a file of its own in this folder; `chancery verify` takes each alone
+        #[arg(long, value_name = "DIR")]
+        receipts: Option<PathBuf>,
+    },
     /// Asks it to stop
     Cancel {
         /// The run
@@ -76,6 +86,38 @@ fn start(client: &Client, verb: &Runs) -> Result<Value, Trouble> {
         }
     }
     client.post(&format!("/v1/sessions/{}/runs", segment(session_id)), &body)
+}
+
+/// All actions of a run, page after page.
+fn external_actions(client: &Client, id: &str) -> Result<Value, Trouble> {
+    let path = format!("/v1/runs/{}/external-actions?limit=500", segment(id));
+    let (mut items, mut next) = (Vec::new(), path.clone());
+    loop {
+        let mut page = client.get(&next)?;
+        items.append(page["items"].as_array_mut().unwrap_or(&mut Vec::new()));
+        match page["next_cursor"].as_str() {
+            Some(cursor) => next = format!("{path}&cursor={}", segment(cursor)),
+            None => return Ok(json!({ "items": items, "next_cursor": null })),
+        }
+    }
+}
+
+/// Writes the receipts of the intents and of the outcomes. A receipt that is there stays: one record may have several.
+fn write_receipts(client: &Client, list: &Value, folder: &Path) -> Result<(), Trouble> {
+    let of = |action: &Value| [action["intent_seq"].as_u64(), action["outcome_seq"].as_u64()];
+    let mut written = 0;
+    for seq in list["items"].as_array().into_iter().flatten().flat_map(of).flatten() {
+        let path = folder.join(format!("receipt-{seq}.json"));
+        if path.exists() {
+            continue;
+        }
+        let receipt = client.get(&format!("/v1/journal/proof?seq={seq}"))?;
+        private_file::create(&path, format!("{receipt}\n").as_bytes())
+            .map_err(|fault| Trouble::Refused(format!("{}: {fault}", path.display())))?;
+        written += 1;
+    }
+    output::talk(&format!("{written} receipts written to {}", folder.display()));
+    Ok(())
 }
 
 /// Runs the verb.
@@ -101,6 +143,13 @@ pub fn run(args: &ClientArgs, verb: &Runs) -> ExitCode {
             let path = at.of(format!("/v1/runs/{}", segment(id)));
             with(args, |client| client.get(&path).map(|run| (show::RUN, run)))
         }
+        Runs::ExternalActions { id, receipts } => with(args, |client| {
+            let list = external_actions(client, id)?;
+            if let Some(folder) = receipts {
+                write_receipts(client, &list, folder)?;
+            }
+            Ok((show::EXTERNAL_ACTIONS, list))
+        }),
         Runs::Cancel { id, reason: why } => with(args, |client| {
             let path = format!("/v1/runs/{}/cancel", segment(id));
             client.post(&path, &reason(why.as_ref())).map(|run| (show::RUN, run))

@@ -1,5 +1,7 @@
 //! `chancery runtime …`
 
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -8,6 +10,8 @@ use serde_json::{Value, json};
 use super::ask::{At, Paging, with};
 use super::client::{Client, ClientArgs, Trouble};
 use super::{auth, output, show};
+use crate::domain::limits::SYSTEM_PROMPT_BYTES;
+use crate::platform::bounded_read::bounded_read_text;
 
 /// A word of the command line as the interface spells it.
 fn word(value: &impl ValueEnum) -> String {
@@ -78,6 +82,32 @@ pub enum Runtime {
         #[arg(value_enum)]
         level: LevelWord,
     },
+    /// Sets route and model for sessions that choose none; runs that began keep theirs
+    SetModel {
+        /// A model, `<route_id>/<model>`, or nothing for what the routes file says
+        selector: Option<String>,
+        /// The route; the selector is a model of it then
+        #[arg(long, value_name = "ROUTE")]
+        route: Option<String>,
+        #[command(flatten)]
+        seen: Seen,
+    },
+    /// Sets what models are told before conversations; appending an empty text goes back to the daemon's own
+    SetSystemPrompt {
+        /// Whether the daemon's own text stays before it
+        #[arg(long, value_enum)]
+        mode: PromptWord,
+        /// The text; read from standard input where neither it nor a file is named
+        text: Option<String>,
+        /// The file that holds the text
+        #[arg(long, value_name = "FILE", conflicts_with = "text")]
+        from_file: Option<PathBuf>,
+        #[command(flatten)]
+        seen: Seen,
+    },
+    /// What bounds tools besides their own limits
+    #[command(subcommand)]
+    ToolLimits(ToolLimits),
     /// Rules that allow, ask or deny calls of tools
     #[command(subcommand)]
     PermissionRules(Rules),
@@ -101,6 +131,44 @@ pub enum Runtime {
     Auth(auth::Auth),
     /// Says that the wall clock is right again, after it jumped
     TrustClock,
+}
+
+/// What becomes of the daemon's own system prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PromptWord {
+    /// It stays, and the text follows.
+    Append,
+    /// The text stands in its place.
+    Replace,
+}
+
+/// What the caller has seen of the configuration.
+#[derive(Debug, Args)]
+pub struct Seen {
+    /// Changes it only where it is still at this revision
+    #[arg(long, value_name = "REVISION")]
+    expected_revision: Option<u64>,
+}
+
+/// Something about limits of tools.
+#[derive(Debug, Subcommand)]
+pub enum ToolLimits {
+    /// Shows them
+    Get,
+    /// Sets all of them; one that is not named is the tools' own
+    Set {
+        /// How long a command in the foreground may run, milliseconds
+        #[arg(long, value_name = "MS")]
+        command_ms: Option<u64>,
+        /// How long a command in the background may run, milliseconds
+        #[arg(long, value_name = "MS")]
+        task_ms: Option<u64>,
+        /// Most text of a result that a model is shown, bytes
+        #[arg(long, value_name = "BYTES")]
+        result_bytes: Option<u64>,
+        #[command(flatten)]
+        seen: Seen,
+    },
 }
 
 /// Something about permission rules.
@@ -147,6 +215,30 @@ pub fn runtime(args: &ClientArgs, verb: &Runtime) -> ExitCode {
             let body = json!({ "level": word(level) });
             client.put("/v1/runtime/debug-level", &body).map(|view| (show::RUNTIME, view))
         }
+        Runtime::SetModel { selector, route, seen } => {
+            let body = json!({ "model": selector, "route": route, "expected_revision": seen.expected_revision });
+            client.put("/v1/runtime/model", &body).map(|view| (show::RUNTIME, view))
+        }
+        Runtime::SetSystemPrompt { mode, text, from_file, seen } => {
+            let text = match text {
+                Some(text) => text.clone(),
+                None => text_of(from_file.as_deref())?,
+            };
+            let body = json!({ "mode": word(mode), "text": text, "expected_revision": seen.expected_revision });
+            client.put("/v1/runtime/system-prompt", &body).map(|view| (show::RUNTIME, view))
+        }
+        Runtime::ToolLimits(ToolLimits::Get) => {
+            client.get("/v1/runtime/tool-limits").map(|view| (show::TOOL_LIMITS, view))
+        }
+        Runtime::ToolLimits(ToolLimits::Set { command_ms, task_ms, result_bytes, seen }) => {
+            let body = json!({
+                "command_ms": command_ms,
+                "task_ms": task_ms,
+                "result_bytes": result_bytes,
+                "expected_revision": seen.expected_revision,
+            });
+            client.put("/v1/runtime/tool-limits", &body).map(|view| (show::RUNTIME, view))
+        }
         Runtime::PermissionRules(verb) => rules(client, verb).map(|list| (show::RULES, list)),
         Runtime::CheckPermission { tool, session } => {
             let body = json!({ "tool": tool, "session_id": session });
@@ -165,6 +257,16 @@ pub fn runtime(args: &ClientArgs, verb: &Runtime) -> ExitCode {
         output::talk("From now on calls run unasked wherever no rule denies them.");
     }
     answer
+}
+
+/// A text out of a file, or out of standard input.
+fn text_of(file: Option<&Path>) -> Result<String, Trouble> {
+    let bytes = match file {
+        Some(path) => bounded_read_text(path, SYSTEM_PROMPT_BYTES).map_err(|fault| fault.to_string()),
+        None => std::io::read_to_string(std::io::stdin().take(SYSTEM_PROMPT_BYTES as u64 + 1))
+            .map_err(|fault| format!("standard input: {fault}")),
+    };
+    bytes.map_err(Trouble::Usage)
 }
 
 /// The daemon takes all rules of a scope at once; that nobody else changed them meanwhile is told by the revision.

@@ -53,6 +53,16 @@ pub enum Sessions {
         /// What is asked
         text: String,
     },
+    /// Sets route and model of its later runs; with neither, the runtime's hold
+    RoutePolicy {
+        /// The session
+        id: String,
+        /// A model, or `<route_id>/<model>`
+        selector: Option<String>,
+        /// The route; the selector is a model of it then
+        #[arg(long, value_name = "ROUTE")]
+        route: Option<String>,
+    },
     /// Stops what runs, waits or is queued in it
     Interrupt {
         /// The session
@@ -91,6 +101,10 @@ pub fn run(args: &ClientArgs, verb: &Sessions) -> ExitCode {
         }
         Sessions::Events { id, .. } | Sessions::Input { id, .. } => {
             client.get(&format!("/v1/sessions/{}", segment(id))).map(|session| (show::SESSION, session))
+        }
+        Sessions::RoutePolicy { id, selector, route } => {
+            let path = format!("/v1/sessions/{}/route-policy", segment(id));
+            client.put(&path, &json!({ "model": selector, "route": route })).map(|session| (show::SESSION, session))
         }
         Sessions::Interrupt { id, reason: why } => {
             let path = format!("/v1/sessions/{}/interrupt", segment(id));

@@ -177,8 +177,31 @@ pub const RUNTIME: Shape = Shape::Card(&[
     ("revision", "revision", Word),
     ("changed", "changed_at_ms", Time),
     ("debug level", "debug_level", Word),
+    ("route", "model.route", Word),
+    ("model", "model.model", Word),
+    ("system prompt", "system_prompt.mode", Word),
+    ("prompt text", "system_prompt.text", Block),
+    ("tool limits", "tool_limits", Word),
     ("user rules", "user_rules", Word),
     ("project rules", "project_rules", Word),
+]);
+/// What a run did outside of the daemon.
+pub const EXTERNAL_ACTIONS: Shape = Shape::Table(&[
+    ("RECORD", "intent_seq", Word),
+    ("WHEN", "at_ms", Time),
+    ("KIND", "kind", Word),
+    ("WHAT", "what", Text),
+    ("OUTCOME", "outcome", Word),
+    ("ITS RECORD", "outcome_seq", Word),
+    ("CODE", "code", Word),
+    ("REHEARSAL", "rehearsal", Word),
+]);
+/// What bounds tools.
+pub const TOOL_LIMITS: Shape = Shape::Card(&[
+    ("command ms", "command_ms", Word),
+    ("task ms", "task_ms", Word),
+    ("result bytes", "result_bytes", Word),
+    ("revision", "revision", Word),
 ]);
 /// Permission rules.
 pub const RULES: Shape =
@@ -202,6 +225,9 @@ pub const REVISIONS: Shape = Shape::Table(&[
     ("WENT BACK TO", "rolled_back_to", Word),
     ("MODE", "permission_mode", Word),
     ("DEBUG LEVEL", "debug_level", Word),
+    ("MODEL", "model", Text),
+    ("PROMPT", "system_prompt", Text),
+    ("TOOL LIMITS", "tool_limits", Text),
     ("USER RULES", "user_rules", Text),
     ("PROJECT RULES", "project_rules", Text),
 ]);

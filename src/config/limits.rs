@@ -16,6 +16,14 @@ pub const BASE_URL_BYTES: usize = 500;
 pub const OUTPUT_TOKENS: u64 = 10_000_000;
 /// Longest time that a route may give one call, milliseconds.
 pub const TIMEOUT_MS: u64 = 60 * 60 * 1_000;
+/// Longest input that a route may allow one call, tokens.
+pub const INPUT_TOKENS: u64 = 100_000_000;
+/// Most calls at a time that a route may allow.
+pub const CALLS_AT_A_TIME: u64 = 10_000;
+/// Most fallbacks that a route names.
+pub const FALLBACKS: usize = 16;
+/// Longest name of a slot of the vault, bytes.
+pub const REFERENCE_BYTES: usize = 128;
 /// Most runs that an operator may have work at a time.
 pub const RUNS_AT_A_TIME_MOST: usize = 256;
 /// Most problems of a file that are told at once.

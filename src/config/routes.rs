@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::base_url::BaseUrl;
 use super::limits::{MODEL_BYTES, ROUTE_ID_BYTES, ROUTES_FILE_BYTES};
+use super::route_terms::Terms;
 use super::routes_file;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::RouteChoice;
@@ -61,6 +62,8 @@ pub struct Route {
     pub max_output_tokens: Option<u32>,
     /// Milliseconds that one call may take.
     pub timeout_ms: Option<u64>,
+    /// The terms on which it is used.
+    pub terms: Terms,
 }
 
 /// All routes, and the one for runs that ask for none.
@@ -128,6 +131,7 @@ impl Default for Routes {
             script: None,
             max_output_tokens: None,
             timeout_ms: None,
+            terms: Terms::default(),
         };
         Self { default_route: REHEARSAL.into(), by_id: BTreeMap::from([(REHEARSAL.into(), route)]) }
     }
@@ -137,10 +141,18 @@ impl Routes {
     /// Reads the routes file. Relative paths of scripts start at the file's folder. `default` is the default route that
     /// the command line names; it goes before the file's.
     pub fn load(path: &Path, default: Option<&str>) -> Result<Self, Refusal> {
-        let shown = path.display();
-        let text = bounded_read_text(path, ROUTES_FILE_BYTES)
-            .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("routes file {shown}: {error}")))?;
-        routes_file::parse(&text, path.parent().unwrap_or(Path::new(".")), &shown.to_string(), default)
+        Self::of_file(&Self::read(path)?, path, default)
+    }
+
+    /// Reads the text of the routes file.
+    pub fn read(path: &Path) -> Result<String, Refusal> {
+        let said = |error| Refusal::new(Reason::ConfigInvalid, format!("routes file {}: {error}", path.display()));
+        bounded_read_text(path, ROUTES_FILE_BYTES).map_err(said)
+    }
+
+    /// The routes in the text of this file.
+    pub fn of_file(text: &str, path: &Path, default: Option<&str>) -> Result<Self, Refusal> {
+        routes_file::parse(text, path.parent().unwrap_or(Path::new(".")), &path.display().to_string(), default)
     }
 
     /// Reads the text of a routes file; `source` names it in messages.
@@ -153,29 +165,52 @@ impl Routes {
         &self.default_route
     }
 
+    /// A route by its id.
+    pub fn get(&self, id: &str) -> Option<&Route> {
+        self.by_id.get(id)
+    }
+
+    /// What a caller asks for by a route and a model, of which the model may be a selector: without a route, `a/b` is
+    /// the model `b` of the route `a` where there is such a route, and else a model's name with a slash in it.
+    pub fn asked<'a>(&self, route: Option<&'a str>, model: Option<&'a str>) -> Asked<'a> {
+        let selected = model.filter(|_| route.is_none()).map(Asked::from_selector);
+        selected
+            .filter(|asked| asked.route.is_some_and(|id| self.by_id.contains_key(id)))
+            .unwrap_or(Asked { route, model })
+    }
+
     /// Every route with its id, in the order of the ids.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Route)> {
         self.by_id.iter().map(|(id, route)| (id.as_str(), route))
     }
 
-    /// Chooses: the run's route before the session's before the default. A session's model counts only where the
-    /// session's route does.
+    /// Chooses for a run and its session alone.
     pub fn choose(&self, run: Asked<'_>, session: Asked<'_>) -> Result<ResolvedRoute, Refusal> {
-        let (route_id, chosen_by) = match (run.route, session.route) {
-            (Some(route), _) => (route, RouteChoice::Run),
-            (None, Some(route)) => (route, RouteChoice::Session),
-            (None, None) => (self.default_route.as_str(), RouteChoice::Default),
-        };
+        self.choose_among(run, session, Asked::default())
+    }
+
+    /// Chooses: the run's route before the session's before the runtime's before the default. The model of a level counts
+    /// only where its route does, or where it names none and no level above it names one.
+    pub fn choose_among(
+        &self,
+        run: Asked<'_>,
+        session: Asked<'_>,
+        runtime: Asked<'_>,
+    ) -> Result<ResolvedRoute, Refusal> {
+        let levels = [(run, RouteChoice::Run), (session, RouteChoice::Session), (runtime, RouteChoice::Runtime)];
+        let named = levels.iter().enumerate().find_map(|(at, (asked, level))| Some((asked.route?, *level, at)));
+        let (route_id, chosen_by, depth) =
+            named.unwrap_or((self.default_route.as_str(), RouteChoice::Default, levels.len()));
         let Some(route) = self.by_id.get(route_id) else {
             let known: Vec<&str> = self.by_id.keys().map(String::as_str).collect();
             let detail = format!("no route {:?}; there are: {}", shortened(route_id), known.join(", "));
             return Err(Refusal::new(Reason::RouteNotFound, detail));
         };
-        let session_model = match chosen_by {
-            RouteChoice::Run => session.model.filter(|_| session.route == run.route),
-            RouteChoice::Session | RouteChoice::Default => session.model,
-        };
-        let model = run.model.or(session_model).unwrap_or(&route.default_model);
+        let model = levels.iter().enumerate().find_map(|(at, (asked, _))| {
+            let counts = asked.route.map_or(at <= depth, |named| named == route_id);
+            asked.model.filter(|_| counts)
+        });
+        let model = model.unwrap_or(&route.default_model);
         check_model(model).map_err(|problem| Refusal::new(Reason::RequestInvalid, problem))?;
         if let ModelSupport::Listed(models) = &route.model_support
             && model != route.default_model
@@ -252,6 +287,23 @@ script = "play.toml"
     }
 
     #[test]
+    fn the_runtime_goes_before_the_file_and_its_model_counts_only_on_its_route() {
+        let runtime = Asked { route: Some("play"), model: Some("scripted") };
+        let chosen = |run, session, runtime| {
+            let route = two().choose_among(run, session, runtime).unwrap();
+            (route.route_id, route.model, route.chosen_by)
+        };
+        let none = Asked::default();
+        assert_eq!(chosen(none, none, runtime), ("play".into(), "scripted".into(), RouteChoice::Runtime));
+        let session = Asked { route: Some("local"), model: None };
+        assert_eq!(chosen(none, session, runtime), ("local".into(), "small".into(), RouteChoice::Session));
+        let model_only = Asked { route: None, model: Some("large") };
+        assert_eq!(chosen(none, none, model_only), ("local".into(), "large".into(), RouteChoice::Default));
+        assert_eq!(chosen(none, session, model_only).1, "small", "the model was meant for another route");
+        assert_eq!(chosen(Asked { route: Some("play"), model: None }, none, runtime).1, "scripted");
+    }
+
+    #[test]
     fn a_route_or_model_that_does_not_exist_is_refused() {
         let reason = |run| two().choose(run, Asked::default()).unwrap_err().reason;
         assert_eq!(reason(Asked { route: Some("../x"), model: None }), Reason::RouteNotFound);
@@ -266,6 +318,16 @@ script = "play.toml"
         let asked = Asked::from_selector("openrouter/openai/gpt-5.4-mini");
         assert_eq!(asked, Asked { route: Some("openrouter"), model: Some("openai/gpt-5.4-mini") });
         assert_eq!(Asked::from_selector("small"), Asked { route: None, model: Some("small") });
+    }
+
+    #[test]
+    fn a_model_is_a_selector_only_where_its_first_part_is_a_route() {
+        let routes = two();
+        let selected = Asked { route: Some("local"), model: Some("a/b") };
+        assert_eq!(routes.asked(None, Some("local/a/b")), selected);
+        for (route, model) in [(None, Some("nobody/a")), (Some("play"), Some("local/a")), (None, None)] {
+            assert_eq!(routes.asked(route, model), Asked { route, model });
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::base_url::BaseUrl;
 use super::limits::{MODELS, OUTPUT_TOKENS, ROUTE_ID_BYTES, ROUTES, TIMEOUT_MS};
+use super::route_terms::{Terms, check_fallbacks};
 use super::routes::{Driver, ModelSupport, Route, Routes, check_model};
 use super::strict_toml::{Fields, Placed, Problems, kind};
 use crate::domain::reason::{Reason, Refusal};
@@ -18,7 +19,7 @@ pub(super) fn parse(text: &str, folder: &Path, source: &str, flag: Option<&str>)
         top.missing("version", &mut problems);
     }
     let default_route = top.text("default_route", &mut problems);
-    let mut by_id = BTreeMap::new();
+    let (mut by_id, mut places) = (BTreeMap::new(), BTreeMap::new());
     if let Some(routes) = top.table("routes", &mut problems) {
         for (key, value) in routes.value {
             let (id, offset) = (key.get_ref().as_ref(), key.span().start);
@@ -27,6 +28,7 @@ pub(super) fn parse(text: &str, folder: &Path, source: &str, flag: Option<&str>)
                 Some(table) => {
                     let route = read_route(Fields::new(table, offset, format!("route {id:?}")), folder, &mut problems);
                     by_id.insert(id.to_owned(), route);
+                    places.insert(id.to_owned(), offset);
                 }
                 None => problems.add(offset, format!("route {id:?} is {}, not a table", kind(value))),
             }
@@ -43,6 +45,7 @@ pub(super) fn parse(text: &str, folder: &Path, source: &str, flag: Option<&str>)
             flag.to_owned()
         }
     };
+    check_fallbacks(&by_id, &places, &mut problems);
     top.finish(&mut problems);
     if let Some(refusal) = problems.refusal(Reason::ConfigInvalid, source) {
         return Err(refusal);
@@ -83,10 +86,6 @@ fn check_id(id: &str, offset: usize, problems: &mut Problems<'_>) {
 
 /// `None` where the route cannot be built; the reason is among the problems then.
 fn read_route(mut fields: Fields<'_>, folder: &Path, problems: &mut Problems<'_>) -> Option<Route> {
-    if let Some(value) = fields.take("auth_ref") {
-        let problem = "`auth_ref` is not supported yet: provider credentials arrive with the vault";
-        problems.add(value.span().start, problem);
-    }
     let driver = read_driver(&mut fields, problems);
     let default_model = fields.text("default_model", problems);
     match default_model {
@@ -115,6 +114,7 @@ fn read_route(mut fields: Fields<'_>, folder: &Path, problems: &mut Problems<'_>
     }
     let max_output_tokens = fields.integer("max_output_tokens", 1..=OUTPUT_TOKENS, problems);
     let timeout_ms = fields.integer("timeout_ms", 1..=TIMEOUT_MS, problems);
+    let terms = Terms::read(&mut fields, problems);
     fields.finish(problems);
     Some(Route {
         driver: driver?,
@@ -124,6 +124,7 @@ fn read_route(mut fields: Fields<'_>, folder: &Path, problems: &mut Problems<'_>
         script,
         max_output_tokens: max_output_tokens.and_then(|tokens| u32::try_from(tokens).ok()),
         timeout_ms,
+        terms,
     })
 }
 
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn all_problems_are_named_at_once_with_their_lines() {
-        let text = "version = 2\nextra = 1\n[routes.a]\ndriver = \"opnai\"\ndefault_model = \"\"\nauth_ref = \"x\"\n\
+        let text = "version = 2\nextra = 1\n[routes.a]\ndriver = \"opnai\"\ndefault_model = \"\"\nauth_ref = \"X\"\n\
                     [routes.b]\ndriver = \"openai\"\ndefault_model = \"m\"\nbase_url = \"https://h/v1\"\ntypo = true\n\
                     [routes.\"c/d\"]\ndriver = \"rehearsal\"\ndefault_model = \"m\"\ntimeout_ms = \"soon\"\n";
         let found = problems_of(text);
@@ -203,7 +204,7 @@ mod tests {
             "line 2: the file has an unknown field \"extra\"",
             "line 4: no driver \"opnai\"",
             "line 5: `default_model` is empty",
-            "line 6: `auth_ref` is not supported yet",
+            "line 6: `auth_ref` names no slot",
             "line 10: `base_url`: https is not supported yet",
             "line 11: route \"b\" has an unknown field \"typo\"",
             "line 12: \"c/d\" is not a route id",

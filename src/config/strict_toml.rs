@@ -124,6 +124,16 @@ impl<'a> Fields<'a> {
         parsed
     }
 
+    /// Yes or no.
+    pub fn truth(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<bool> {
+        let value = self.take(key)?;
+        let said = value.get_ref().as_bool();
+        if said.is_none() {
+            problems.add(value.span().start, format!("`{key}` is {}, not true or false", kind(value)));
+        }
+        said
+    }
+
     /// A list of texts, none of them empty.
     pub fn texts(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<Vec<Placed<&'a str>>> {
         let items = self.list(key, problems)?;

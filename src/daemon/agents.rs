@@ -1,7 +1,6 @@
 //! The part of a daemon that lets agents work: routes and providers, workspace, sandbox, background tasks, the runner.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -18,14 +17,14 @@ use crate::domain::ids::BootId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::outbound::client::Deadlines;
 use crate::outbound::guard::SystemResolver;
-use crate::outbound::providers::{Providers, Surroundings};
+use crate::outbound::providers::Surroundings;
 use crate::platform::clock::Clock;
 use crate::platform::entropy::Entropy;
 use crate::platform::tasks::{Milestone, Tasks};
 use crate::services::clerk::Clerk;
 use crate::services::models::RoutedModels;
-use crate::services::numbers::ProviderNumbers;
 use crate::services::published::Published;
+use crate::services::routing::{self, RouteBook as _, RoutesFile, Routing};
 use crate::services::runner::{Parts, Runner, Settings, sweep_half_written};
 use crate::services::status::Readiness;
 
@@ -34,15 +33,13 @@ const WAITING_ENDS: usize = 256;
 
 /// Everything that is checked before anything is bound.
 pub(super) struct Agents {
-    models: RoutedModels,
+    /// The routes in force.
+    pub(super) routing: Arc<Routing>,
+    clock: Arc<dyn Clock>,
     workspace: Arc<Workspace>,
     launcher: Arc<Launcher>,
     /// Where commands have their temporary files.
     pub(super) scratch: ScratchPlace,
-    /// Ids of the routes.
-    pub(super) route_ids: Arc<BTreeSet<String>>,
-    /// Whether the routes can be used.
-    pub(super) readiness: Readiness,
     /// What confines commands.
     pub(super) sandbox: String,
 }
@@ -54,18 +51,12 @@ impl Agents {
         clock: &Arc<dyn Clock>,
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Self, Refusal> {
-        let routes = match &settings.routes_file {
-            Some(path) => Routes::load(path, settings.default_route.as_deref())?,
-            None => Routes::default(),
-        };
         let around = Surroundings {
             clock: Arc::clone(clock),
             resolver: Arc::new(SystemResolver),
             allowed: settings.outbound_allow.clone(),
             deadlines: Deadlines::default(),
         };
-        let providers = Providers::new(&routes, &around)?;
-        let route_ids = Arc::new(routes.iter().map(|(id, _)| id.to_owned()).collect());
         let mode = if settings.tool_sandbox { SandboxMode::On } else { SandboxMode::Off };
         let mut commands = sandbox::Settings {
             exe: PathBuf::from("/proc/self/exe"),
@@ -79,22 +70,27 @@ impl Agents {
         let workspace = Workspace::open(&settings.workspace_root)
             .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("--workspace-root: {}", error.detail)))?;
         check_secrets(settings, &commands, &workspace)?;
-        check_unwritable(settings, &routes, &workspace)?;
+        let routing = Routing::open(routes_file(settings), around, unwritable(settings, &workspace))?;
+        // Also where there is no file, for the socket.
+        unwritable(settings, &workspace)(&routing.routes())?;
         let scratch = ScratchPlace::choose(&settings.state_root, entropy.as_ref(), |folder| {
             commands.way_to(folder, workspace.path()).map(|way| format!("agents could read it in {}", way.display()))
         });
         commands.scratch.clone_from(&scratch.folder);
         let launcher = Launcher::new(commands);
-        let numbers = ProviderNumbers::new(routes.iter().map(|(id, _)| id.to_owned()));
         Ok(Self {
-            readiness: Readiness::of(&routes, numbers.clone()),
-            models: RoutedModels::new(routes, providers, numbers, Arc::clone(clock)),
+            routing: Arc::new(routing),
+            clock: Arc::clone(clock),
             workspace: Arc::new(workspace),
             sandbox: launcher.label(),
             launcher: Arc::new(launcher),
             scratch,
-            route_ids,
         })
+    }
+
+    /// Whether the routes can be used.
+    pub(super) fn readiness(&self) -> Readiness {
+        Readiness::of(Arc::clone(&self.routing))
     }
 
     /// Removes from the workspace what an earlier daemon left half written. Blocks.
@@ -123,7 +119,7 @@ impl Agents {
         let parts = Parts {
             write: Arc::new(clerk.clone()),
             published: published.clone(),
-            models: Arc::new(self.models),
+            models: Arc::new(RoutedModels::new(self.routing, self.clock)),
             workspace: self.workspace,
             launcher: self.launcher,
             background,
@@ -161,18 +157,29 @@ fn check_secrets(settings: &ServeSettings, commands: &sandbox::Settings, workspa
     refused(&problems)
 }
 
+fn routes_file(settings: &ServeSettings) -> Option<RoutesFile> {
+    let path = settings.routes_file.clone()?;
+    Some(RoutesFile { path, default_route: settings.default_route.clone() })
+}
+
+/// The same asked of routes that come into force later.
+fn unwritable(settings: &ServeSettings, workspace: &Workspace) -> routing::Check {
+    let (settings, place) = (settings.clone(), workspace.path().to_owned());
+    Box::new(move |routes| check_unwritable(&settings, routes, &place))
+}
+
 /// Routes say which machine gets every conversation, scripts what is answered, and clients send their tokens to the socket:
 /// none of them must lie where agents write.
-fn check_unwritable(settings: &ServeSettings, routes: &Routes, workspace: &Workspace) -> Result<(), Refusal> {
+fn check_unwritable(settings: &ServeSettings, routes: &Routes, workspace: &Path) -> Result<(), Refusal> {
     let scripts = routes.iter().filter_map(|(_, route)| route.script.as_ref());
     let routes = settings.routes_file.iter().chain(scripts).map(|path| ("--routes-file", path));
     let socket = if let Bind::Unix(path) = &settings.bind { Some(("--bind", path)) } else { None };
     let problems: Vec<String> = routes
         .chain(socket)
         .map(|(flag, path)| (flag, std::path::absolute(path).unwrap_or_else(|_| path.clone())))
-        .filter(|(_, whole)| sandbox::leads_through(whole, workspace.path()))
+        .filter(|(_, whole)| sandbox::leads_through(whole, workspace))
         .map(|(flag, whole)| {
-            let (whole, place) = (whole.display(), workspace.path().display());
+            let (whole, place) = (whole.display(), workspace.display());
             format!("{flag}: agents could change {whole} in {place}; move it")
         })
         .collect();

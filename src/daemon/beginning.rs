@@ -12,7 +12,6 @@ use crate::domain::event::Event;
 use crate::domain::ids::BootId;
 use crate::domain::reason::Refusal;
 use crate::domain::record::{DEFAULT_ORG, Draft, Provenance};
-use crate::domain::runtime::TokenChanged;
 use crate::domain::stream::Stream;
 use crate::journal::error::OpenError;
 use crate::platform::clock::Clock;
@@ -43,8 +42,8 @@ pub(super) struct Beginning {
     /// What the disk has not taken yet.
     clock_due: bool,
     start_due: bool,
-    /// Tokens in force that are not the recorded ones.
-    tokens_due: VecDeque<TokenChanged>,
+    /// What is in force and not recorded: tokens, routes.
+    facts_due: VecDeque<(Stream, Event)>,
     file_due: bool,
 }
 
@@ -62,21 +61,10 @@ impl Beginning {
         found: Found,
         folder: Arc<Folder>,
         file: DaemonFile,
-        tokens: Vec<TokenChanged>,
+        facts: Vec<(Stream, Event)>,
     ) -> Self {
-        let (boot_id, tokens_due) = (file.boot_id, tokens.into());
-        Self {
-            clerk,
-            clock,
-            found,
-            boot_id,
-            folder,
-            file,
-            clock_due: true,
-            start_due: true,
-            tokens_due,
-            file_due: true,
-        }
+        let (boot_id, facts_due) = (file.boot_id, facts.into());
+        Self { clerk, clock, found, boot_id, folder, file, clock_due: true, start_due: true, facts_due, file_due: true }
     }
 
     /// Records the start, and settles what an earlier one left half done. Whether all of that is done: a disk that takes
@@ -114,9 +102,9 @@ impl Beginning {
             note(&self.clerk, Stream::Daemon, started.into()).await?;
         }
         self.start_due = false;
-        while let Some(token) = self.tokens_due.front() {
-            note(&self.clerk, Stream::ControlPlane, token.clone().into()).await?;
-            self.tokens_due.pop_front();
+        while let Some((stream, fact)) = self.facts_due.front() {
+            note(&self.clerk, *stream, fact.clone()).await?;
+            self.facts_due.pop_front();
         }
         loop {
             let by = Provenance::system("recovery");

@@ -15,12 +15,14 @@ use super::drain::Drain;
 use super::log_level::{self, SetLevel};
 use super::signals::{self, Signals};
 use super::token_files;
-use super::workers::{Workers, follow_tokens};
+use super::workers::{Workers, follow_routes, follow_tokens};
 use crate::config::addresses::Bind;
 use crate::config::settings::ServeSettings;
+use crate::domain::event::Event;
 use crate::domain::ids::BootId;
 use crate::domain::reason::{Reason, Refusal};
-use crate::domain::runtime::TokenChanged;
+use crate::domain::routes::Loaded;
+use crate::domain::stream::Stream;
 use crate::http::app::App;
 use crate::http::audit::{self, AuditSink};
 use crate::http::auth::{Authentication, ProxySecret};
@@ -54,6 +56,7 @@ use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Opened, Opening, open};
 use crate::services::past::Past;
 use crate::services::published::Published;
+use crate::services::routing::Routing;
 use crate::services::secrets::Secrets;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
@@ -203,12 +206,13 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
         sandbox: agents.sandbox.clone(),
         tokens: tokens.clone(),
         folder: root.folder.clone(),
-        readiness: agents.readiness.clone(),
+        readiness: agents.readiness(),
         snapshots: snapshots.clone(),
         build_digest,
         past: past.clone(),
     });
-    let (file, replaced) = (daemon_file(&bound, boot_id, tokens.as_deref()), replaced(tokens.as_deref(), &published));
+    let (file, replaced) =
+        (daemon_file(&bound, boot_id, tokens.as_deref()), unrecorded(tokens.as_deref(), &agents.routing, &published));
     let mut beginning = Beginning::new(clerk.clone(), Arc::clone(&clock), found, root.folder.clone(), file, replaced);
     let announced = beginning.announced().await?;
     let mut registry = metrics::registry();
@@ -226,18 +230,20 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
         tasks: tasks.clone(),
     };
     let path = DoorPath { clerk: clerk.clone(), begun: begun.clone(), tasks: tasks.clone() };
-    let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), Arc::clone(&agents.route_ids)).with_past(past);
-    let secrets = Secrets::new(desk.clone(), credentials, house_key, Arc::new(|_| Vec::new()));
+    let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), agents.routing.clone()).with_past(past);
+    let secrets = Secrets::new(desk.clone(), credentials.clone(), house_key, agents.routing.clone());
     settle_secrets(&secrets, &begun, &tasks);
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let (commands, scratch) = (Tasks::new(), agents.scratch.clone());
-    let runner = agents.start((&clerk, &published), entropy, (&settings, &commands, boot_id), begun.clone());
+    let routing = Arc::clone(&agents.routing);
+    let runner = agents.start((&clerk, &published, credentials), entropy, (&settings, &commands, boot_id), begun.clone());
     let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
     let routes = routes(Arc::clone(&status), registry, numbers);
     let edge = Edge::new(parts, routes, App::new(desk, secrets, published.clone(), status, &runner));
     beginning.write_file()?;
     let changes = tokens.as_ref().map(|tokens| follow_tokens(tokens, &tasks));
-    let workers = workers((&clerk, published, &snapshots), &root, closed, changes);
+    let routes_loaded = follow_routes(&routing, &tasks);
+    let workers = workers((&clerk, published, &snapshots), &root, closed, (changes, routes_loaded));
     beginning.go_on(announced, begun, workers, &tasks);
     tasks.spawn(accept(listener, edge));
     tracing::info!(address = %bound, %boot_id, "serving");
@@ -262,7 +268,7 @@ fn workers(
     (clerk, published, snapshots): (&Clerk, Published, &Snapshotter),
     root: &StateRoot,
     closed: mpsc::Receiver<ClosedChunk>,
-    changes: Option<mpsc::Receiver<TokenChange>>,
+    (changes, routes): (Option<mpsc::Receiver<TokenChange>>, mpsc::Receiver<Loaded>),
 ) -> Workers {
     Workers {
         clerk: clerk.clone(),
@@ -271,6 +277,7 @@ fn workers(
         snapshots: snapshots.clone(),
         access_log: (access_log_file(root), closed),
         changes,
+        routes,
     }
 }
 
@@ -379,9 +386,15 @@ fn proxy_secret(path: Option<&Path>) -> Result<Option<ProxySecret>, Refusal> {
     ProxySecret::parse(&bytes).map(Some).map_err(|why| refuse(format!("{}: {why}", path.display())))
 }
 
-/// The tokens in force that the journal does not know.
-fn replaced(tokens: Option<&Tokens>, published: &Published) -> Vec<TokenChanged> {
-    tokens.map(|tokens| tokens.unrecorded(&published.models().tokens)).unwrap_or_default()
+/// The tokens and the routes in force that the journal does not know. That there is no routes file, and never was, is
+/// nothing to record.
+fn unrecorded(tokens: Option<&Tokens>, routing: &Routing, published: &Published) -> Vec<(Stream, Event)> {
+    let models = published.models();
+    let tokens = tokens.map(|tokens| tokens.unrecorded(&models.tokens)).unwrap_or_default();
+    let loaded = Some(routing.loaded());
+    let news = loaded != models.routes && (routing.now().sha256.is_some() || models.routes.is_some());
+    let routes = loaded.filter(|_| news).map(|loaded| (Stream::Daemon, loaded.into()));
+    tokens.into_iter().map(|token| (Stream::ControlPlane, token.into())).chain(routes).collect()
 }
 
 fn daemon_file(bound: &Bind, boot_id: BootId, tokens: Option<&Tokens>) -> DaemonFile {

@@ -80,6 +80,10 @@ pub enum Command {
     SetPermissionRules(runtime::SetRules),
     /// Sets how much the daemon says in its log.
     SetDebugLevel(runtime::SetDebugLevel),
+    /// Sets the model, the system prompt or the limits of tools.
+    SetRuntimePart(runtime::SetPart),
+    /// Sets the route and the model of a session's later runs.
+    SetRoutePolicy(session::SetRoutePolicy),
     /// Goes back to an earlier revision of the runtime configuration.
     RollBackRuntime(runtime::RollBack),
     /// An operator trusts the machine's clock again.
@@ -123,6 +127,10 @@ impl Command {
                 }
                 Self::AnswerQuestion(ask) => ask.freeform.as_ref().map_or(0, clear),
                 Self::SetPermissionRules(ask) => ask.rules.len() * FRAME_BYTES,
+                Self::SetRuntimePart(runtime::SetPart { part: runtime::Part::SystemPrompt(prompt), .. }) => {
+                    prompt.text.len()
+                }
+                Self::SetRuntimePart(_) | Self::SetRoutePolicy(_) => 0,
                 Self::InterruptSession(_)
                 | Self::EndSession(_)
                 | Self::StartRun(_)
@@ -243,6 +251,9 @@ impl Answer {
         if let Event::PermissionModeSet(runtime::PermissionModeSet { revision, .. })
         | Event::PermissionRulesSet(runtime::PermissionRulesSet { revision, .. })
         | Event::DebugLevelSet(runtime::DebugLevelSet { revision, .. })
+        | Event::RuntimeModelSet(runtime::ModelSet { revision, .. })
+        | Event::SystemPromptSet(runtime::SystemPromptSet { revision, .. })
+        | Event::ToolLimitsSet(runtime::ToolLimitsSet { revision, .. })
         | Event::RuntimeRolledBack(runtime::RolledBack { revision, .. }) = &record.event
         {
             return Self::Revision(*revision);
@@ -289,6 +300,8 @@ pub fn decide(world: &World, command: &Command, context: &mut Context<'_>) -> Re
         Command::SetPermissionMode(ask) => runtime::set_mode(world, ask),
         Command::SetPermissionRules(ask) => runtime::set_rules(world, ask),
         Command::SetDebugLevel(ask) => runtime::set_debug_level(world, ask),
+        Command::SetRuntimePart(ask) => runtime::set_part(world, ask),
+        Command::SetRoutePolicy(ask) => session::set_route_policy(world, ask),
         Command::RollBackRuntime(ask) => runtime::roll_back(world, ask),
         Command::TrustClock => Ok(context::trust_clock(world, context)),
         Command::KeyVault(ask) => Ok(secret::key(world, ask)),

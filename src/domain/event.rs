@@ -5,7 +5,9 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::stream::Stream;
-use super::{call, context, credential, journal, permission, question, run, runtime, secret, session, task, turn};
+use super::{
+    call, context, credential, journal, permission, question, routes, run, runtime, secret, session, task, turn,
+};
 
 /// Why a body is not an event.
 #[derive(Debug, thiserror::Error)]
@@ -165,4 +167,9 @@ events! {
     TaskStarted(task::Started) = "task.started" v 1 on (Stream::Run(_));
     TaskStopRequested(task::StopRequested) = "task.stop_requested" v 1 on (Stream::Run(_));
     TaskFinished(task::Finished) = "task.finished" v 1 on (Stream::Run(_));
+    RuntimeModelSet(runtime::ModelSet) = "runtime.model_set" v 1 on (Stream::Runtime);
+    SystemPromptSet(runtime::SystemPromptSet) = "runtime.system_prompt_set" v 1 on (Stream::Runtime);
+    ToolLimitsSet(runtime::ToolLimitsSet) = "runtime.tool_limits_set" v 1 on (Stream::Runtime);
+    SessionRoutePolicySet(session::RoutePolicySet) = "session.route_policy_set" v 1 on (Stream::Session(_));
+    RoutesLoaded(routes::Loaded) = "routes.loaded" v 1 on (Stream::Daemon);
 }

@@ -80,6 +80,8 @@ pub const SECRET_VERSIONS_KEPT: usize = 16;
 pub const LEASES_KEPT: usize = 1_000;
 /// Most subjects of an organisation that are revoked at a time.
 pub const SUBJECTS_REVOKED: usize = 10_000;
+/// Longest text of the system prompt that an operator sets, bytes.
+pub const SYSTEM_PROMPT_BYTES: usize = 32 << 10;
 /// Longest route id, model name or tool name, bytes.
 pub const NAME_BYTES: usize = 200;
 /// Longest free-text answer to a question, bytes.

@@ -24,6 +24,7 @@ pub mod reason;
 pub mod receipts;
 pub mod record;
 pub mod reply;
+pub mod routes;
 pub mod run;
 pub mod runtime;
 pub mod secret;

@@ -123,6 +123,7 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
             route: None,
             model: None,
             max_turns: (how % 2 == 0).then_some(u32::from(how % 5)),
+            max_output_tokens: None,
             metadata: std::collections::BTreeMap::new(),
             reply_targets: None,
         }),
@@ -159,7 +160,30 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
             let level = if how % 2 == 0 { runtime::DebugLevel::Off } else { runtime::DebugLevel::Full };
             Command::SetDebugLevel(runtime::SetDebugLevel { org, level, expected_revision: None })
         }
-        21 | 39 => command_about_secrets(house, (kind, at, how)),
+        38 | 39 => command_about_secrets(house, (kind, at, how)),
+        21 => Command::SetRuntimePart(runtime::SetPart {
+            org,
+            part: match how % 3 {
+                0 => runtime::Part::Model(runtime::ModelChoice {
+                    route: (how % 2 == 0).then(|| "r".into()),
+                    model: None,
+                }),
+                1 => runtime::Part::SystemPrompt(runtime::SystemPrompt {
+                    mode: runtime::PromptMode::Append,
+                    text: if how % 2 == 0 { String::new() } else { "Be kind.".into() },
+                }),
+                _ => runtime::Part::ToolLimits(runtime::ToolLimits {
+                    task_ms: Some(u64::from(how)),
+                    ..runtime::ToolLimits::default()
+                }),
+            },
+            expected_revision: None,
+        }),
+        22 => Command::SetRoutePolicy(session::SetRoutePolicy {
+            org,
+            session_id: any_session(house, at),
+            choice: runtime::ModelChoice { route: None, model: Some("m".into()) },
+        }),
         20 => Command::RollBackRuntime(runtime::RollBack {
             org,
             to: runtime::Configuration { revision: u64::from(at % 8), ..runtime::Configuration::default() },
@@ -167,6 +191,13 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
         }),
         _ => return None,
     })
+}
+
+/// What a claim that comes in time is chosen under.
+fn chosen_under(house: &House, run_id: RunId) -> (u64, Option<u64>) {
+    let world = &house.world;
+    let session = world.runs.get(&run_id).and_then(|run| world.sessions.get(&run.session));
+    (world.runtime.revision, session.and_then(|session| session.policy_seq))
 }
 
 /// A command of a worker about a run or its turns.
@@ -182,6 +213,7 @@ fn command_about_run(house: &House, run_id: RunId, (kind, _, how): Step) -> Opti
             model: "m".into(),
             chosen_by: run::RouteChoice::Default,
             rehearsal: false,
+            chosen_under: chosen_under(house, run_id),
         }),
         2 => Command::StopRun(run::Confirm {
             run_id,
@@ -305,6 +337,7 @@ fn natural_command(house: &House, (_, at, how): Step) -> Option<Command> {
             model: "m".into(),
             chosen_by: run::RouteChoice::Default,
             rehearsal: false,
+            chosen_under: chosen_under(house, run_id),
         }),
         _ if run.stop.is_some() => Command::StopRun(run::Confirm { run_id, why: Confirmed::Requested }),
         _ => match run.calls.iter().find(|(_, call)| call.stage != call::Stage::Done) {

@@ -1,5 +1,7 @@
 //! Runtime configuration and the control plane's tokens.
 
+mod parts;
+
 use serde::{Deserialize, Serialize};
 
 use super::command::{Answer, Decided, invalid};
@@ -9,6 +11,11 @@ use super::reason::{Reason, Refusal};
 use super::record::Draft;
 use super::stream::Stream;
 use super::world::World;
+
+pub(super) use parts::set as set_part;
+pub use parts::{
+    ModelChoice, ModelSet, Part, PromptMode, SetPart, SystemPrompt, SystemPromptSet, ToolLimits, ToolLimitsSet,
+};
 
 /// Which of the two token files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -97,6 +104,15 @@ pub struct RolledBack {
     /// The level, where it is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debug_level: Option<DebugLevel>,
+    /// Route and model, where they are others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelChoice>,
+    /// The system prompt, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<SystemPrompt>,
+    /// Limits of tools, where they are others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_limits: Option<ToolLimits>,
 }
 
 /// The runtime configuration in force.
@@ -113,6 +129,12 @@ pub struct Configuration {
     pub project_rules: Vec<Rule>,
     /// How much the daemon says in its log.
     pub debug_level: DebugLevel,
+    /// Route and model for sessions that choose none.
+    pub model: ModelChoice,
+    /// What models are told before conversations.
+    pub system_prompt: SystemPrompt,
+    /// What bounds tools besides their own limits.
+    pub tool_limits: ToolLimits,
 }
 
 impl Default for Configuration {
@@ -123,6 +145,9 @@ impl Default for Configuration {
             user_rules: Vec::new(),
             project_rules: Vec::new(),
             debug_level: DebugLevel::Off,
+            model: ModelChoice::default(),
+            system_prompt: SystemPrompt::default(),
+            tool_limits: ToolLimits::default(),
         }
     }
 }
@@ -242,6 +267,9 @@ pub(super) fn roll_back(world: &World, ask: &RollBack) -> Result<Decided, Refusa
         user_rules: Some(to.user_rules.clone()).filter(|rules| *rules != now.user_rules),
         project_rules: Some(to.project_rules.clone()).filter(|rules| *rules != now.project_rules),
         debug_level: Some(to.debug_level).filter(|level| *level != now.debug_level),
+        model: Some(to.model.clone()).filter(|model| *model != now.model),
+        system_prompt: Some(to.system_prompt.clone()).filter(|prompt| *prompt != now.system_prompt),
+        tool_limits: Some(to.tool_limits).filter(|limits| *limits != now.tool_limits),
     };
     if (Configuration { revision: now.revision, ..to.clone() }) == *now {
         return Ok(Decided::nothing(Answer::Revision(now.revision)));
@@ -258,15 +286,15 @@ pub fn no_revision(wanted: u64, newest: u64) -> Refusal {
 impl Configuration {
     /// Folds an event of the runtime; others change nothing.
     pub fn apply(&mut self, event: &Event) {
-        let Some(RolledBack { revision, permission_mode, user_rules, project_rules, debug_level, .. }) = change(event)
-        else {
-            return;
-        };
-        self.revision = revision;
-        self.permission_mode = permission_mode.unwrap_or(self.permission_mode);
-        self.user_rules = user_rules.unwrap_or_else(|| std::mem::take(&mut self.user_rules));
-        self.project_rules = project_rules.unwrap_or_else(|| std::mem::take(&mut self.project_rules));
-        self.debug_level = debug_level.unwrap_or(self.debug_level);
+        let Some(change) = change(event) else { return };
+        self.revision = change.revision;
+        self.permission_mode = change.permission_mode.unwrap_or(self.permission_mode);
+        self.user_rules = change.user_rules.unwrap_or_else(|| std::mem::take(&mut self.user_rules));
+        self.project_rules = change.project_rules.unwrap_or_else(|| std::mem::take(&mut self.project_rules));
+        self.debug_level = change.debug_level.unwrap_or(self.debug_level);
+        self.model = change.model.unwrap_or_else(|| std::mem::take(&mut self.model));
+        self.system_prompt = change.system_prompt.unwrap_or_else(|| std::mem::take(&mut self.system_prompt));
+        self.tool_limits = change.tool_limits.unwrap_or(self.tool_limits);
     }
 }
 
@@ -284,6 +312,9 @@ pub fn change(event: &Event) -> Option<RolledBack> {
         user_rules: None,
         project_rules: None,
         debug_level: None,
+        model: None,
+        system_prompt: None,
+        tool_limits: None,
     };
     match event {
         Event::PermissionModeSet(body) => Some(RolledBack { permission_mode: Some(body.mode), ..none(body.revision) }),
@@ -297,6 +328,11 @@ pub fn change(event: &Event) -> Option<RolledBack> {
             })
         }
         Event::DebugLevelSet(body) => Some(RolledBack { debug_level: Some(body.level), ..none(body.revision) }),
+        Event::RuntimeModelSet(body) => Some(RolledBack { model: Some(body.choice.clone()), ..none(body.revision) }),
+        Event::SystemPromptSet(body) => {
+            Some(RolledBack { system_prompt: Some(body.prompt.clone()), ..none(body.revision) })
+        }
+        Event::ToolLimitsSet(body) => Some(RolledBack { tool_limits: Some(body.limits), ..none(body.revision) }),
         Event::RuntimeRolledBack(body) => Some(body.clone()),
         other => {
             debug_assert!(!other.kind().starts_with("runtime."), "{} is told as a change", other.kind());

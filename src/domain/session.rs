@@ -14,6 +14,7 @@ use super::reason::{Reason, Refusal};
 use super::record::{Draft, Record};
 use super::reply::{ReplyTarget, check_targets};
 use super::run::{self, Stop};
+use super::runtime::ModelChoice;
 use super::stream::Stream;
 use super::world::World;
 
@@ -44,6 +45,15 @@ pub struct Created {
     pub reply_targets: Vec<ReplyTarget>,
 }
 
+/// `session.route_policy_set`: route and model of the session's later runs, in place of those that it was created with
+/// or that were set before; where both are absent, those of the runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RoutePolicySet {
+    /// Route and model.
+    pub choice: ModelChoice,
+}
+
 /// `session.interrupted`: everything in it that ran, waited or was queued is asked to stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +82,8 @@ pub struct Live {
     pub permission_mode: Option<Mode>,
     /// Rules of scope `session`.
     pub permission_rules: Vec<Rule>,
+    /// `session.route_policy_set` in force, if there is one.
+    pub policy_seq: Option<u64>,
     /// The run that works or waits.
     pub active: Option<RunId>,
     /// Runs that wait for their turn, in order.
@@ -87,6 +99,17 @@ pub struct Create {
     pub org: String,
     /// What the session is to be.
     pub body: Created,
+}
+
+/// Asks for another route and model of a session's later runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetRoutePolicy {
+    /// The caller's organisation.
+    pub org: String,
+    /// The session.
+    pub session_id: SessionId,
+    /// Route and model; neither for those of the runtime.
+    pub choice: ModelChoice,
 }
 
 /// Asks for everything in a session to stop.
@@ -159,6 +182,14 @@ pub(super) fn live<'w>(world: &'w World, org: &str, id: SessionId) -> Result<&'w
     }
 }
 
+pub(super) fn set_route_policy(world: &World, ask: &SetRoutePolicy) -> Result<Decided, Refusal> {
+    ask.choice.check()?;
+    live(world, &ask.org, ask.session_id)?;
+    let event = RoutePolicySet { choice: ask.choice.clone() };
+    let draft = Draft::new(&ask.org, Stream::Session(ask.session_id), event.into());
+    Ok(Decided::one(draft, Answer::Session(ask.session_id)))
+}
+
 pub(super) fn interrupt(world: &World, ask: &Interrupt) -> Result<Decided, Refusal> {
     check_note("/reason", ask.note.as_deref())?;
     let session = live(world, &ask.org, ask.session_id)?;
@@ -210,11 +241,18 @@ impl World {
                 org,
                 permission_mode: body.permission_mode,
                 permission_rules: body.permission_rules.clone(),
+                policy_seq: None,
                 active: None,
                 queue: VecDeque::new(),
                 ended: false,
             },
         );
+    }
+
+    pub(super) fn fold_route_policy_set(&mut self, record: &Record) {
+        if let Some(session) = record.stream.session().and_then(|id| self.sessions.get_mut(&id)) {
+            session.policy_seq = Some(record.seq);
+        }
     }
 
     pub(super) fn fold_session_ended(&mut self, record: &Record) {

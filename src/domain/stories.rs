@@ -100,6 +100,7 @@ fn an_ended_session_takes_nothing_and_is_told_from_an_absent_one() {
             route: None,
             model: None,
             max_turns: None,
+            max_output_tokens: None,
             metadata: std::collections::BTreeMap::new(),
             reply_targets: None,
         })
@@ -173,6 +174,7 @@ fn input_that_breaks_a_rule_is_named_by_its_place() {
             route: None,
             model: None,
             max_turns,
+            max_output_tokens: None,
             metadata: std::collections::BTreeMap::new(),
             reply_targets: None,
         })

@@ -138,6 +138,7 @@ impl House {
             route: None,
             model: None,
             max_turns: None,
+            max_output_tokens: None,
             metadata: std::collections::BTreeMap::new(),
             reply_targets: None,
         };
@@ -148,6 +149,8 @@ impl House {
     }
 
     pub(crate) fn start(&mut self, run_id: RunId) -> Result<Answer, Refusal> {
+        let session = self.world.runs.get(&run_id).and_then(|run| self.world.sessions.get(&run.session));
+        let chosen_under = (self.world.runtime.revision, session.and_then(|session| session.policy_seq));
         self.act(Command::StartRun(run::Start {
             run_id,
             route: "rehearsal".into(),
@@ -155,6 +158,7 @@ impl House {
             model: "script".into(),
             chosen_by: RouteChoice::Default,
             rehearsal: true,
+            chosen_under,
         }))
     }
 

@@ -98,12 +98,16 @@ impl World {
             | Event::IndexRebuilt(_)
             | Event::AccessLogClosed(_)
             | Event::TokenChanged(_)
+            | Event::RoutesLoaded(_)
             | Event::SessionInterrupted(_) => {}
             Event::TimeUntrusted(body) => self.fold_time_untrusted(body),
             Event::TimeTrusted(_) => self.fold_time_trusted(),
             Event::PermissionModeSet(_)
             | Event::PermissionRulesSet(_)
             | Event::DebugLevelSet(_)
+            | Event::RuntimeModelSet(_)
+            | Event::SystemPromptSet(_)
+            | Event::ToolLimitsSet(_)
             | Event::RuntimeRolledBack(_) => self.runtime.apply(&record.event),
             Event::VaultKeyed(body) => self.fold_vault_keyed(body),
             Event::SecretActivated(body) => self.fold_secret_activated(record, body),
@@ -113,6 +117,7 @@ impl World {
             Event::SubjectReinstated(body) => self.fold_subject_reinstated(record, body),
             Event::LeaseRevoked(body) => self.fold_lease_revoked(body),
             Event::SessionCreated(body) => self.fold_session_created(record, body),
+            Event::SessionRoutePolicySet(_) => self.fold_route_policy_set(record),
             Event::SessionEnded(_) => self.fold_session_ended(record),
             Event::RunQueued(body) => self.fold_run_queued(record, body),
             Event::RunStarted(body) => self.fold_run_started(record, body),

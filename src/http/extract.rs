@@ -158,6 +158,22 @@ impl<S: Send + Sync> FromRequest<S> for Order {
     }
 }
 
+/// A mutation of one object that needs no words either.
+pub struct Deletion<P>(pub Mutation<(), P>);
+
+impl<P: Place, S: Send + Sync> FromRequest<S> for Deletion<P> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (On { right, on }, passage, parts, raw) = open(request, state).await?;
+        let request = facts_of(&right, &passage, &parts, &raw)?;
+        if !raw.is_empty() {
+            let Nothing {} = json::read(&raw, passage.gate().limits.json_depth)?;
+        }
+        Ok(Self(Mutation { right, on, request, body: (), passage }))
+    }
+}
+
 /// The query as a struct; unknown names are refused where the struct says so.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<T>(pub T);

@@ -42,6 +42,7 @@ impl Models {
             ("access_log", Lines::of(self.access_log.chunks())),
             ("tokens", Lines::of(std::iter::once(("tokens", &self.tokens)))),
             ("vault", Lines::of(std::iter::once(("vault", &self.vault)))),
+            ("routes", Lines::of(std::iter::once(("routes", &self.routes)))),
             ("names", Lines::of(std::iter::once(("names", &self.names)))),
         ]
         .into_iter()

@@ -26,6 +26,7 @@ use crate::domain::event::Event;
 use crate::domain::names::{Name, Names};
 use crate::domain::personal::Personal;
 use crate::domain::record::Record;
+use crate::domain::routes;
 use crate::domain::run::Status;
 
 pub use page::{Page, Paging};
@@ -68,6 +69,8 @@ pub struct Models {
     pub tokens: tokens::Tokens,
     /// Secrets and leases.
     pub vault: vault::Vault,
+    /// The routes that were recorded last.
+    pub routes: Option<routes::Loaded>,
     /// The last record folded.
     pub last_seq: Option<u64>,
     /// Its time, Unix milliseconds.
@@ -108,9 +111,13 @@ impl Models {
             Event::TimeTrusted(_) => self.clock.trusted(),
             Event::AccessLogClosed(body) => self.access_log.closed(body),
             Event::TokenChanged(body) => self.tokens.changed(body),
+            Event::RoutesLoaded(body) => self.routes = Some(body.clone()),
             Event::PermissionModeSet(_)
             | Event::PermissionRulesSet(_)
             | Event::DebugLevelSet(_)
+            | Event::RuntimeModelSet(_)
+            | Event::SystemPromptSet(_)
+            | Event::ToolLimitsSet(_)
             | Event::RuntimeRolledBack(_) => self.runtime.changed(record),
             Event::VaultKeyed(body) => self.vault.keyed(body),
             Event::SecretActivated(body) => self.vault.activated(record, org, body),
@@ -119,7 +126,14 @@ impl Models {
             Event::SubjectRevoked(body) => self.vault.subject_revoked(record, org, body),
             Event::SubjectReinstated(body) => self.vault.subject_reinstated(org, body),
             Event::LeaseRevoked(body) => self.vault.lease_revoked(record, body),
-            Event::SessionCreated(_) => self.sessions.created(record, org),
+            Event::SessionCreated(body) => {
+                let route = body.route.as_deref().map(|route| self.names.intern(route));
+                self.sessions.created(record, org, route);
+            }
+            Event::SessionRoutePolicySet(body) => {
+                let route = body.choice.route.as_deref().map(|route| self.names.intern(route));
+                self.sessions.policy_set(record, route);
+            }
             Event::SessionEnded(_) => self.sessions.ended(record),
             Event::RunQueued(body) => {
                 self.runs.queued(record, org, body);

@@ -9,10 +9,10 @@ use crate::domain::event::Event;
 use crate::domain::permission::{Mode, Rule};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Record;
-use crate::domain::runtime::{self, Configuration, DebugLevel};
+use crate::domain::runtime::{self, Configuration, DebugLevel, ModelChoice, SystemPrompt, ToolLimits};
 
 /// A part of the configuration, as a bit.
-const PARTS: [u8; 4] = [1, 2, 4, 8];
+const PARTS: [u8; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// What is kept of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ impl Runtime {
             change.user_rules.is_some(),
             change.project_rules.is_some(),
             change.debug_level.is_some(),
+            change.model.is_some(),
+            change.system_prompt.is_some(),
+            change.tool_limits.is_some(),
         ];
         let parts = PARTS.iter().zip(set).filter(|(_, set)| *set).map(|(part, _)| part).sum();
         self.revisions.push(Place { revision: change.revision, seq: record.seq, parts });
@@ -83,10 +86,18 @@ impl Runtime {
 
     /// The view.
     pub fn view(&self) -> RuntimeView {
-        let Configuration { revision, permission_mode, user_rules, project_rules, debug_level } =
-            self.configuration.clone();
-        let changed_at_ms = self.changed_at_ms;
-        RuntimeView { revision, permission_mode, user_rules, project_rules, debug_level, changed_at_ms }
+        let now = self.configuration.clone();
+        RuntimeView {
+            revision: now.revision,
+            permission_mode: now.permission_mode,
+            user_rules: now.user_rules,
+            project_rules: now.project_rules,
+            debug_level: now.debug_level,
+            model: now.model,
+            system_prompt: now.system_prompt,
+            tool_limits: now.tool_limits,
+            changed_at_ms: self.changed_at_ms,
+        }
     }
 }
 
@@ -132,6 +143,12 @@ pub struct RuntimeView {
     pub project_rules: Vec<Rule>,
     /// How much the daemon says in its log.
     pub debug_level: DebugLevel,
+    /// Route and model for sessions that choose none; what is absent is as the routes file has it.
+    pub model: ModelChoice,
+    /// What models are told before conversations.
+    pub system_prompt: SystemPrompt,
+    /// What bounds tools besides their own limits.
+    pub tool_limits: ToolLimits,
     /// When it last changed, Unix milliseconds.
     pub changed_at_ms: Option<u64>,
 }
@@ -159,6 +176,12 @@ pub struct RevisionView {
     pub project_rules: Option<Vec<Rule>>,
     /// The level that it set.
     pub debug_level: Option<DebugLevel>,
+    /// The route and the model that it set.
+    pub model: Option<ModelChoice>,
+    /// The system prompt that it set.
+    pub system_prompt: Option<SystemPrompt>,
+    /// The limits of tools that it set.
+    pub tool_limits: Option<ToolLimits>,
 }
 
 impl Facts {
@@ -172,6 +195,9 @@ impl Facts {
             view.user_rules = change.user_rules;
             view.project_rules = change.project_rules;
             view.debug_level = change.debug_level;
+            view.model = change.model;
+            view.system_prompt = change.system_prompt;
+            view.tool_limits = change.tool_limits;
         }
         view.at_ms = Some(record.at_ms);
         view.actor = Some(record.actor);

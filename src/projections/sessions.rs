@@ -17,6 +17,7 @@ use crate::domain::permission::{Mode, Rule};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Record;
 use crate::domain::run;
+use crate::domain::runtime::ModelChoice;
 
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -38,6 +39,9 @@ struct Row {
     created_at_ms: u64,
     changed_at_ms: u64,
     ended_seq: Option<NonZeroU64>,
+    policy_seq: Option<NonZeroU64>,
+    /// The route that it chooses for its later runs.
+    route: Option<Name>,
     runs: Vec<RunId>,
     org: Name,
 }
@@ -70,6 +74,8 @@ pub struct Facts {
     pub created_seq: u64,
     /// `session.ended`.
     pub ended_seq: Option<u64>,
+    /// `session.route_policy_set` in force.
+    pub policy_seq: Option<u64>,
     /// When it was created, Unix milliseconds.
     pub created_at_ms: u64,
     /// Time of the last record of it or its runs.
@@ -108,17 +114,26 @@ impl Sessions {
         }
     }
 
-    pub(super) fn created(&mut self, record: &Record, org: Name) {
+    pub(super) fn created(&mut self, record: &Record, org: Name, route: Option<Name>) {
         let Some(id) = record.stream.session() else { return };
         let row = Row {
             created_seq: record.seq,
             created_at_ms: record.at_ms,
             changed_at_ms: record.at_ms,
             ended_seq: None,
+            policy_seq: None,
+            route,
             runs: Vec::new(),
             org,
         };
         self.rows.insert(id, row);
+    }
+
+    pub(super) fn policy_set(&mut self, record: &Record, route: Option<Name>) {
+        if let Some(row) = record.stream.session().and_then(|id| self.rows.get_mut(&id)) {
+            row.policy_seq = NonZeroU64::new(record.seq);
+            row.route = route;
+        }
     }
 
     pub(super) fn ended(&mut self, record: &Record) {
@@ -167,6 +182,7 @@ impl Sessions {
             status,
             created_seq: row.created_seq,
             ended_seq: row.ended_seq.map(NonZeroU64::get),
+            policy_seq: row.policy_seq.map(NonZeroU64::get),
             created_at_ms: row.created_at_ms,
             changed_at_ms: row.changed_at_ms,
             runs: row.runs.len(),
@@ -185,6 +201,13 @@ impl Models {
     /// A session of an organisation.
     pub fn session(&self, org: &str, id: SessionId) -> Result<Facts, Refusal> {
         self.own_session(org, id).ok_or_else(|| Reason::SessionNotFound.into())
+    }
+
+    /// The organisation's sessions that have not ended and choose a route, with that route.
+    pub fn session_routes(&self, org: &str) -> impl Iterator<Item = (SessionId, &str)> {
+        let own =
+            self.sessions.rows.iter().filter(move |(_, row)| row.ended_seq.is_none() && self.names.is(row.org, org));
+        own.filter_map(|(id, row)| Some((*id, self.names.text(row.route?))))
     }
 
     /// One page of an organisation's sessions, newest first.
@@ -237,7 +260,26 @@ pub struct SessionView {
     pub reason: Option<String>,
 }
 
+/// The route policy that this record sets.
+fn policy(bodies: &dyn Bodies, seq: u64) -> Option<ModelChoice> {
+    match bodies.record(seq)?.event {
+        Event::SessionRoutePolicySet(body) => Some(body.choice),
+        _ => None,
+    }
+}
+
 impl Facts {
+    /// The route and the model that the session itself chooses for its later runs.
+    pub fn choice(&self, bodies: &dyn Bodies) -> Option<ModelChoice> {
+        if let Some(seq) = self.policy_seq {
+            return policy(bodies, seq);
+        }
+        match bodies.record(self.created_seq)?.event {
+            Event::SessionCreated(body) => Some(ModelChoice { route: body.route, model: body.model }),
+            _ => None,
+        }
+    }
+
     /// The ids of the session's runs below a bound, oldest first.
     pub(super) fn runs_before<'m>(&self, models: &'m Models, before: Bound<RunId>) -> &'m [RunId] {
         let runs = models.sessions.rows.get(&self.id).map_or(&[][..], |row| row.runs.as_slice());
@@ -276,6 +318,10 @@ impl Facts {
             view.permission_rules = body.permission_rules;
             view.metadata = body.metadata;
             view.reply_targets = body.reply_targets.iter().map(|target| ReplyTo::of(target, bodies)).collect();
+        }
+        if let Some(choice) = self.policy_seq.and_then(|seq| policy(bodies, seq)) {
+            view.route = choice.route;
+            view.model = choice.model;
         }
         if let Some(record) = self.ended_seq.and_then(|seq| bodies.record(seq)) {
             view.ended_at_ms = Some(record.at_ms);

@@ -1,7 +1,6 @@
 //! The desk at which every use case works: the one write path, the published read side, and the routes there are.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::sync::{Arc, RwLockReadGuard};
 
 use futures_util::future::BoxFuture;
@@ -9,6 +8,8 @@ use tokio::sync::{Semaphore, watch};
 
 use super::blobs::{self, Kept};
 use super::past::{At, Past, Shown};
+use super::routing::RouteBook;
+use crate::config::routes::{Asked, Routes, check_model};
 use crate::domain::command::{Answer, Command, invalid};
 use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
 use crate::domain::limits::{INLINE_PART_BYTES, PAGE_BYTES};
@@ -118,15 +119,15 @@ pub struct Done<T> {
 pub struct Desk {
     write: Arc<dyn WritePath>,
     read: Arc<dyn ReadSide>,
-    routes: Arc<BTreeSet<String>>,
+    routes: Arc<dyn RouteBook>,
     views: Arc<Semaphore>,
     pages: Arc<Semaphore>,
     past: Option<Past>,
 }
 
 impl Desk {
-    /// A desk over the two sides; `routes` are the ids of the routes that may be asked for.
-    pub fn new(write: Arc<dyn WritePath>, read: Arc<dyn ReadSide>, routes: Arc<BTreeSet<String>>) -> Self {
+    /// A desk over the two sides; `routes` knows the routes that may be asked for.
+    pub fn new(write: Arc<dyn WritePath>, read: Arc<dyn ReadSide>, routes: Arc<dyn RouteBook>) -> Self {
         let (views, pages) = (Arc::new(Semaphore::new(VIEWS)), Arc::new(Semaphore::new(PAGES)));
         Self { write, read, routes, views, pages, past: None }
     }
@@ -242,11 +243,26 @@ impl Desk {
         self.write.keep(text, INLINE_PART_BYTES).await
     }
 
-    pub(super) fn check_route(&self, route: Option<&str>) -> Result<(), Refusal> {
-        match route {
-            Some(route) if !self.routes.contains(route) => Err(Refusal::from(Reason::RouteNotFound).at("/route")),
-            Some(_) | None => Ok(()),
+    /// The routes in force.
+    pub(super) fn routes(&self) -> Arc<Routes> {
+        self.routes.routes()
+    }
+
+    /// The route and the model that a caller means, of which the model may be a selector.
+    pub(super) fn check_route(
+        &self,
+        route: Option<String>,
+        model: Option<String>,
+    ) -> Result<(Option<String>, Option<String>), Refusal> {
+        let routes = self.routes.routes();
+        let Asked { route, model } = routes.asked(route.as_deref(), model.as_deref());
+        if route.is_some_and(|route| routes.get(route).is_none()) {
+            return Err(Refusal::from(Reason::RouteNotFound).at("/route"));
         }
+        if let Some(model) = model {
+            check_model(model).map_err(|rule| invalid("/model", rule))?;
+        }
+        Ok((route.map(str::to_owned), model.map(str::to_owned)))
     }
 
     /// Submits a command about something that is shown without reading words.

@@ -1,17 +1,19 @@
 //! The runner's way to the model providers: the routes choose, the drivers speak.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::numbers::{LastCall, ProviderNumbers};
+use super::numbers::LastCall;
+use super::routing::Routing;
 use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, Wish};
 use crate::agent::transcript::{CallText, Message};
 use crate::config::routes::{Asked, ResolvedRoute, Routes};
 use crate::domain::reason::{Reason, Refusal};
-use crate::outbound::providers::{self, Delta, Providers, RequestedCall, ToolSpec};
+use crate::outbound::providers::{self, Delta, RequestedCall, ToolSpec};
 use crate::platform::clock::Clock;
 
 /// Live pieces that may wait for whoever watches.
@@ -19,27 +21,29 @@ const WAITING_PIECES: usize = 64;
 
 /// Routes and the drivers behind them.
 pub struct RoutedModels {
-    routes: Routes,
-    providers: Providers,
-    numbers: ProviderNumbers,
+    routing: Arc<Routing>,
     clock: Arc<dyn Clock>,
 }
 
 impl RoutedModels {
     /// Speaks over these drivers.
-    pub fn new(routes: Routes, providers: Providers, numbers: ProviderNumbers, clock: Arc<dyn Clock>) -> Self {
-        Self { routes, providers, numbers, clock }
+    pub fn new(routing: Arc<Routing>, clock: Arc<dyn Clock>) -> Self {
+        Self { routing, clock }
     }
+}
 
-    fn resolve(&self, request: &ModelRequest) -> Result<ResolvedRoute, ModelFailure> {
-        let pinned = Asked { route: Some(&request.route), model: Some(&request.model) };
-        self.routes.choose(pinned, Asked::default()).map_err(|refusal| ModelFailure {
-            code: refusal.reason,
-            detail: refusal.detail,
-            retry_after_ms: None,
-            partial: None,
-        })
-    }
+fn resolve(routes: &Routes, request: &ModelRequest) -> Result<ResolvedRoute, ModelFailure> {
+    let pinned = Asked { route: Some(&request.route), model: Some(&request.model) };
+    routes.choose(pinned, Asked::default()).map_err(|refusal| ModelFailure {
+        code: refusal.reason,
+        detail: refusal.detail,
+        retry_after_ms: None,
+        partial: None,
+    })
+}
+
+fn fewest(route: Option<u32>, run: Option<NonZeroU32>) -> Option<u32> {
+    route.into_iter().chain(run.map(NonZeroU32::get)).min()
 }
 
 fn asked(wish: Wish<'_>) -> Asked<'_> {
@@ -60,8 +64,8 @@ fn message(message: Message) -> providers::Message {
 }
 
 impl ModelCaller for RoutedModels {
-    fn choose(&self, run: Wish<'_>, session: Wish<'_>) -> Result<Choice, Refusal> {
-        let route = self.routes.choose(asked(run), asked(session))?;
+    fn choose(&self, run: Wish<'_>, session: Wish<'_>, runtime: Wish<'_>) -> Result<Choice, Refusal> {
+        let route = self.routing.now().routes.choose_among(asked(run), asked(session), asked(runtime))?;
         Ok(Choice {
             rehearsal: route.is_rehearsal(),
             driver: route.driver.name().to_owned(),
@@ -78,7 +82,9 @@ impl ModelCaller for RoutedModels {
         stop: CancellationToken,
     ) -> BoxFuture<'_, Result<ModelAnswer, ModelFailure>> {
         Box::pin(async move {
-            let route = self.resolve(&request)?;
+            // The whole call goes by what is in force now.
+            let in_force = self.routing.now();
+            let route = resolve(&in_force.routes, &request)?;
             let tool = |tool: super::runner::ToolText| ToolSpec {
                 name: tool.name,
                 description: tool.description,
@@ -92,11 +98,11 @@ impl ModelCaller for RoutedModels {
                 system: Some(request.system),
                 messages: request.messages.into_iter().map(message).collect(),
                 tools: request.tools.into_iter().map(tool).collect(),
-                max_output_tokens: route.max_output_tokens,
+                max_output_tokens: fewest(route.max_output_tokens, request.max_output_tokens),
             };
             let (deltas, mut pieces) = mpsc::channel(WAITING_PIECES);
             let began = self.clock.since_boot();
-            let calling = self.providers.call(&route, &request, deltas, stop.clone());
+            let calling = in_force.providers.call(&route, &request, deltas, stop.clone());
             let passing = async {
                 while let Some(piece) = pieces.recv().await {
                     if let Delta::Text(text) = piece {
@@ -109,7 +115,7 @@ impl ModelCaller for RoutedModels {
             let call = LastCall { code: answer.as_ref().err().map(|error| error.reason), at_ms: self.clock.wall_ms() };
             // A call that we gave up says nothing about the provider.
             if call.code.is_none() || !stop.is_cancelled() {
-                self.numbers.observe(&route.route_id, call, self.clock.since_boot().saturating_sub(began));
+                self.routing.numbers().observe(&route.route_id, call, self.clock.since_boot().saturating_sub(began));
             }
             let answer = answer.map_err(|error| ModelFailure {
                 // A call that broke off within its answer is not made again by itself; the detail names the cause.

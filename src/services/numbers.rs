@@ -49,6 +49,12 @@ struct RouteNumbers {
     last: Option<LastCall>,
 }
 
+impl RouteNumbers {
+    fn none() -> Self {
+        Self { requests: BTreeMap::new(), seconds: Histogram::of_durations(), last: None }
+    }
+}
+
 /// Calls over one route, as the metrics show them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouteReading {
@@ -67,9 +73,19 @@ pub struct ProviderNumbers(Arc<Mutex<BTreeMap<String, RouteNumbers>>>);
 impl ProviderNumbers {
     /// No calls yet over these routes; calls over others are not counted.
     pub fn new(routes: impl Iterator<Item = String>) -> Self {
-        let fresh =
-            |id| (id, RouteNumbers { requests: BTreeMap::new(), seconds: Histogram::of_durations(), last: None });
-        Self(Arc::new(Mutex::new(routes.map(fresh).collect())))
+        Self(Arc::new(Mutex::new(routes.map(|id| (id, RouteNumbers::none())).collect())))
+    }
+
+    /// From now on calls over these routes are counted, and no others; of those that are said to have changed it is no
+    /// longer known how their last call ended.
+    pub fn now_of(&self, routes: impl Iterator<Item = (String, bool)>) {
+        let mut counted = self.routes();
+        let mut before = std::mem::take(&mut *counted);
+        for (id, changed) in routes {
+            let mut numbers = before.remove(&id).unwrap_or_else(RouteNumbers::none);
+            numbers.last = numbers.last.filter(|_| !changed);
+            counted.insert(id, numbers);
+        }
     }
 
     fn routes(&self) -> MutexGuard<'_, BTreeMap<String, RouteNumbers>> {

@@ -1,6 +1,7 @@
 //! What one can ask of runs.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,9 @@ pub struct Start {
     /// Model turns after which the run fails.
     #[serde(default)]
     pub max_turns: Option<u32>,
+    /// Tokens after which a model shall stop, where the route does not say fewer.
+    #[serde(default)]
+    pub max_output_tokens: Option<NonZeroU32>,
     /// The creator's own notes.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
@@ -71,7 +75,7 @@ impl Runs {
 
     /// Puts a run into its session's queue; the work is done later.
     pub async fn start(&self, by: By, session_id: SessionId, input: Start) -> Result<Done<RunView>, Refusal> {
-        self.desk.check_route(input.route.as_deref())?;
+        let (route, model) = self.desk.check_route(input.route, input.model)?;
         let items = match (input.content, input.input_items) {
             (Some(text), None) if text.trim().is_empty() => {
                 return Err(invalid("/content", "A run is asked something."));
@@ -99,9 +103,10 @@ impl Runs {
             org: by.org.clone(),
             session_id,
             input: kept.iter().map(|kept| InputItem::Text { text: kept.part.clone() }).collect(),
-            route: input.route,
-            model: input.model,
+            route,
+            model,
             max_turns: input.max_turns,
+            max_output_tokens: input.max_output_tokens,
             metadata: input.metadata,
             reply_targets: input.reply_targets.map(|targets| targets.into_iter().map(Into::into).collect()),
         };

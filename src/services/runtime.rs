@@ -1,16 +1,22 @@
 //! What one can ask of the runtime configuration.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::desk::{By, Desk, Done, Lane, parse_filter};
 use super::past::{At, Shown};
-use crate::domain::command::Command;
+use super::route_references::{self, RouteReferences};
+use crate::agent::tools;
+use crate::domain::command::{Command, invalid};
 use crate::domain::event::Event;
 use crate::domain::ids::SessionId;
 use crate::domain::limits::NAME_BYTES;
 use crate::domain::permission::{self, Behavior, Judgement, MatchedRule, Mode, Modes, Rule, RuleScope, Rules};
 use crate::domain::reason::{Reason, Refusal};
-use crate::domain::runtime::{self, Configuration, DebugLevel};
+use crate::domain::runtime::{
+    self, Configuration, DebugLevel, ModelChoice, Part, PromptMode, SetPart, SystemPrompt, ToolLimits,
+};
 use crate::projections::runtime::{RevisionView, RuntimeView};
 use crate::projections::sessions::Facts;
 use crate::projections::{Bodies, Models, Page, Paging};
@@ -48,6 +54,80 @@ pub struct SetDebugLevel {
     /// The revision that the caller saw, where it must not have changed since.
     #[serde(default)]
     pub expected_revision: Option<u64>,
+}
+
+/// Another model for sessions that choose none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetModel {
+    /// Route id; without it and without a selector, the routes file's default.
+    #[serde(default)]
+    pub route: Option<String>,
+    /// Model, or a selector `<route_id>/<model>`; without it, the route's default.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// The revision that the caller saw, where it must not have changed since.
+    #[serde(default)]
+    pub expected_revision: Option<u64>,
+}
+
+/// Another system prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetSystemPrompt {
+    /// `append` or `replace`.
+    pub mode: PromptMode,
+    /// The text; appending an empty one leaves the daemon's own.
+    pub text: String,
+    /// The revision that the caller saw, where it must not have changed since.
+    #[serde(default)]
+    pub expected_revision: Option<u64>,
+}
+
+/// Other limits of tools; what is absent is bounded by the tools' own limits alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetToolLimits {
+    /// How long a command in the foreground may run, milliseconds.
+    #[serde(default)]
+    pub command_ms: Option<u64>,
+    /// How long a command in the background may run, milliseconds.
+    #[serde(default)]
+    pub task_ms: Option<u64>,
+    /// Most text of a result that the model is shown, bytes.
+    #[serde(default)]
+    pub result_bytes: Option<u64>,
+    /// The revision that the caller saw, where it must not have changed since.
+    #[serde(default)]
+    pub expected_revision: Option<u64>,
+}
+
+/// What bounds tools, and what nobody can raise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct ToolLimitsView {
+    /// Revision of the runtime configuration.
+    pub revision: u64,
+    /// What an operator set.
+    pub set: ToolLimits,
+    /// How long a command in the foreground may run, milliseconds.
+    pub command_ms: u64,
+    /// How long a command in the background may run, milliseconds.
+    pub task_ms: u64,
+    /// Most text of a result that the model is shown, bytes.
+    pub result_bytes: u64,
+}
+
+impl ToolLimitsView {
+    fn of(configuration: &Configuration) -> Self {
+        let set = configuration.tool_limits;
+        Self {
+            revision: configuration.revision,
+            set,
+            command_ms: set.command_ms.unwrap_or(tools::limits::COMMAND_MS_MAX),
+            task_ms: set.task_ms.unwrap_or(tools::limits::TASK_MS_MAX),
+            result_bytes: set.result_bytes.unwrap_or(tools::limits::RESULT_BYTES as u64),
+        }
+    }
 }
 
 /// An earlier revision.
@@ -149,6 +229,53 @@ impl Runtime {
         let SetDebugLevel { level, expected_revision } = input;
         let ask = runtime::SetDebugLevel { org: by.org.clone(), level, expected_revision };
         self.submit(Command::SetDebugLevel(ask), by).await
+    }
+
+    /// Sets route and model for sessions that choose none.
+    pub async fn set_model(&self, by: By, input: SetModel) -> Result<Done<RuntimeView>, Refusal> {
+        let (route, model) = self.desk.check_route(input.route, input.model)?;
+        self.set_part(by, Part::Model(ModelChoice { route, model }), input.expected_revision).await
+    }
+
+    /// Sets what models are told before conversations.
+    pub async fn set_system_prompt(&self, by: By, input: SetSystemPrompt) -> Result<Done<RuntimeView>, Refusal> {
+        let prompt = SystemPrompt { mode: input.mode, text: input.text };
+        self.set_part(by, Part::SystemPrompt(prompt), input.expected_revision).await
+    }
+
+    /// Sets what bounds tools.
+    pub async fn set_tool_limits(&self, by: By, input: SetToolLimits) -> Result<Done<RuntimeView>, Refusal> {
+        let SetToolLimits { command_ms, task_ms, result_bytes, expected_revision } = input;
+        let bounds = [
+            ("/command_ms", command_ms, tools::limits::COMMAND_MS_MAX),
+            ("/task_ms", task_ms, tools::limits::TASK_MS_MAX),
+            ("/result_bytes", result_bytes, tools::limits::RESULT_BYTES as u64),
+        ];
+        for (pointer, asked, most) in bounds {
+            if asked.is_some_and(|asked| asked > most) {
+                return Err(invalid(pointer, format!("The tools' own limit is {most}, and cannot be raised.")));
+            }
+        }
+        let limits = ToolLimits { command_ms, task_ms, result_bytes };
+        self.set_part(by, Part::ToolLimits(limits), expected_revision).await
+    }
+
+    /// What names a route that is not in force.
+    pub async fn route_references(&self, org: &str) -> Result<RouteReferences, Refusal> {
+        let (routes, org) = (self.desk.routes(), org.to_owned());
+        let looked = Arc::clone(&routes);
+        let find = move |models: &Models| Ok(route_references::find(models, &org, &looked));
+        self.desk.recall(find, move |places, bodies| places.read(bodies, &routes)).await
+    }
+
+    /// What bounds tools.
+    pub fn tool_limits(&self) -> ToolLimitsView {
+        self.desk.look(|models| ToolLimitsView::of(&models.runtime.configuration))
+    }
+
+    async fn set_part(&self, by: By, part: Part, expected: Option<u64>) -> Result<Done<RuntimeView>, Refusal> {
+        let ask = SetPart { org: by.org.clone(), part, expected_revision: expected };
+        self.submit(Command::SetRuntimePart(ask), by).await
     }
 
     /// Goes back to an earlier revision, which makes a new one with its values.

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::credentials::Credentials;
 use super::desk::{By, Desk, Done, Lane};
+use super::routing::RouteBook;
 use crate::domain::command::{Command, invalid};
 use crate::domain::credential::{NamedLease, NamedSubject};
 use crate::domain::event::Event;
@@ -160,16 +161,13 @@ pub struct SubjectList {
     pub items: Vec<RevokedSubject>,
 }
 
-/// Which routes name a secret.
-pub type RoutesOf = Arc<dyn Fn(&str) -> Vec<String> + Send + Sync>;
-
 /// Use cases of secrets. Cheap to clone.
 #[derive(Clone)]
 pub struct Secrets {
     desk: Desk,
     credentials: Credentials,
     fingerprint: FingerprintKey,
-    routes_of: RoutesOf,
+    routes: Arc<dyn RouteBook>,
     /// One change at a time, so that no two ciphertexts have one place.
     turn: Arc<Mutex<()>>,
 }
@@ -182,8 +180,8 @@ fn provider(name: &str) -> Result<Provider, Refusal> {
 
 impl Secrets {
     /// Use cases over a desk and the vault.
-    pub fn new(desk: Desk, credentials: Credentials, fingerprint: FingerprintKey, routes_of: RoutesOf) -> Self {
-        Self { desk, credentials, fingerprint, routes_of, turn: Arc::default() }
+    pub fn new(desk: Desk, credentials: Credentials, fingerprint: FingerprintKey, routes: Arc<dyn RouteBook>) -> Self {
+        Self { desk, credentials, fingerprint, routes, turn: Arc::default() }
     }
 
     /// The door of the vault.
@@ -305,7 +303,11 @@ impl Secrets {
             Ok(_) => Health::Corrupt,
         };
         SecretView {
-            routes: (self.routes_of)(&reference),
+            routes: {
+                let routes = self.routes.routes();
+                let named = routes.iter().filter(|(_, route)| route.terms.auth_ref.as_ref() == Some(&reference));
+                named.map(|(id, _)| id.to_owned()).collect()
+            },
             reference,
             provider: slot.provider,
             status: slot.state,

@@ -13,6 +13,7 @@ use super::desk::{By, Desk, Done, Lane, WritePath as _};
 use super::opening::{Opened, Opening, open};
 use super::secrets::{SecretList, Secrets, SetSecret, StoredSecret};
 use super::vault;
+use crate::config::routes::Routes;
 use crate::domain::actor::{Actor, ActorKind};
 use crate::domain::command::Command;
 use crate::domain::context::DaemonStopped;
@@ -98,8 +99,10 @@ impl Place {
         let key = FingerprintKey::new(&read_key(self.disk.as_ref(), layout::FINGERPRINT_KEY)?);
         let credentials =
             Credentials::new(store, published.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy));
-        let desk = Desk::new(Arc::new(clerk.clone()), Arc::new(published), Arc::default());
-        let secrets = Secrets::new(desk, credentials, key, Arc::new(|_| Vec::new()));
+        // No routes are known offline.
+        let routes = Arc::new(Routes::default());
+        let desk = Desk::new(Arc::new(clerk.clone()), Arc::new(published), routes.clone());
+        let secrets = Secrets::new(desk, credentials, key, routes);
         let clean = found.clean || found.last_at_ms.is_none();
         Ok(House { clerk, thread, secrets, boot_id, clean })
     }

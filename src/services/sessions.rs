@@ -10,6 +10,7 @@ use crate::domain::command::Command;
 use crate::domain::ids::SessionId;
 use crate::domain::permission::{Mode, Rule};
 use crate::domain::reason::Refusal;
+use crate::domain::runtime::ModelChoice;
 use crate::domain::session;
 use crate::projections::replies::ReplyTo;
 use crate::projections::sessions::{SessionView, Status};
@@ -42,6 +43,18 @@ pub struct Create {
     pub reply_targets: Vec<ReplyTo>,
 }
 
+/// The route and the model of a session's later runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RoutePolicy {
+    /// Route id; without it and without a selector, the runtime's.
+    #[serde(default)]
+    pub route: Option<String>,
+    /// Model, or a selector `<route_id>/<model>`; without it, the route's default.
+    #[serde(default)]
+    pub model: Option<String>,
+}
+
 /// Words that may go with a stop.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -65,11 +78,11 @@ impl Sessions {
 
     /// Opens a session.
     pub async fn create(&self, by: By, input: Create) -> Result<Done<SessionView>, Refusal> {
-        self.desk.check_route(input.route.as_deref())?;
+        let (route, model) = self.desk.check_route(input.route, input.model)?;
         let body = session::Created {
             title: input.title.map(Into::into),
-            route: input.route,
-            model: input.model,
+            route,
+            model,
             permission_mode: input.permission_mode,
             permission_rules: input.permission_rules,
             metadata: input.metadata,
@@ -77,6 +90,19 @@ impl Sessions {
         };
         let command = Command::CreateSession(session::Create { org: by.org.clone(), body });
         self.submit(command, by, Lane::Ordinary).await
+    }
+
+    /// Sets the route and the model of its later runs; neither for those of the runtime.
+    pub async fn set_route_policy(
+        &self,
+        by: By,
+        session_id: SessionId,
+        input: RoutePolicy,
+    ) -> Result<Done<SessionView>, Refusal> {
+        let (route, model) = self.desk.check_route(input.route, input.model)?;
+        let choice = ModelChoice { route, model };
+        let ask = session::SetRoutePolicy { org: by.org.clone(), session_id, choice };
+        self.submit(Command::SetRoutePolicy(ask), by, Lane::Ordinary).await
     }
 
     /// Stops what runs, waits or is queued in a session.

@@ -1,6 +1,5 @@
 //! The use cases, told over a house that decides, folds and publishes in memory.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use super::runtime::{Runtime, SetMode};
 use super::sessions::{Create, Sessions, Stop};
 use super::tasks::Tasks;
 use crate::agent::workspace::Workspace;
+use crate::config::routes::Routes;
 use crate::domain::actor::ActorKind;
 use crate::domain::approval::Decision;
 use crate::domain::command::Command;
@@ -111,8 +111,7 @@ fn memory() -> (Arc<Memory>, Desk) {
         lanes: Mutex::default(),
         kept: Mutex::default(),
     });
-    let routes = BTreeSet::from(["rehearsal".to_owned()]);
-    (memory.clone(), Desk::new(memory.clone(), memory, Arc::new(routes)))
+    (memory.clone(), Desk::new(memory.clone(), memory, Arc::new(Routes::default())))
 }
 
 fn approvals(desk: &Desk) -> Approvals {
@@ -394,7 +393,7 @@ async fn what_is_in_memory_is_shown_without_the_disk_and_says_the_same() {
     let (memory, desk) = memory();
     let session_id = session(&desk).await;
     let disk = SlowDisk::over(&memory);
-    let sessions = Sessions::new(Desk::new(memory, disk.clone(), Arc::default()));
+    let sessions = Sessions::new(Desk::new(memory, disk.clone(), Arc::new(Routes::default())));
     let read = sessions.get(DEFAULT_ORG, session_id, None).await.unwrap().view;
     assert_eq!(disk.most.swap(0, Ordering::SeqCst), 1, "the control: it is read from the disk");
     disk.kept.store(true, Ordering::SeqCst);
@@ -407,7 +406,7 @@ async fn views_and_pages_are_made_aside_a_few_at_a_time() {
     let (memory, desk) = memory();
     let session_id = session(&desk).await;
     let disk = SlowDisk::over(&memory);
-    let sessions = Sessions::new(Desk::new(memory, disk.clone(), Arc::default()));
+    let sessions = Sessions::new(Desk::new(memory, disk.clone(), Arc::new(Routes::default())));
     let beats = AtomicUsize::new(0);
     let heart = async {
         loop {

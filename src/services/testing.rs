@@ -111,6 +111,7 @@ pub(crate) fn queue_run(opened: &Opened, session_id: SessionId, text: &str) -> R
         route: None,
         model: None,
         max_turns: None,
+        max_output_tokens: None,
         metadata: BTreeMap::new(),
         reply_targets: None,
     };

@@ -324,3 +324,50 @@ fn a_run_that_pauses_before_it_asks_again_holds_no_place_and_is_cancelled_at_onc
     assert_eq!(server.asked.load(Ordering::SeqCst), 1);
     daemon.stop();
 }
+
+#[test]
+fn a_run_keeps_the_system_prompt_of_its_claim_and_the_next_one_has_the_new_one() {
+    let server = Server::start(vec![refused("503 Later"), streamed(&words("here"), true)]);
+    let house = server.house(20_000);
+    let daemon = house.start();
+    let set = |body: Value| {
+        let (status, view) = daemon.post("/v1/runtime/system-prompt", &body);
+        assert_eq!(status, 200, "{view}");
+        view["revision"].clone()
+    };
+    let own = set(json!({ "mode": "append", "text": "Be brief." }));
+    let run = daemon.run(&json!({}));
+    eventually("first request", || (server.asked.load(Ordering::SeqCst) == 1).then_some(()));
+    set(json!({ "mode": "replace", "text": "Be long." }));
+    daemon.when(&run, "completed");
+    let systems = || -> Vec<String> {
+        let heard = server.heard.lock().unwrap().clone();
+        heard.iter().map(|body| messages(body)[0]["content"].as_str().unwrap().to_owned()).collect()
+    };
+    let told = systems();
+    assert!(told.len() == 2 && told[0] == told[1] && told[1].ends_with("\nBe brief."), "{told:?}");
+    assert!(told[0].starts_with("You work in one folder"), "{told:?}");
+    assert_eq!(daemon.records(&run, "run.started")[0]["data"]["runtime_revision"], own);
+    let run = daemon.run(&json!({}));
+    daemon.when(&run, "completed");
+    assert_eq!(systems()[2], "Be long.");
+    daemon.stop();
+}
+
+#[test]
+fn tools_are_bounded_by_what_the_operator_set_when_the_run_began() {
+    let read = crate::support::calls(&[("read_file", json!({ "path": "long" }))]);
+    let house = House::playing(&[read, says("done")]);
+    std::fs::write(house.work("long"), "line of the file\n".repeat(200)).unwrap();
+    let daemon = house.start();
+    let run = daemon.run(&json!({}));
+    daemon.when(&run, "completed");
+    assert!(daemon.outputs(&run)[0].len() > 1_000);
+    let (status, view) = daemon.post("/v1/runtime/tool-limits", &json!({ "result_bytes": 100 }));
+    assert_eq!((status, &view["tool_limits"]), (200, &json!({ "result_bytes": 100 })));
+    let run = daemon.run(&json!({}));
+    daemon.when(&run, "completed");
+    assert_eq!(daemon.outputs(&run)[0].len(), 100);
+    assert_eq!(daemon.records(&run, "call.finished")[0]["data"]["truncated"], true);
+    daemon.stop();
+}

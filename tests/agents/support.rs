@@ -16,7 +16,7 @@ pub struct House {
 
 pub struct Daemon {
     child: Child,
-    address: String,
+    pub address: String,
     pub token: String,
     pub readonly: String,
     /// What confines commands here.

@@ -155,3 +155,94 @@ fn the_debug_level_sets_the_log_at_once_and_stays_over_a_restart() {
     assert!(becomes(&daemon, &log, REQUEST, false), "going back sets it too");
     assert!(daemon.stop().success());
 }
+
+const TWO_ROUTES: &str = "version = 1\ndefault_route = \"one\"\n[routes.one]\ndriver = \"rehearsal\"\n\
+                          default_model = \"m1\"\n[routes.two]\ndriver = \"rehearsal\"\ndefault_model = \"m2\"\n";
+
+#[test]
+fn a_model_that_is_set_holds_for_sessions_that_choose_none_until_it_is_gone_back_on() {
+    let house = House::new();
+    std::fs::write(house.path("routes.toml"), TWO_ROUTES).unwrap();
+    let daemon = house.start();
+    let (free, bound) = (daemon.create().unwrap(), daemon.create().unwrap());
+    let chosen = |session: &str| {
+        let run = daemon.ended_run(session, &json!({ "content": "a" }));
+        [&run["route"], &run["model"], &run["chosen_by"]].map(|part| part.as_str().unwrap().to_owned())
+    };
+    assert_eq!(chosen(&free), ["one", "m1", "default"]);
+    let view = daemon.set("model", &json!({ "model": "two/x" }));
+    assert_eq!((&view["revision"], &view["model"]), (&json!(1), &json!({ "route": "two", "model": "x" })));
+    assert_eq!(chosen(&free), ["two", "x", "runtime"]);
+    // A session's own policy goes before it, until it is removed.
+    let policy = format!("/v1/sessions/{bound}/route-policy");
+    let (status, view) = daemon.post(&policy, r#"{"route":"one"}"#).unwrap();
+    assert_eq!((status, &view["route"], &view["model"]), (200, &json!("one"), &Value::Null));
+    assert_eq!(chosen(&bound), ["one", "m1", "session"]);
+    let (status, _) = daemon.request(&daemon.token, "DELETE", &policy, "", "").unwrap();
+    assert_eq!((status, chosen(&bound)), (200, ["two", "x", "runtime"].map(str::to_owned)));
+    let stale = json!({ "model": "m1", "expected_revision": 0 }).to_string();
+    let (status, problem) = daemon.post("/v1/runtime/model", &stale).unwrap();
+    assert_eq!((status, &problem["code"]), (409, &json!("runtime.revision_conflict")));
+    for (path, body, pointer) in [
+        ("model", json!({ "route": "three" }), "/route"),
+        ("model", json!({ "model": "../x" }), "/model"),
+        ("system-prompt", json!({ "mode": "replace", "text": " " }), "/text"),
+        ("system-prompt", json!({ "mode": "append", "text": "x".repeat(40_000) }), "/text"),
+        ("tool-limits", json!({ "command_ms": 600_001 }), "/command_ms"),
+        ("tool-limits", json!({ "result_bytes": 0 }), "/result_bytes"),
+    ] {
+        let (status, problem) = daemon.post(&format!("/v1/runtime/{path}"), &body.to_string()).unwrap();
+        assert_eq!((status, &problem["pointer"]), (422, &json!(pointer)), "{path} {problem}");
+    }
+    daemon.set("tool-limits", &json!({ "task_ms": 5_000 }));
+    daemon.set("system-prompt", &json!({ "mode": "append", "text": "Be kind." }));
+    let limits = daemon.get("/v1/runtime/tool-limits").1;
+    assert_eq!((&limits["task_ms"], &limits["command_ms"]), (&json!(5_000), &json!(600_000)));
+    let before = daemon.get("/v1/runtime").1;
+    let back = daemon.set("rollback", &json!({ "revision": 0 }));
+    assert_eq!((&back["revision"], &back["model"], &back["tool_limits"]), (&json!(4), &json!({}), &json!({})));
+    assert_eq!(chosen(&free), ["one", "m1", "default"]);
+    let again = daemon.set("rollback", &json!({ "revision": 3 }));
+    assert_eq!(values(&again), values(&before));
+    assert!(daemon.stop().success());
+    let daemon = house.start();
+    assert_eq!(daemon.get("/v1/runtime").1, again);
+    assert!(daemon.stop().success());
+    assert_eq!(house.verify(&house.state()).0, 0);
+}
+
+#[test]
+fn runs_that_begin_while_the_model_changes_have_one_side_of_each_change() {
+    let house = House::new();
+    std::fs::write(house.path("routes.toml"), TWO_ROUTES).unwrap();
+    let daemon = house.start();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            let mut changes = 0;
+            while !done.load(std::sync::atomic::Ordering::SeqCst) || changes < 20 {
+                daemon.set("model", &json!({ "model": (["one/a", "two/b"][changes % 2]) }));
+                changes += 1;
+            }
+        });
+        let sessions: Vec<String> = (0..4).map(|_| daemon.create().unwrap()).collect();
+        let each = |session: &String| (0..10).for_each(|_| drop(daemon.ended_run(session, &json!({ "content": "a" }))));
+        std::thread::scope(|starting| sessions.iter().for_each(|session| drop(starting.spawn(|| each(session)))));
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        changing.join().unwrap();
+    });
+    let set = daemon.records("runtime.model_set");
+    let started = daemon.records("run.started");
+    assert_eq!(started.len(), 40);
+    for run in started {
+        let (seq, body) = (run["seq"].as_u64().unwrap(), &run["data"]);
+        // What it says it was chosen under is what was in force at its place in the journal, and it was chosen by that.
+        let before = set.iter().rev().find(|change| change["seq"].as_u64().unwrap() < seq);
+        let (revision, choice) = before.map_or((json!(0), json!({ "route": "one", "model": "m1" })), |change| {
+            (change["data"]["revision"].clone(), change["data"]["choice"].clone())
+        });
+        let pinned = json!({ "route": body["route"], "model": body["model"] });
+        assert_eq!((&body["runtime_revision"], pinned), (&revision, choice), "{run}");
+    }
+    assert!(daemon.stop().success());
+}

@@ -169,6 +169,7 @@ impl House {
             session_id: SessionId::from_ulid(ulid(1)),
             fresh_task_id: TaskId::from_ulid(ulid(2)),
             stop: CancellationToken::new(),
+            limits: chancery::domain::runtime::ToolLimits::default(),
         };
         Self { place, context, ended, tasks }
     }

@@ -77,13 +77,14 @@ impl Tool for Bash {
 
 async fn run(arguments: Result<Arguments, Refusal>, context: &ToolContext) -> Result<ToolOutcome, Refusal> {
     let arguments = arguments?;
+    let most = if arguments.background { context.limits.task_ms } else { context.limits.command_ms };
     let command = Command {
         program: shell(),
         args: vec!["-c".to_owned(), arguments.command.clone()],
         cwd: context.workspace.path().to_owned(),
         workspace: context.workspace.path().to_owned(),
         profile: Profile::Tool,
-        time_limit: arguments.timeout_ms.map(Duration::from_millis),
+        time_limit: arguments.timeout_ms.map(|asked| Duration::from_millis(asked.min(most.unwrap_or(asked)))),
         environment: BTreeMap::new(),
     };
     if arguments.background {

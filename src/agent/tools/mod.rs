@@ -26,6 +26,7 @@ use crate::agent::sandbox::Launcher;
 use crate::agent::workspace::Workspace;
 use crate::domain::ids::{CallId, SessionId, TaskId};
 use crate::domain::reason::{Reason, Refusal};
+use crate::domain::runtime::ToolLimits;
 use crate::projections::tasks::TaskView;
 
 pub use ask_user_question::{Arguments as QuestionArguments, OptionArguments};
@@ -110,6 +111,8 @@ pub struct ToolContext {
     pub fresh_task_id: TaskId,
     /// Resolves when the call should end early; a command is then stopped and what it wrote is kept.
     pub stop: CancellationToken,
+    /// What bounds tools besides their own limits.
+    pub limits: ToolLimits,
 }
 
 /// What came of a call.
@@ -145,6 +148,18 @@ impl ToolOutcome {
             exit_code: None,
             task: None,
         }
+    }
+}
+
+impl ToolOutcome {
+    /// The same with no more text than an operator lets a model be shown.
+    pub fn within(mut self, limits: ToolLimits) -> Self {
+        let most = limits.result_bytes.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        if self.output.len() > most {
+            self.output.truncate(self.output.floor_char_boundary(most));
+            self.truncated = true;
+        }
+        self
     }
 }
 

@@ -1,12 +1,13 @@
 //! `chancery doctor`: what can be looked at in the state root, and what only a daemon's door can show.
 
 mod door;
+mod routes;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::client::{ClientArgs, daemon_of, named_token_files};
@@ -21,13 +22,23 @@ const SCREEN: usize = 7;
 
 /// Examines a state root and its daemon. Exit code: 0 in order, 1 advice, 2 broken, 3 something could not be measured.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct DoctorArgs {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Asks whether pages of this origin may call the daemon
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Option<String>,
     /// Shows every check
     #[arg(long)]
     all: bool,
+}
+
+/// One part that is looked at more closely.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Examines the routes to models
+    Routes(routes::RoutesArgs),
 }
 
 /// Runs the verb.
@@ -38,7 +49,7 @@ pub fn run(client: &ClientArgs, args: &DoctorArgs) -> ExitCode {
         Format::Json => {
             output::json(&json!({ "outcome": worst, "findings": findings }));
         }
-        Format::Human if args.all => {
+        Format::Human if args.all || args.part.is_some() => {
             output::data(&every(&findings));
         }
         Format::Human => {
@@ -49,7 +60,10 @@ pub fn run(client: &ClientArgs, args: &DoctorArgs) -> ExitCode {
 }
 
 fn look(client: &ClientArgs, args: &DoctorArgs) -> Vec<Finding> {
-    let mut findings = seen(client, args);
+    let mut findings = match &args.part {
+        Some(Part::Routes(which)) => routes::check(client, which),
+        None => seen(client, args),
+    };
     for finding in &mut findings {
         finding.advice = finding.advice.take().map(|advice| client.here(&advice));
     }

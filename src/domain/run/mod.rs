@@ -1,6 +1,7 @@
 //! A run: one execution request inside a session, from the queue to its end.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +107,9 @@ pub struct Queued {
     pub model: Option<String>,
     /// Model turns after which the run fails.
     pub max_turns: u32,
+    /// Tokens after which a model shall stop, where the route does not say fewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<NonZeroU32>,
     /// The creator's own notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
@@ -122,7 +126,9 @@ pub enum RouteChoice {
     Run,
     /// The session's default.
     Session,
-    /// The daemon's default.
+    /// The runtime configuration's.
+    Runtime,
+    /// The routes file's default.
     Default,
 }
 
@@ -144,6 +150,9 @@ pub struct Started {
     pub rehearsal: bool,
     /// Mode in force.
     pub permission_mode: Mode,
+    /// The revision of the runtime configuration that it was claimed under: its system prompt and its limits of tools
+    /// are the run's to its end.
+    pub runtime_revision: u64,
 }
 
 /// How a run is asked to stop.
@@ -375,12 +384,6 @@ impl World {
         if let Some(session) = self.sessions.get_mut(&run.session) {
             session.queue.retain(|queued| *queued != id);
             session.active = Some(id);
-        }
-    }
-
-    pub(super) fn fold_run_stop_requested(&mut self, record: &Record, body: &StopRequested) {
-        if let Some(run) = self.run_of(record) {
-            run.stop = Some(body.clone());
         }
     }
 

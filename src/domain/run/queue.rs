@@ -1,6 +1,7 @@
 //! A run's way into its session's queue and out of it: queueing, and the claim of a worker.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use super::{InputItem, Queued, RouteChoice, Started, live, out_of_order};
 use crate::domain::command::{Answer, Context, Decided, invalid};
@@ -28,6 +29,8 @@ pub struct Queue {
     pub model: Option<String>,
     /// Model turns after which the run fails.
     pub max_turns: Option<u32>,
+    /// Tokens after which a model shall stop.
+    pub max_output_tokens: Option<NonZeroU32>,
     /// The creator's own notes.
     pub metadata: BTreeMap<String, String>,
     /// Where its answer goes instead of to the session's targets.
@@ -50,6 +53,8 @@ pub struct Start {
     pub chosen_by: RouteChoice,
     /// Whether the answers come from a script instead of a model.
     pub rehearsal: bool,
+    /// What it was chosen by: the runtime's revision, and the session's route policy, if it has one.
+    pub chosen_under: (u64, Option<u64>),
 }
 
 fn check_input(input: &[InputItem]) -> Result<(), Refusal> {
@@ -95,6 +100,7 @@ pub(in crate::domain) fn queue(world: &World, ask: &Queue, context: &mut Context
         route: ask.route.clone(),
         model: ask.model.clone(),
         max_turns,
+        max_output_tokens: ask.max_output_tokens,
         metadata: ask.metadata.clone(),
         reply_targets: ask.reply_targets.clone(),
     };
@@ -118,6 +124,10 @@ pub(in crate::domain) fn start(world: &World, ask: &Start, context: &Context<'_>
         None if session.active.is_some() || session.queue.front() != Some(&ask.run_id) => {
             return Err(out_of_order("Another run of the session comes first."));
         }
+        None if ask.chosen_under != (world.runtime.revision, session.policy_seq) => {
+            let detail = "The runtime configuration or the session's route policy has changed meanwhile.";
+            return Err(Refusal::new(Reason::RuntimeRevisionConflict, detail));
+        }
         None => Started {
             boot_id: context.boot_id,
             route: ask.route.clone(),
@@ -126,6 +136,7 @@ pub(in crate::domain) fn start(world: &World, ask: &Start, context: &Context<'_>
             chosen_by: ask.chosen_by,
             rehearsal: ask.rehearsal,
             permission_mode: session.permission_mode.unwrap_or(world.runtime.permission_mode),
+            runtime_revision: world.runtime.revision,
         },
     };
     let draft = Draft::new(world.names.text(run.org), Stream::Run(ask.run_id), event.into());

@@ -12,7 +12,7 @@ use crate::domain::ids::{RunId, TaskId};
 use crate::domain::personal::Personal;
 use crate::domain::question;
 use crate::domain::reason::{Reason, Refusal};
-use crate::domain::record::Draft;
+use crate::domain::record::{Draft, Record};
 use crate::domain::stream::Stream;
 use crate::domain::task::stop_draft;
 use crate::domain::world::World;
@@ -173,4 +173,12 @@ pub(in crate::domain) fn fail(world: &World, ask: &Fail, context: &Context<'_>) 
         None => Failed { code: ask.code, detail: ask.detail.clone(), turns: run.turn }.into(),
     };
     Ok(Decided { drafts: close(world, ask.run_id, run, end), answer: Answer::Run(ask.run_id) })
+}
+
+impl World {
+    pub(in crate::domain) fn fold_run_stop_requested(&mut self, record: &Record, body: &StopRequested) {
+        if let Some(run) = self.run_of(record) {
+            run.stop = Some(body.clone());
+        }
+    }
 }

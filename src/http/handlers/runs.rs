@@ -10,13 +10,15 @@ use crate::domain::ids::{RunId, SessionId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::Status;
 use crate::http::app::{App, gate_of};
+use crate::http::cursor;
 use crate::http::extract::{Mutation, On, Query, Right};
 use crate::http::limits::INPUT_WAIT_MS;
-use crate::http::reply::{Reply, shown};
+use crate::http::reply::{Reply, ok, shown};
 use crate::http::routes::Route;
 use crate::projections::Page;
 use crate::projections::runs::{Filter, RunView};
 use crate::services::authority::Action;
+use crate::services::external_actions::{self, ExternalActions};
 use crate::services::runs::Start;
 use crate::services::sessions::Stop;
 
@@ -35,6 +37,9 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .asks(OF_RUNS)
             .gives::<Page<RunView>>(200),
         Route::get("/v1/runs/{run_id}", Action::RunRead, "Shows a run.", get).asks(AT).gives::<RunView>(200),
+        Route::get("/v1/runs/{run_id}/external-actions", Action::RunRead, "What it did outside.", external_actions)
+            .asks(&[("cursor", "string"), ("limit", "integer")])
+            .gives::<ExternalActions>(200),
         Route::post("/v1/runs/{run_id}/cancel", Action::RunCancel, "Asks a run to stop.", cancel)
             .takes::<Stop>()
             .gives::<RunView>(200),
@@ -80,6 +85,19 @@ async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<L
 
 async fn get(State(app): State<App>, ask: On<RunId>, Query(query): Query<AtQuery>) -> Reply {
     shown(&app.runs.get_at(ask.org(Action::RunRead)?, ask.on, query.at).await?)
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActionsQuery {
+    cursor: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn external_actions(State(app): State<App>, ask: On<RunId>, Query(query): Query<ActionsQuery>) -> Reply {
+    let after = query.cursor.map(|text| cursor::parse(text.as_bytes())).transpose()?;
+    let org = ask.org(Action::RunRead)?;
+    ok(&external_actions::of_run(&app.published, org, ask.on, (after, query.limit)).await?)
 }
 
 async fn cancel(State(app): State<App>, ask: Mutation<Stop, RunId>) -> Reply {

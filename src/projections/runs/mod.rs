@@ -77,6 +77,15 @@ pub struct Runs {
     counts: BTreeMap<Status, u64>,
 }
 
+impl Models {
+    /// The organisation's runs that have not ended, each with the record that says its route.
+    pub fn open_run_places(&self, org: &str) -> impl Iterator<Item = (RunId, u64)> {
+        let rows = self.runs.open.keys().filter_map(|id| Some((*id, self.runs.rows.get(id)?)));
+        let own = rows.filter(move |(_, row)| self.names.is(row.org, org));
+        own.map(|(id, row)| (id, row.started_seq.map_or(row.created_seq, NonZeroU64::get)))
+    }
+}
+
 /// What a list of runs is narrowed to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {

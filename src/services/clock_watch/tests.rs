@@ -129,6 +129,7 @@ fn thirty_days_back_ids_and_numbers_rise_all_the_same_and_what_is_over_stays_ove
         route: None,
         model: None,
         max_turns: None,
+        max_output_tokens: None,
         metadata: std::collections::BTreeMap::new(),
         reply_targets: None,
     };

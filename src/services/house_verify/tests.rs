@@ -37,6 +37,7 @@ fn queue(root: &Root, opened: &Opened, letter: &str) -> PathBuf {
         route: None,
         model: None,
         max_turns: None,
+        max_output_tokens: None,
         metadata: BTreeMap::new(),
         reply_targets: None,
     };

@@ -128,6 +128,7 @@ impl Drive {
             session_id: self.story.session,
             fresh_task_id,
             stop: self.stop.clone(),
+            limits: self.story.configuration.tool_limits,
         };
         let began = clock.boot_ms();
         let outcome = ready.tool.perform(&ready.prepared, &context).await;
@@ -141,7 +142,7 @@ impl Drive {
             .await?;
             return Ok(Flow::On);
         }
-        let outcome = self.record_task(id, outcome).await?;
+        let outcome = self.record_task(id, outcome.within(self.story.configuration.tool_limits)).await?;
         let output = self.house.pen.keep(outcome.output).await?;
         let body = Finished {
             call_id: id,

@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::model::{Choice, Wish};
-use super::story::Story;
+use super::story::{Story, Wishes};
 use super::{House, limits, pen};
 use crate::agent::stepper::{self, Step};
 use crate::domain::call;
@@ -16,6 +16,7 @@ use crate::domain::ids::{CallId, RunId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Provenance;
 use crate::domain::run::{self, Confirmed};
+use crate::domain::runtime::ModelChoice;
 
 /// Whether the worker stays with the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,10 @@ fn out_of_date(reason: Reason) -> bool {
         Reason::SessionEnded,
     ]
     .contains(&reason)
+}
+
+fn wish(choice: &ModelChoice) -> Wish<'_> {
+    Wish { route: choice.route.as_deref(), model: choice.model.as_deref() }
 }
 
 /// Whether something works in this step, other than the model; the others only record what is known already.
@@ -180,7 +185,9 @@ impl Drive {
 
     /// Chooses the route, or fails the run where there is none. What an earlier claim pinned stays.
     async fn claim(&mut self) -> Result<Flow, Refusal> {
-        let choice = match self.choose() {
+        let (published, org, session) = (self.house.published.clone(), self.story.org.clone(), self.story.session);
+        let wishes = blocking(move || Wishes::read(&published, &org, session)).await?;
+        let choice = match self.choose(&wishes) {
             Ok(choice) => choice,
             Err(refusal) => {
                 self.fail(refusal.reason, refusal.detail).await?;
@@ -192,16 +199,19 @@ impl Drive {
             return Ok(Flow::Later(Later::Room(choice.route)));
         }
         let Choice { route, driver, model, chosen_by, rehearsal } = choice;
-        let start = run::Start { run_id: self.story.run, route, driver, model, chosen_by, rehearsal };
+        let (run_id, chosen_under) = (self.story.run, wishes.under);
+        let start = run::Start { run_id, route, driver, model, chosen_by, rehearsal, chosen_under };
         match self.house.pen.intent(Command::StartRun(start), pen::runner()).await {
             Ok(_) => Ok(Flow::On),
+            // What it was chosen by has changed meanwhile: it is chosen anew.
+            Err(refusal) if refusal.reason == Reason::RuntimeRevisionConflict => Ok(Flow::On),
             // Another run of the session came first, or someone ended this one: the roster will see.
             Err(refusal) if out_of_date(refusal.reason) => Ok(Flow::Leave),
             Err(refusal) => Err(refusal),
         }
     }
 
-    fn choose(&self) -> Result<Choice, Refusal> {
+    fn choose(&self, wishes: &Wishes) -> Result<Choice, Refusal> {
         if let Some(pinned) = &self.story.claim {
             return Ok(Choice {
                 route: pinned.route.clone(),
@@ -216,12 +226,7 @@ impl Drive {
             route: run.and_then(|body| body.route.as_deref()),
             model: run.and_then(|body| body.model.as_deref()),
         };
-        let session = self.story.wishes.as_ref();
-        let session = Wish {
-            route: session.and_then(|body| body.route.as_deref()),
-            model: session.and_then(|body| body.model.as_deref()),
-        };
-        self.house.models.choose(run, session)
+        self.house.models.choose(run, wish(&wishes.session), wish(&wishes.runtime))
     }
 
     /// Does not make a call, and says why.

@@ -1,6 +1,8 @@
 //! What the runner asks of models: which route answers a run, and the answer to one request. Whoever speaks to
 //! providers stands behind this.
 
+use std::num::NonZeroU32;
+
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -67,6 +69,9 @@ pub struct ModelRequest {
     pub left_out: LeftOut,
     /// Tools it may want called.
     pub tools: Vec<ToolText>,
+    /// Tokens after which it shall stop, where the route does not say fewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<NonZeroU32>,
 }
 
 impl ModelRequest {
@@ -109,8 +114,8 @@ pub struct ModelFailure {
 
 /// Speaks to models.
 pub trait ModelCaller: Send + Sync {
-    /// The route that answers: the run's wish before the session's before the default.
-    fn choose(&self, run: Wish<'_>, session: Wish<'_>) -> Result<Choice, Refusal>;
+    /// The route that answers: the run's wish before the session's before the runtime's before the default.
+    fn choose(&self, run: Wish<'_>, session: Wish<'_>, runtime: Wish<'_>) -> Result<Choice, Refusal>;
 
     /// Asks once. Words are sent as they come, and none is dropped: the call waits for whoever takes them. When `stop`
     /// resolves, or when the future is dropped, the call is given up.

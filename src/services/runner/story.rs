@@ -11,7 +11,8 @@ use crate::domain::event::Event;
 use crate::domain::ids::{ApprovalId, CallId, QuestionId, RunId, SessionId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Record;
-use crate::domain::{approval, permission, run, session};
+use crate::domain::runtime::{Configuration, ModelChoice};
+use crate::domain::{approval, permission, run};
 use crate::journal::line;
 use crate::projections::feed::{Filter, Found, Scope};
 use crate::projections::runs::Facts;
@@ -31,8 +32,8 @@ pub(super) struct Story {
     pub(super) queued: Option<run::Queued>,
     /// What the first claim pinned.
     pub(super) claim: Option<run::Started>,
-    /// Its session's own wishes.
-    pub(super) wishes: Option<session::Created>,
+    /// The configuration that was in force at that claim.
+    pub(super) configuration: Configuration,
     /// How questions ended.
     answers: BTreeMap<QuestionId, Event>,
     /// What mode and rules said.
@@ -41,6 +42,8 @@ pub(super) struct Story {
     asked_about: BTreeMap<ApprovalId, CallId>,
     /// Denials, with the approver's words.
     denied: BTreeMap<CallId, approval::Decided>,
+    /// Why the configuration could not be read.
+    unreadable: Option<Refusal>,
     /// All records before this one are folded.
     next_seq: u64,
     published: Published,
@@ -50,7 +53,6 @@ pub(super) struct Story {
 struct Places {
     org: String,
     own: Facts,
-    session_seq: u64,
     /// `run.queued` of each earlier run, and the records from its start to its end.
     earlier: Vec<(RunId, u64, u64, u64)>,
     /// How many there were before these, with those that never began.
@@ -60,7 +62,6 @@ struct Places {
 fn places(models: &Models, id: RunId) -> Result<Places, Refusal> {
     let own = models.runs.get(id).ok_or(Reason::RunNotFound)?;
     let org = models.names.text(own.row.org).to_owned();
-    let session_seq = models.session(&org, own.row.session)?.created_seq;
     // Newest first, and no further than is told.
     let mut others = models.runs_of_session(&org, own.row.session).iter().rev().filter(|other| **other != id);
     let told = |other: &RunId| {
@@ -71,7 +72,28 @@ fn places(models: &Models, id: RunId) -> Result<Places, Refusal> {
         others.by_ref().filter_map(told).take(limits::CONVERSATION_RUNS).collect();
     earlier.sort_by_key(|(_, _, started, _)| *started);
     let unread = others.count();
-    Ok(Places { org, own, session_seq, earlier, unread })
+    Ok(Places { org, own, earlier, unread })
+}
+
+/// What a run that is not claimed yet is chosen by, as it stands now.
+pub(super) struct Wishes {
+    /// The session's own.
+    pub(super) session: ModelChoice,
+    /// The runtime's.
+    pub(super) runtime: ModelChoice,
+    /// Its revision, and the session's route policy.
+    pub(super) under: (u64, Option<u64>),
+}
+
+impl Wishes {
+    /// Reads them. Blocks on the disk.
+    pub(super) fn read(published: &Published, org: &str, session: SessionId) -> Result<Self, Refusal> {
+        let models = published.models();
+        let (runtime, facts) = (models.runtime.configuration.clone(), models.session(org, session)?);
+        drop(models);
+        let session = facts.choice(published).ok_or(Reason::StorageJournalUnavailable)?;
+        Ok(Self { session, runtime: runtime.model, under: (runtime.revision, facts.policy_seq) })
+    }
 }
 
 fn unreadable(fault: &std::io::Error) -> Refusal {
@@ -100,10 +122,6 @@ impl Story {
     /// Reads a run's story. Blocks on the disk.
     pub(super) fn read(published: Published, id: RunId, bounds: Bounds) -> Result<Self, Refusal> {
         let places = places(&published.models(), id)?;
-        let wishes = published.record(places.session_seq).and_then(|record| match record.event {
-            Event::SessionCreated(body) => Some(body),
-            _ => None,
-        });
         let mut story = Self {
             run: id,
             session: places.own.row.session,
@@ -112,11 +130,12 @@ impl Story {
             transcript: Transcript::within(bounds),
             queued: None,
             claim: None,
-            wishes,
+            configuration: Configuration::default(),
             answers: BTreeMap::new(),
             judged: BTreeMap::new(),
             asked_about: BTreeMap::new(),
             denied: BTreeMap::new(),
+            unreadable: None,
             next_seq: places.own.row.started_seq.map_or(places.own.row.created_seq + 1, std::num::NonZeroU64::get),
             published,
         };
@@ -160,7 +179,7 @@ impl Story {
             // Seals at the end of what is published have no item of their own.
             self.next_seq = if next > self.next_seq { next } else { end };
         }
-        Ok(())
+        self.unreadable.take().map_or(Ok(()), Err)
     }
 
     /// Folds a record of the run itself.
@@ -169,7 +188,7 @@ impl Story {
         self.tell(record);
         match &record.event {
             Event::RunQueued(body) => self.queued = Some(body.clone()),
-            Event::RunStarted(body) => self.claim = Some(body.clone()),
+            Event::RunStarted(body) => self.claimed(body),
             Event::TurnRequested(_) => self.forget_calls(),
             Event::PermissionDecided(body) => {
                 self.judged.insert(body.call_id, body.clone());
@@ -190,6 +209,19 @@ impl Story {
             }
             _ => {}
         }
+    }
+
+    /// What the first claim pinned stays. Blocks on the disk.
+    fn claimed(&mut self, body: &run::Started) {
+        if self.claim.is_none() {
+            let sources = self.published.models().runtime.sources(body.runtime_revision);
+            let read = sources.and_then(|sources| sources.read(&self.published));
+            match read {
+                Ok(configuration) => self.configuration = configuration,
+                Err(refusal) => self.unreadable = Some(refusal),
+            }
+        }
+        self.claim = Some(body.clone());
     }
 
     /// What is kept of calls is of the current turn's.
@@ -235,7 +267,8 @@ mod tests {
         let end = |run_id: RunId| {
             let [route, driver, model] = ["r"; 3].map(str::to_owned);
             let chosen_by = run::RouteChoice::Default;
-            let start = run::Start { run_id, route, driver, model, chosen_by, rehearsal: true };
+            let chosen_under = (0, None);
+            let start = run::Start { run_id, route, driver, model, chosen_by, rehearsal: true, chosen_under };
             act(&opened, Command::StartRun(start)).unwrap();
             let (code, detail) = (Reason::InternalError, String::new());
             act(&opened, Command::FailRun(run::Fail { run_id, code, detail })).unwrap();

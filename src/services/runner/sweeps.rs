@@ -105,7 +105,8 @@ mod tests {
         let run_id = queue_run(opened, create_session(opened, "s"), "Do it.");
         let [route, driver, model] = ["r"; 3].map(str::to_owned);
         let chosen_by = RouteChoice::Default;
-        let start = run::Start { run_id, route, driver, model, chosen_by, rehearsal: true };
+        let chosen_under = (0, None);
+        let start = run::Start { run_id, route, driver, model, chosen_by, rehearsal: true, chosen_under };
         act(opened, Command::StartRun(start)).unwrap();
         let body =
             turn::Requested { turn: 1, attempt: 1, route: "r".into(), model: "r".into(), ..turn::Requested::default() };

@@ -111,7 +111,7 @@ impl Drive {
     fn request(&self, turn: u32) -> Result<ModelRequest, Refusal> {
         let claim = self.story.claim.as_ref().ok_or(Reason::RunStepOutOfOrder)?;
         let Conversation { messages, left_out } = self.story.transcript.conversation(self.story.run);
-        let mut system = self.house.settings.system.clone();
+        let mut system = self.story.configuration.system_prompt.over(&self.house.settings.system);
         if let Some(line) = left_out.line() {
             system.push('\n');
             system.push_str(&line);
@@ -125,6 +125,7 @@ impl Drive {
             messages,
             left_out,
             tools: self.house.tools.clone(),
+            max_output_tokens: self.story.queued.as_ref().and_then(|queued| queued.max_output_tokens),
         })
     }
 

@@ -112,7 +112,7 @@ pub(super) const SAMPLES: &[Sample] = &[
     sample(
         "run.started",
         RUN,
-        r#"{"boot_id":"boot_01HF7YAT00000000000000B001","route":"rehearsal","driver":"rehearsal","model":"rehearsal","chosen_by":"default","rehearsal":true,"permission_mode":"default"}"#,
+        r#"{"boot_id":"boot_01HF7YAT00000000000000B001","route":"rehearsal","driver":"rehearsal","model":"rehearsal","chosen_by":"default","rehearsal":true,"permission_mode":"default","runtime_revision":4}"#,
     ),
     sample("run.stop_requested", RUN, r#"{"how":"cancel","note":"not needed"}"#),
     sample(
@@ -198,5 +198,22 @@ pub(super) const SAMPLES: &[Sample] = &[
         "task.finished",
         RUN,
         r#"{"task_id":"task_01HF7YAT00000000000000TASK","status":"completed","terminal_reason":"exited","exit_code":0,"output_bytes":10,"rotations":0}"#,
+    ),
+    sample("runtime.model_set", "runtime", r#"{"revision":5,"choice":{"route":"openai","model":"gpt-5.4"}}"#),
+    sample(
+        "runtime.system_prompt_set",
+        "runtime",
+        r#"{"revision":6,"prompt":{"mode":"append","text":"Answer in German."}}"#,
+    ),
+    sample(
+        "runtime.tool_limits_set",
+        "runtime",
+        r#"{"revision":7,"limits":{"command_ms":30000,"result_bytes":16384}}"#,
+    ),
+    sample("session.route_policy_set", SESSION, r#"{"choice":{"route":"openai"}}"#),
+    sample(
+        "routes.loaded",
+        "daemon",
+        r#"{"sha256":"a3f1b4c2d5e6978800112233445566778899aabbccddeeff0011223344556677","default_route":"openai","routes":["openai","rehearsal"]}"#,
     ),
 ];

@@ -81,7 +81,15 @@ pub(super) fn authentication(mode: &str) -> Option<Warning> {
 }
 
 /// Of the routes.
-pub(super) fn routes(readiness: &ProviderReadiness) -> Option<Warning> {
+pub(super) fn routes(readiness: &ProviderReadiness) -> impl Iterator<Item = Warning> {
+    let broken = readiness.file_problem.as_ref().map(|problem| {
+        let detail = format!("The routes file is broken and the last good routes stay in force: {problem}");
+        Warning::failure("routes_file_broken", detail)
+    });
+    broken.into_iter().chain(rehearsal_only(readiness))
+}
+
+fn rehearsal_only(readiness: &ProviderReadiness) -> Option<Warning> {
     let rehearsal = readiness.routes.iter().all(|route| route.rehearsal);
     let detail = "Every route is a rehearsal: scripts answer, no model is asked. Name a route in a routes file.";
     rehearsal.then(|| Warning::advice("rehearsal_only", detail))

@@ -1,28 +1,18 @@
-//! Hot reload of the token files: a watch on their directories for speed, a poll as the net, and the comparison of
-//! contents as the only judge; modification times are never looked at.
+//! Hot reload of the token files: what is good of them comes into force, what is not leaves the last good token there.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use notify::Watcher as _;
 use tokio::sync::mpsc;
 
 use super::{Generations, Held, TokenChange, TokenFileFault, TokenProblem, TokenSet, Tokens, digest, hold, read};
 use crate::domain::token::Token;
 use crate::platform::tasks::Tasks;
 use crate::services::authority::Role;
-
-/// How often the files are read where no watch reports a change, milliseconds.
-const POLL_MS: u64 = 1_000;
-/// How long a reported change may settle before the files are read, milliseconds.
-const SETTLE_MS: u64 = 30;
-/// How long changed contents must stay as they are before they count, milliseconds: a file that is written in pieces
-/// must not come into force by half. With a poll before it, a change is in force within two seconds.
-const STEADY_MS: u64 = 500;
+use crate::services::file_watch::{self, Followed};
 
 /// What both files hold at one moment.
-struct Contents {
+pub(in crate::services) struct Contents {
     admin: Result<Token, TokenFileFault>,
     readonly: Result<Token, TokenFileFault>,
 }
@@ -42,50 +32,6 @@ impl Tokens {
     /// Reads both files once and puts what is good into force. Returns what changed.
     pub fn reload(&self) -> Vec<TokenChange> {
         self.put(&self.contents())
-    }
-
-    fn contents(&self) -> Contents {
-        Contents { admin: read(&self.files.admin), readonly: read(&self.files.readonly) }
-    }
-
-    /// Whether these contents are what is in force.
-    fn is_present(&self, contents: &Contents) -> bool {
-        let present = self.set.load();
-        let same = |token: &Result<Token, TokenFileFault>, held: &Held| {
-            token.as_ref().is_ok_and(|token| digest(token.expose().as_bytes()) == held.digest)
-        };
-        same(&contents.admin, &present.admin) && same(&contents.readonly, &present.readonly)
-    }
-
-    /// Puts what is good into force. Returns what changed.
-    fn put(&self, contents: &Contents) -> Vec<TokenChange> {
-        let present = self.set.load_full();
-        let mut problems = Vec::new();
-        let admin = self.next(Role::Admin, &contents.admin, &present.admin, &mut problems);
-        let readonly = self.next(Role::ReadOnly, &contents.readonly, &present.readonly, &mut problems);
-        let digest_of = |next: &Option<Held>, held: &Held| next.as_ref().map_or(held.digest, |new| new.digest);
-        let ambiguous = digest_of(&admin, &present.admin) == digest_of(&readonly, &present.readonly);
-        if ambiguous {
-            let detail = "both token files hold the same token; every bearer is refused until they differ".to_owned();
-            problems.push(TokenProblem { role: None, detail });
-        }
-        let mut changes = Vec::new();
-        for (role, next) in [(Role::Admin, &admin), (Role::ReadOnly, &readonly)] {
-            changes.extend(next.as_ref().and_then(|held| held.change(role)));
-        }
-        if !changes.is_empty() || ambiguous != present.ambiguous {
-            let set = TokenSet {
-                admin: admin.unwrap_or_else(|| present.admin.again()),
-                readonly: readonly.unwrap_or_else(|| present.readonly.again()),
-                ambiguous,
-            };
-            let generations =
-                Generations { admin: set.admin.caller.generation(), readonly: set.readonly.caller.generation() };
-            self.set.store(Arc::new(set));
-            self.generations.send_replace(generations);
-        }
-        self.note(problems);
-        changes
     }
 
     fn next(
@@ -125,69 +71,61 @@ impl Tokens {
 
     /// Follows the files until the drain. Each change goes to `changes` after it is in force.
     pub fn follow(self: &Arc<Self>, tasks: &Tasks, changes: mpsc::Sender<TokenChange>) {
-        let (tokens, stopping) = (self.clone(), tasks.stopping());
-        let (hint, hints) = mpsc::channel(1);
-        let watcher = self.watcher(hint);
-        tasks.spawn(async move {
-            // Kept alive for as long as the loop runs; without it the poll alone does the work.
-            let _watcher = watcher;
-            tokio::select! {
-                () = stopping => {}
-                () = tokens.look_again_and_again(hints, changes) => {}
-            }
-        });
+        file_watch::follow(self, tasks, changes);
+    }
+}
+
+impl Followed for Tokens {
+    type Contents = Contents;
+    type Change = TokenChange;
+
+    fn paths(&self) -> Vec<&Path> {
+        vec![&self.files.admin, &self.files.readonly]
     }
 
-    async fn look_again_and_again(self: Arc<Self>, mut hints: mpsc::Receiver<()>, changes: mpsc::Sender<TokenChange>) {
-        // Contents that were read once and are not in force.
-        let mut seen = None;
-        loop {
-            if seen.is_some() {
-                tokio::time::sleep(Duration::from_millis(STEADY_MS)).await;
-            } else {
-                tokio::select! {
-                    Some(()) = hints.recv() => tokio::time::sleep(Duration::from_millis(SETTLE_MS)).await,
-                    () = tokio::time::sleep(Duration::from_millis(POLL_MS)) => {}
-                }
-            }
-            let reader = self.clone();
-            let looked = tokio::task::spawn_blocking(move || reader.look(seen)).await;
-            let changed;
-            (seen, changed) = looked.unwrap_or_default();
-            for change in changed {
-                tracing::warn!(role = change.role.name(), fp = change.credential.fp, "a token was replaced");
-                if changes.send(change).await.is_err() {
-                    return;
-                }
-            }
-        }
+    fn contents(&self) -> Contents {
+        Contents { admin: read(&self.files.admin), readonly: read(&self.files.readonly) }
     }
 
-    /// Reads the files. What differs from what is in force counts only where it was seen the same before; else it is to
-    /// be looked at again.
-    fn look(&self, seen: Option<Contents>) -> (Option<Contents>, Vec<TokenChange>) {
-        let contents = self.contents();
-        if self.is_present(&contents) || seen.is_some_and(|seen| seen == contents) {
-            return (None, self.put(&contents));
-        }
-        (Some(contents), Vec::new())
-    }
-
-    fn watcher(&self, hint: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-        let report = move |_: notify::Result<notify::Event>| {
-            // A hint that waits already says the same.
-            let _ = hint.try_send(());
+    fn is_present(&self, contents: &Contents) -> bool {
+        let present = self.set.load();
+        let same = |token: &Result<Token, TokenFileFault>, held: &Held| {
+            token.as_ref().is_ok_and(|token| digest(token.expose().as_bytes()) == held.digest)
         };
-        let mut watcher = notify::recommended_watcher(report)
-            .inspect_err(|fault| tracing::warn!(%fault, "no watch on the token files; they are polled"))
-            .ok()?;
-        for path in [&self.files.admin, &self.files.readonly] {
-            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            if let Err(fault) = watcher.watch(directory, notify::RecursiveMode::NonRecursive) {
-                tracing::warn!(%fault, "no watch on a token directory; it is polled");
-            }
+        same(&contents.admin, &present.admin) && same(&contents.readonly, &present.readonly)
+    }
+
+    fn put(&self, contents: &Contents) -> Vec<TokenChange> {
+        let present = self.set.load_full();
+        let mut problems = Vec::new();
+        let admin = self.next(Role::Admin, &contents.admin, &present.admin, &mut problems);
+        let readonly = self.next(Role::ReadOnly, &contents.readonly, &present.readonly, &mut problems);
+        let digest_of = |next: &Option<Held>, held: &Held| next.as_ref().map_or(held.digest, |new| new.digest);
+        let ambiguous = digest_of(&admin, &present.admin) == digest_of(&readonly, &present.readonly);
+        if ambiguous {
+            let detail = "both token files hold the same token; every bearer is refused until they differ".to_owned();
+            problems.push(TokenProblem { role: None, detail });
         }
-        Some(watcher)
+        let mut changes = Vec::new();
+        for (role, next) in [(Role::Admin, &admin), (Role::ReadOnly, &readonly)] {
+            changes.extend(next.as_ref().and_then(|held| held.change(role)));
+        }
+        if !changes.is_empty() || ambiguous != present.ambiguous {
+            let set = TokenSet {
+                admin: admin.unwrap_or_else(|| present.admin.again()),
+                readonly: readonly.unwrap_or_else(|| present.readonly.again()),
+                ambiguous,
+            };
+            let generations =
+                Generations { admin: set.admin.caller.generation(), readonly: set.readonly.caller.generation() };
+            self.set.store(Arc::new(set));
+            self.generations.send_replace(generations);
+        }
+        for change in &changes {
+            tracing::warn!(role = change.role.name(), fp = change.credential.fp, "a token was replaced");
+        }
+        self.note(problems);
+        changes
     }
 }
 
@@ -202,6 +140,7 @@ impl Held {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
+    use std::time::Duration;
 
     use super::*;
     use crate::domain::reason::Reason;
@@ -332,7 +271,7 @@ mod tests {
         let (hint, hints) = mpsc::channel(1);
         drop(hint);
         let (sender, mut changes) = mpsc::channel(8);
-        let looking = tokio::spawn(tokens.clone().look_again_and_again(hints, sender));
+        let looking = tokio::spawn(file_watch::look_again_and_again(tokens.clone(), hints, sender));
         for letter in ['a', 'b'] {
             std::fs::write(&folder.files.admin, own(letter)).unwrap();
             tokio::time::timeout(Duration::from_secs(10), changes.recv()).await.unwrap().unwrap();
