@@ -11,3 +11,5 @@ mod answers;
 mod faults;
 #[path = "providers/server.rs"]
 mod server;
+#[path = "providers/tls.rs"]
+mod tls;

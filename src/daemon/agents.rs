@@ -19,6 +19,7 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::outbound::client::Deadlines;
 use crate::outbound::guard::SystemResolver;
 use crate::outbound::providers::{Providers, Surroundings};
+use crate::outbound::trust::Trust;
 use crate::platform::clock::Clock;
 use crate::platform::entropy::Entropy;
 use crate::platform::tasks::{Milestone, Tasks};
@@ -62,6 +63,7 @@ impl Agents {
             clock: Arc::clone(clock),
             resolver: Arc::new(SystemResolver),
             allowed: settings.outbound_allow.clone(),
+            trust: Trust::of_machine(None)?,
             deadlines: Deadlines::default(),
         };
         let providers = Providers::new(&routes, &around)?;

@@ -48,7 +48,7 @@ fn asked(wish: Wish<'_>) -> Asked<'_> {
 
 fn message(message: Message) -> providers::Message {
     match message {
-        Message::User { text } => providers::Message::User { text },
+        Message::User { text } => providers::Message::user(text),
         Message::Assistant { text, calls } => {
             let call = |CallText { provider_id, tool, input }| RequestedCall { provider_id, tool, input };
             providers::Message::Assistant { text, tool_calls: calls.into_iter().map(call).collect() }
@@ -96,7 +96,7 @@ impl ModelCaller for RoutedModels {
             };
             let (deltas, mut pieces) = mpsc::channel(WAITING_PIECES);
             let began = self.clock.since_boot();
-            let calling = self.providers.call(&route, &request, deltas, stop.clone());
+            let calling = self.providers.call(&route, &request, None, deltas, stop.clone());
             let passing = async {
                 while let Some(piece) = pieces.recv().await {
                     if let Delta::Text(text) = piece {
