@@ -7,7 +7,13 @@
 
 #[path = "providers/answers.rs"]
 mod answers;
+#[path = "providers/conformance.rs"]
+mod conformance;
 #[path = "providers/faults.rs"]
 mod faults;
 #[path = "providers/server.rs"]
 mod server;
+#[path = "providers/tls.rs"]
+mod tls;
+#[path = "providers/wire/mod.rs"]
+mod wire;

@@ -4,10 +4,11 @@ use std::fmt;
 
 use super::limits::BASE_URL_BYTES;
 
-/// A checked `http` address without query, fragment or user. It is also the operator's word for exactly this host and
+/// A checked `http` or `https` address without query, fragment or user. It is also the operator's word for exactly this host and
 /// port, so that a model server on the own machine or network can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl {
+    secure: bool,
     host: String,
     port: u16,
     path: String,
@@ -19,21 +20,19 @@ impl BaseUrl {
         if text.len() > BASE_URL_BYTES {
             return Err(format!("the address is longer than {BASE_URL_BYTES} bytes"));
         }
-        if text.starts_with("https://") {
-            return Err("https is not supported yet: it arrives together with provider credentials; \
-                        use an http:// address of a local or trusted model server"
-                .into());
-        }
         if text.contains(['#', '?', '@', '\\']) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("the address may hold no user, query, fragment, space or character outside ASCII".into());
         }
         let uri: http::Uri = text.parse().map_err(|error| format!("the address does not parse: {error}"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err("the address does not start with http://".into());
-        }
+        let secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err("the address starts neither with https:// nor with http://".into()),
+        };
         let host = uri.host().unwrap_or_default().to_ascii_lowercase();
         let after_host = uri.authority().map_or("", |authority| &authority.as_str()[host.len()..]);
         let port = match after_host.strip_prefix(':') {
+            None if secure => 443,
             None => 80,
             Some(digits) => match digits.parse::<u16>() {
                 Ok(port) if port > 0 => port,
@@ -49,7 +48,12 @@ impl BaseUrl {
         if !path.bytes().all(plain) || odd_step {
             return Err("the path holds something else than plain names between single slashes".into());
         }
-        Ok(Self { host, port, path })
+        Ok(Self { secure, host, port, path })
+    }
+
+    /// `https`, or `http`, which is plain text.
+    pub fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 
     /// The host: a name in lower case, or a literal address, with brackets where it is of version 6.
@@ -57,7 +61,7 @@ impl BaseUrl {
         &self.host
     }
 
-    /// The port, 80 where none was given.
+    /// The port; where none was given, the scheme's own.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -70,7 +74,7 @@ impl BaseUrl {
 
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}{}", self.host, self.port, self.path)
+        write!(f, "{}://{}:{}{}", self.scheme(), self.host, self.port, self.path)
     }
 }
 
@@ -84,12 +88,14 @@ mod tests {
         assert_eq!((url.host(), url.port(), url.path()), ("localhost", 11434, "/v1"));
         assert_eq!(BaseUrl::parse("http://[::1]:8080").unwrap().to_string(), "http://[::1]:8080");
         assert_eq!(BaseUrl::parse("http://models.example").unwrap().port(), 80);
+        assert_eq!(BaseUrl::parse("HTTPS://Models.example/v1").unwrap().to_string(), "https://models.example:443/v1");
     }
 
     #[test]
     fn an_address_with_a_trick_in_it_is_refused() {
         for text in [
-            "https://api.example/v1",
+            "https://user:password@api.example/v1",
+            "httpss://api.example/v1",
             "http://user@host/",
             "http://host/v1?key=1",
             "http://host/#x",

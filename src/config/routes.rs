@@ -19,19 +19,68 @@ pub const REHEARSAL: &str = "rehearsal";
 pub enum Driver {
     /// Follows a script; no model is asked.
     Rehearsal,
-    /// Chat completions over HTTP.
+    /// Chat completions or responses, as OpenAI and the many servers that do alike speak them.
     OpenAi,
+    /// Messages.
+    Anthropic,
+    /// Contents that are generated.
+    Google,
+    /// Chat completions of many providers through one.
+    OpenRouter,
+    /// Chat completions of xAI.
+    Xai,
 }
 
 impl Driver {
     /// Every driver.
-    pub const ALL: [Driver; 2] = [Driver::Rehearsal, Driver::OpenAi];
+    pub const ALL: [Driver; 6] =
+        [Driver::Rehearsal, Driver::OpenAi, Driver::Anthropic, Driver::Google, Driver::OpenRouter, Driver::Xai];
 
     /// Its name in the routes file and in events.
     pub fn name(self) -> &'static str {
         match self {
             Driver::Rehearsal => REHEARSAL,
             Driver::OpenAi => "openai",
+            Driver::Anthropic => "anthropic",
+            Driver::Google => "google",
+            Driver::OpenRouter => "openrouter",
+            Driver::Xai => "xai",
+        }
+    }
+
+    /// Where its provider lives, for routes that name no address.
+    pub fn default_base_url(self) -> Option<BaseUrl> {
+        let text = match self {
+            Driver::Rehearsal => return None,
+            Driver::OpenAi => "https://api.openai.com/v1",
+            Driver::Anthropic => "https://api.anthropic.com",
+            Driver::Google => "https://generativelanguage.googleapis.com",
+            Driver::OpenRouter => "https://openrouter.ai/api/v1",
+            Driver::Xai => "https://api.x.ai/v1",
+        };
+        BaseUrl::parse(text).ok()
+    }
+}
+
+/// Which of its interfaces the driver `openai` speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Api {
+    /// Chat completions, which every compatible server has.
+    #[default]
+    Chat,
+    /// Responses.
+    Responses,
+}
+
+impl Api {
+    /// Every interface.
+    pub const ALL: [Api; 2] = [Api::Chat, Api::Responses];
+
+    /// Its name in the routes file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Api::Chat => "chat",
+            Api::Responses => "responses",
         }
     }
 }
@@ -52,7 +101,9 @@ pub struct Route {
     pub driver: Driver,
     /// The model where none is asked for.
     pub default_model: String,
-    /// Where the provider lives.
+    /// Which interface of the provider's is spoken.
+    pub api: Api,
+    /// Where the provider lives; none only for a rehearsal.
     pub base_url: Option<BaseUrl>,
     /// Which models it takes.
     pub model_support: ModelSupport,
@@ -126,6 +177,7 @@ impl Default for Routes {
         let route = Route {
             driver: Driver::Rehearsal,
             default_model: REHEARSAL.into(),
+            api: Api::Chat,
             base_url: None,
             model_support: ModelSupport::Any,
             script: None,

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::base_url::BaseUrl;
 use super::limits::{MODELS, OUTPUT_TOKENS, ROUTE_ID_BYTES, ROUTES, TIMEOUT_MS};
 use super::route_terms::{Terms, check_fallbacks};
-use super::routes::{Driver, ModelSupport, Route, Routes, check_model};
+use super::routes::{Api, Driver, ModelSupport, Route, Routes, check_model};
 use super::strict_toml::{Fields, Placed, Problems, kind};
 use crate::domain::reason::{Reason, Refusal};
 
@@ -106,9 +106,10 @@ fn read_route(mut fields: Fields<'_>, folder: &Path, problems: &mut Problems<'_>
         Some(Driver::Rehearsal) if fields.has("base_url") => {
             problems.add(fields.offset(), "`base_url` has no meaning for the driver rehearsal");
         }
-        Some(Driver::OpenAi) if !fields.has("base_url") => fields.missing("base_url", problems),
         _ => {}
     }
+    let base_url = if fields.has("base_url") { base_url } else { driver.and_then(Driver::default_base_url) };
+    let api = read_api(driver, &mut fields, problems);
     if fields.has("script") && driver.is_some_and(|driver| driver != Driver::Rehearsal) {
         problems.add(fields.offset(), "`script` has a meaning for the driver rehearsal only");
     }
@@ -119,6 +120,7 @@ fn read_route(mut fields: Fields<'_>, folder: &Path, problems: &mut Problems<'_>
     Some(Route {
         driver: driver?,
         default_model: default_model?.value.to_owned(),
+        api,
         base_url,
         model_support,
         script,
@@ -141,6 +143,17 @@ fn read_driver(fields: &mut Fields<'_>, problems: &mut Problems<'_>) -> Option<D
         problems.add(named.offset, format!("no driver {:?}; there are: {known}", named.value));
     }
     driver
+}
+
+fn read_api(driver: Option<Driver>, fields: &mut Fields<'_>, problems: &mut Problems<'_>) -> Api {
+    let Some(named) = fields.text("api", problems) else { return Api::default() };
+    if driver.is_some_and(|driver| driver != Driver::OpenAi) {
+        problems.add(named.offset, "`api` has a meaning for the driver openai only");
+    }
+    Api::ALL.into_iter().find(|api| api.name() == named.value).unwrap_or_else(|| {
+        problems.add(named.offset, format!("`api` is \"chat\" or \"responses\", not {:?}", named.value));
+        Api::default()
+    })
 }
 
 fn read_support(fields: &mut Fields<'_>, problems: &mut Problems<'_>) -> ModelSupport {
@@ -195,7 +208,7 @@ mod tests {
     #[test]
     fn all_problems_are_named_at_once_with_their_lines() {
         let text = "version = 2\nextra = 1\n[routes.a]\ndriver = \"opnai\"\ndefault_model = \"\"\nauth_ref = \"X\"\n\
-                    [routes.b]\ndriver = \"openai\"\ndefault_model = \"m\"\nbase_url = \"https://h/v1\"\ntypo = true\n\
+                    [routes.b]\ndriver = \"openai\"\ndefault_model = \"m\"\nbase_url = \"ftp://h/v1\"\ntypo = true\n\
                     [routes.\"c/d\"]\ndriver = \"rehearsal\"\ndefault_model = \"m\"\ntimeout_ms = \"soon\"\n";
         let found = problems_of(text);
         for expected in [
@@ -205,7 +218,7 @@ mod tests {
             "line 4: no driver \"opnai\"",
             "line 5: `default_model` is empty",
             "line 6: `auth_ref` names no slot",
-            "line 10: `base_url`: https is not supported yet",
+            "line 10: `base_url`: the address starts neither with https:// nor with http://",
             "line 11: route \"b\" has an unknown field \"typo\"",
             "line 12: \"c/d\" is not a route id",
             "line 15: `timeout_ms` is a string",
@@ -219,7 +232,8 @@ mod tests {
     fn fields_that_do_not_fit_together_are_refused() {
         let file = |rest: &str| format!("version = 1\n[routes.a]\ndefault_model = \"m\"\n{rest}\n");
         for (rest, expected) in [
-            ("driver = \"openai\"", "has no `base_url`"),
+            ("driver = \"openai\"\napi = \"messages\"", "`api` is \"chat\" or \"responses\""),
+            ("driver = \"anthropic\"\napi = \"chat\"", "`api` has a meaning for the driver openai only"),
             ("driver = \"rehearsal\"\nbase_url = \"http://h\"", "no meaning for the driver rehearsal"),
             ("driver = \"openai\"\nbase_url = \"http://h\"\nscript = \"s\"", "rehearsal only"),
             ("driver = \"rehearsal\"\nmodels = [\"m\"]", "belong together"),
@@ -228,6 +242,17 @@ mod tests {
         ] {
             let found = problems_of(&file(rest));
             assert!(found.contains(expected), "{rest}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_route_without_an_address_is_the_providers_own_and_never_plain_text() {
+        for driver in Driver::ALL.into_iter().filter(|driver| *driver != Driver::Rehearsal) {
+            let text = format!("version = 1\n[routes.a]\ndriver = \"{}\"\ndefault_model = \"m\"\n", driver.name());
+            let routes = parse(&text, Path::new("/"), "f", None).unwrap();
+            let url = routes.by_id["a"].base_url.clone();
+            assert_eq!(url, driver.default_base_url());
+            assert_eq!(url.map(|url| url.scheme()), Some("https"));
         }
     }
 

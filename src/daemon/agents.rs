@@ -18,10 +18,12 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::outbound::client::Deadlines;
 use crate::outbound::guard::SystemResolver;
 use crate::outbound::providers::Surroundings;
+use crate::outbound::trust::Trust;
 use crate::platform::clock::Clock;
 use crate::platform::entropy::Entropy;
 use crate::platform::tasks::{Milestone, Tasks};
 use crate::services::clerk::Clerk;
+use crate::services::credentials::Credentials;
 use crate::services::models::RoutedModels;
 use crate::services::published::Published;
 use crate::services::routing::{self, RouteBook as _, RoutesFile, Routing};
@@ -55,6 +57,7 @@ impl Agents {
             clock: Arc::clone(clock),
             resolver: Arc::new(SystemResolver),
             allowed: settings.outbound_allow.clone(),
+            trust: Trust::of_machine(None)?,
             deadlines: Deadlines::default(),
         };
         let mode = if settings.tool_sandbox { SandboxMode::On } else { SandboxMode::Off };
@@ -101,7 +104,7 @@ impl Agents {
     /// Starts the runner.
     pub(super) fn start(
         self,
-        (clerk, published): (&Clerk, &Published),
+        (clerk, published, credentials): (&Clerk, &Published, Credentials),
         entropy: Arc<dyn Entropy>,
         (settings, tasks, boot_id): (&ServeSettings, &Tasks, BootId),
         begun: Milestone,
@@ -119,7 +122,7 @@ impl Agents {
         let parts = Parts {
             write: Arc::new(clerk.clone()),
             published: published.clone(),
-            models: Arc::new(RoutedModels::new(self.routing, self.clock)),
+            models: Arc::new(RoutedModels::new(self.routing, credentials, self.clock)),
             workspace: self.workspace,
             launcher: self.launcher,
             background,

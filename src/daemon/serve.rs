@@ -236,7 +236,8 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let (commands, scratch) = (Tasks::new(), agents.scratch.clone());
     let routing = Arc::clone(&agents.routing);
-    let runner = agents.start((&clerk, &published, credentials), entropy, (&settings, &commands, boot_id), begun.clone());
+    let runner =
+        agents.start((&clerk, &published, credentials), entropy, (&settings, &commands, boot_id), begun.clone());
     let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
     let routes = routes(Arc::clone(&status), registry, numbers);
     let edge = Edge::new(parts, routes, App::new(desk, secrets, published.clone(), status, &runner));

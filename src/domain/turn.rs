@@ -74,12 +74,29 @@ pub enum UsageSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
-    /// Tokens sent.
+    /// Tokens sent, cached ones included.
     pub input_tokens: u64,
-    /// Tokens received.
+    /// Tokens received, those of thinking included.
     pub output_tokens: u64,
+    /// Of those sent: read from the provider's cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u64>,
+    /// Of those sent: written to the provider's cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_written_tokens: Option<u64>,
+    /// Of those received: spent on thinking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_tokens: Option<u64>,
     /// Where the figures come from.
     pub source: UsageSource,
+}
+
+impl Usage {
+    /// Tokens sent and received, of which nothing further is known.
+    pub fn new(input_tokens: u64, output_tokens: u64, source: UsageSource) -> Self {
+        let (cached_tokens, cache_written_tokens, reasoning_tokens) = (None, None, None);
+        Self { input_tokens, output_tokens, cached_tokens, cache_written_tokens, reasoning_tokens, source }
+    }
 }
 
 /// A call that the model asks for.

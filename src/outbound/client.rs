@@ -1,11 +1,13 @@
 //! An HTTP client on the guarded connector: one request, one answer read in bounded pieces, and a deadline for each
-//! stage. Redirects are handed back as they are; every request makes its own, freshly vetted connection.
+//! stage. Redirects are handed back as they are. A connection is vetted when it is made, and kept for a few seconds; a
+//! request is sent again only where hyper says that nothing of it was sent, because a kept connection turned out closed.
 
 use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use futures_util::Stream;
+use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
@@ -15,6 +17,8 @@ use tokio::time::Instant;
 
 use super::guard::{Fault, Guard};
 use super::limits;
+use super::secured::Secured;
+use super::trust::Trust;
 
 /// How long each stage of a request may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +44,9 @@ pub enum SendFault {
     /// No connection came about, so nothing was sent.
     #[error("{0}")]
     Unreachable(String),
+    /// The other side cannot prove who it is, so nothing was sent.
+    #[error("{0}")]
+    Untrusted(String),
     /// A connection stood, so the request may have been taken, and no answer came.
     #[error("{0}; the request may have been taken")]
     Unanswered(&'static str),
@@ -57,19 +64,20 @@ pub enum SendFault {
 /// A client whose connections follow one set of rules.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: legacy::Client<Guard, Full<Bytes>>,
+    inner: legacy::Client<Secured, Full<Bytes>>,
     deadlines: Deadlines,
 }
 
 impl Client {
-    /// A client on this connector.
-    pub fn new(guard: Guard, deadlines: Deadlines) -> Self {
+    /// A client on this connector, which believes these authorities.
+    pub fn new(guard: Guard, trust: &Trust, deadlines: Deadlines) -> Self {
         let inner = legacy::Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
+            .pool_max_idle_per_host(limits::CONNECTIONS_IDLE)
+            .pool_idle_timeout(Duration::from_millis(limits::CONNECTION_IDLE_MS))
             .pool_timer(TokioTimer::new())
-            .retry_canceled_requests(false)
+            .retry_canceled_requests(true)
             .http1_max_buf_size(limits::HEAD_BYTES)
-            .build(guard);
+            .build(Secured::new(guard, trust));
         Self { inner, deadlines }
     }
 
@@ -95,6 +103,7 @@ fn send_fault(error: &legacy::Error) -> SendFault {
         match one.downcast_ref::<Fault>() {
             Some(Fault::Forbidden(_)) => return SendFault::Forbidden(one.to_string()),
             Some(Fault::Unreachable(_)) => return SendFault::Unreachable(one.to_string()),
+            Some(Fault::Untrusted(_)) => return SendFault::Untrusted(one.to_string()),
             None => cause = one.source(),
         }
     }
@@ -117,8 +126,31 @@ impl Answer {
     }
 
     /// A header, where it is plain text.
-    pub fn header(&self, name: http::HeaderName) -> Option<&str> {
+    pub fn header(&self, name: HeaderName) -> Option<&str> {
         self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// Its headers of these names, for whoever passes the answer on. Never those of the connection.
+    pub fn headers(&self, names: &[HeaderName]) -> HeaderMap {
+        let mut found = HeaderMap::new();
+        for name in names {
+            for value in self.response.headers().get_all(name) {
+                found.append(name, value.clone());
+            }
+        }
+        found
+    }
+
+    /// The body as a stream: a piece is read when it is asked for, so whoever is slow slows the other side. Ends with the
+    /// fault where it breaks off.
+    pub fn pieces(self, limit_bytes: usize) -> impl Stream<Item = Result<Bytes, SendFault>> + Send {
+        futures_util::stream::unfold(Some(self), move |answer| async move {
+            let mut answer = answer?;
+            match answer.piece(limit_bytes).await {
+                Ok(piece) => Some((Ok(piece?), Some(answer))),
+                Err(fault) => Some((Err(fault), None)),
+            }
+        })
     }
 
     /// The next piece of the body, `None` at its end. Fails once more than the limit was read in all.

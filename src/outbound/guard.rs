@@ -49,6 +49,9 @@ pub enum Fault {
     /// It could not be reached.
     #[error("{0}")]
     Unreachable(String),
+    /// It cannot prove who it is.
+    #[error("{0}")]
+    Untrusted(String),
 }
 
 impl From<Fault> for Refusal {
@@ -56,6 +59,7 @@ impl From<Fault> for Refusal {
         match fault {
             Fault::Forbidden(detail) => Refusal::new(Reason::OutboundDestinationForbidden, detail),
             Fault::Unreachable(detail) => Refusal::new(Reason::ProviderUnavailable, detail),
+            Fault::Untrusted(detail) => Refusal::new(Reason::ProviderTls, detail),
         }
     }
 }
@@ -145,9 +149,6 @@ impl Guard {
 
     async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, Fault> {
         let addresses = self.vetted(&uri).await?;
-        if uri.scheme_str() != Some("http") {
-            return Err(Fault::Unreachable("https is not supported yet".to_owned()));
-        }
         let mut last = "no address".to_owned();
         for address in addresses.into_iter().take(limits::ADDRESSES_TRIED) {
             let limit = Duration::from_millis(limits::CONNECT_MS);

@@ -4,6 +4,13 @@
 pub const RESOLVE_MS: u64 = 5_000;
 /// Time to connect to one vetted address, milliseconds.
 pub const CONNECT_MS: u64 = 10_000;
+/// Time until a connection stands, milliseconds: resolving, every address that is tried, and TLS.
+pub const CONNECTION_MS: u64 = 60_000;
+/// Time that a connection without a request is kept for the next one, milliseconds. Short of what the servers that wait
+/// the least give, so that a request rarely meets a connection that is just being closed.
+pub const CONNECTION_IDLE_MS: u64 = 4_000;
+/// Most connections without a request that are kept to one host, for each route.
+pub const CONNECTIONS_IDLE: usize = 32;
 /// Most addresses of one name that are tried.
 pub const ADDRESSES_TRIED: usize = 4;
 /// Most addresses of one name that are looked at; a name with more is refused.

@@ -6,4 +6,6 @@ pub mod guard;
 pub mod limits;
 pub mod providers;
 pub mod retry;
+mod secured;
 pub mod sse;
+pub mod trust;

@@ -225,6 +225,12 @@ impl Vault {
         }
     }
 
+    /// The first of these subjects that gets no lease.
+    pub fn revoked_of<'s>(&self, org: Option<Name>, subjects: &'s [String]) -> Option<&'s str> {
+        let revoked = self.subjects_revoked.get(&org?)?;
+        subjects.iter().map(String::as_str).find(|subject| revoked.contains_key(*subject))
+    }
+
     /// The lease of the call on this stream, where its call has not ended.
     pub fn lease_of(&self, holder: Stream) -> Option<&LeaseView> {
         self.live.get(&holder).map(|lease| &lease.view)

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
+use crate::domain::context::ClockTrust;
 use crate::domain::credential::CredentialUse;
 use crate::domain::ids::LeaseId;
 use crate::domain::reason::{Reason, Refusal};
@@ -124,7 +125,16 @@ impl Credentials {
     /// A use of the version in force, for the record of a call's intent. `subjects` are whom it serves, nearest first.
     pub fn offer(&self, org: &str, reference: &str, subjects: Vec<String>) -> Result<CredentialUse, Refusal> {
         self.store()?;
-        let (version, fp) = in_force(&self.shared.published.models(), org, reference)?;
+        let (version, fp) = {
+            let models = self.shared.published.models();
+            if models.clock.trust != ClockTrust::Trusted {
+                return Err(Refusal::new(Reason::TimeUntrusted, "No lease is given while the clock is not trusted."));
+            }
+            if let Some(subject) = models.vault.revoked_of(models.names.find(org), &subjects) {
+                return Err(Refusal::new(Reason::VaultLeaseRevoked, format!("{subject} was revoked.")));
+            }
+            in_force(&models, org, reference)?
+        };
         let lease_id = LeaseId::from_ulid(Ulid::from_parts(self.shared.clock.wall_ms(), self.shared.entropy.u128()));
         let used = CredentialUse { reference: reference.to_owned(), version, fp, lease_id };
         let now = self.shared.clock.boot_ms();

@@ -7,12 +7,15 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::credentials::{Credentials, Leased};
 use super::numbers::LastCall;
 use super::routing::Routing;
 use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, Wish};
 use crate::agent::transcript::{CallText, Message};
 use crate::config::routes::{Asked, ResolvedRoute, Routes};
+use crate::domain::credential::CredentialUse;
 use crate::domain::reason::{Reason, Refusal};
+use crate::domain::stream::Stream;
 use crate::outbound::providers::{self, Delta, RequestedCall, ToolSpec};
 use crate::platform::clock::Clock;
 
@@ -22,13 +25,49 @@ const WAITING_PIECES: usize = 64;
 /// Routes and the drivers behind them.
 pub struct RoutedModels {
     routing: Arc<Routing>,
+    credentials: Credentials,
     clock: Arc<dyn Clock>,
 }
 
 impl RoutedModels {
-    /// Speaks over these drivers.
-    pub fn new(routing: Arc<Routing>, clock: Arc<dyn Clock>) -> Self {
-        Self { routing, clock }
+    /// Speaks over these drivers, with secrets from there.
+    pub fn new(routing: Arc<Routing>, credentials: Credentials, clock: Arc<dyn Clock>) -> Self {
+        Self { routing, credentials, clock }
+    }
+
+    /// The secret that the record of the intent names, if the route still names the same: what was kept for one address
+    /// must not go to another.
+    fn redeem(&self, routes: &Routes, request: &ModelRequest) -> Result<Option<Leased>, ModelFailure> {
+        let failure = |detail: &str| ModelFailure {
+            code: Reason::RouteNotReady,
+            detail: detail.to_owned(),
+            retry_after_ms: None,
+            partial: None,
+        };
+        let named = routes.get(&request.route).and_then(|route| route.terms.auth_ref.as_ref());
+        if named != request.credential.as_ref().map(|used| &used.reference) {
+            return Err(failure("The route names another secret than it did; nothing was sent."));
+        }
+        let Some(used) = &request.credential else { return Ok(None) };
+        self.credentials.redeem(used.lease_id, Stream::Run(request.run_id)).map(Some).map_err(|refusal| {
+            if refusal.reason == Reason::VaultLeaseRevoked {
+                return failure("The secret was replaced or revoked before it was used; nothing was sent.");
+            }
+            ModelFailure { code: refusal.reason, detail: refusal.detail, retry_after_ms: None, partial: None }
+        })
+    }
+}
+
+/// Carries a call to its end, which comes early where the lease on its secret is revoked.
+async fn until_revoked<T>(call: impl Future<Output = T>, leased: Option<&Leased>, cut: &CancellationToken) -> T {
+    let Some(leased) = leased else { return call.await };
+    tokio::pin!(call);
+    tokio::select! {
+        done = &mut call => done,
+        () = leased.revoked.cancelled() => {
+            cut.cancel();
+            call.await
+        }
     }
 }
 
@@ -52,7 +91,7 @@ fn asked(wish: Wish<'_>) -> Asked<'_> {
 
 fn message(message: Message) -> providers::Message {
     match message {
-        Message::User { text } => providers::Message::User { text },
+        Message::User { text } => providers::Message::user(text),
         Message::Assistant { text, calls } => {
             let call = |CallText { provider_id, tool, input }| RequestedCall { provider_id, tool, input };
             providers::Message::Assistant { text, tool_calls: calls.into_iter().map(call).collect() }
@@ -75,6 +114,12 @@ impl ModelCaller for RoutedModels {
         })
     }
 
+    fn credential(&self, org: &str, route: &str, subjects: Vec<String>) -> Result<Option<CredentialUse>, Refusal> {
+        let routes = &self.routing.now().routes;
+        let named = routes.get(route).and_then(|route| route.terms.auth_ref.as_deref());
+        named.map(|reference| self.credentials.offer(org, reference, subjects)).transpose()
+    }
+
     fn call(
         &self,
         request: ModelRequest,
@@ -85,6 +130,9 @@ impl ModelCaller for RoutedModels {
             // The whole call goes by what is in force now.
             let in_force = self.routing.now();
             let route = resolve(&in_force.routes, &request)?;
+            let leased = self.redeem(&in_force.routes, &request)?;
+            let secret = leased.as_ref().map(|leased| leased.secret.clone());
+            let cut = stop.child_token();
             let tool = |tool: super::runner::ToolText| ToolSpec {
                 name: tool.name,
                 description: tool.description,
@@ -102,7 +150,7 @@ impl ModelCaller for RoutedModels {
             };
             let (deltas, mut pieces) = mpsc::channel(WAITING_PIECES);
             let began = self.clock.since_boot();
-            let calling = in_force.providers.call(&route, &request, deltas, stop.clone());
+            let calling = in_force.providers.call(&route, &request, secret, deltas, cut.clone());
             let passing = async {
                 while let Some(piece) = pieces.recv().await {
                     if let Delta::Text(text) = piece {
@@ -111,15 +159,19 @@ impl ModelCaller for RoutedModels {
                     }
                 }
             };
-            let (answer, ()) = tokio::join!(calling, passing);
+            let both = async { tokio::join!(calling, passing) };
+            let (answer, ()) = until_revoked(both, leased.as_ref(), &cut).await;
             let call = LastCall { code: answer.as_ref().err().map(|error| error.reason), at_ms: self.clock.wall_ms() };
             // A call that we gave up says nothing about the provider.
-            if call.code.is_none() || !stop.is_cancelled() {
+            if call.code.is_none() || !cut.is_cancelled() {
                 self.routing.numbers().observe(&route.route_id, call, self.clock.since_boot().saturating_sub(began));
             }
             let answer = answer.map_err(|error| ModelFailure {
-                // A call that broke off within its answer is not made again by itself; the detail names the cause.
-                code: if error.answer_begun && error.reason.retry() {
+                // It was cut: what it had begun is nobody's fault but the one who revoked.
+                code: if leased.as_ref().is_some_and(|leased| leased.revoked.is_cancelled()) {
+                    Reason::VaultLeaseRevoked
+                } else if error.answer_begun && error.reason.retry() {
+                    // A call that broke off within its answer is not made again by itself; the detail names the cause.
                     Reason::ProviderStreamBroken
                 } else {
                     error.reason

@@ -217,7 +217,7 @@ async fn what_an_answer_took_is_what_the_server_says_or_unknown_and_an_estimate_
     let usage = |stream: String| async move {
         Server::start(vec![vec![head(""), Act::Send(stream.into())]]).call(5_000).await.unwrap().usage
     };
-    let reported = Usage { input_tokens: 12, output_tokens: 3, source: UsageSource::Reported };
+    let reported = Usage::new(12, 3, UsageSource::Reported);
     assert_eq!(usage(stream).await, Some(reported));
     assert_eq!(usage(words("a") + &end("stop")).await, None);
     let odd = event(&json!({ "usage": { "prompt_tokens": -1, "completion_tokens": "many" }, "choices": [] }));

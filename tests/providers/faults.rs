@@ -258,16 +258,3 @@ async fn a_call_that_is_given_up_closes_its_connection_and_keeps_its_words() {
     }
     panic!("the connection is still open");
 }
-
-#[tokio::test]
-async fn https_is_refused_by_name_and_never_spoken_as_plain_text() {
-    let server = Server::start(vec![vec![]]);
-    let routes = format!(
-        "version = 1\n[routes.it]\ndriver = \"openai\"\ndefault_model = \"m\"\nbase_url = \"https://127.0.0.1:{}/v1\"\n",
-        server.port
-    );
-    let refusal = crate::server::open(&routes, std::path::Path::new("/")).unwrap_err();
-    assert_eq!(refusal.reason, Reason::ConfigInvalid);
-    assert!(refusal.detail.contains("https is not supported yet"), "{}", refusal.detail);
-    assert_eq!(server.asked(), 0);
-}

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use chancery::config::routes::{Asked, ResolvedRoute, Routes};
 use chancery::domain::reason::Refusal;
 use chancery::outbound::client::Deadlines;
-use chancery::outbound::guard::SystemResolver;
+use chancery::outbound::guard::{Resolve, SystemResolver};
 use chancery::outbound::providers::{
     Delta, Message, ModelAnswer, ModelRequest, ProviderError, Providers, Surroundings,
 };
+use chancery::outbound::trust::Trust;
 use chancery::platform::clock::SystemClock;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,8 @@ pub struct Server {
     pub seen: Arc<Mutex<Seen>>,
 }
 
-fn head_and_body(socket: &mut TcpStream) -> Option<String> {
+/// One request, as it was sent.
+pub fn head_and_body(socket: &mut impl std::io::Read) -> Option<String> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -126,7 +128,7 @@ impl Server {
         let (providers, route) = self.providers(timeout_ms);
         // Nobody listens; a driver waits for whoever does.
         let (deltas, _) = tokio::sync::mpsc::channel(1);
-        providers.call(&route, &request(), deltas, stop.clone()).await
+        providers.call(&route, &request(), None, deltas, stop.clone()).await
     }
 
     pub fn providers(&self, timeout_ms: u64) -> (Providers, ResolvedRoute) {
@@ -141,21 +143,35 @@ impl Server {
 
 /// The drivers of a routes file, and its default route.
 pub fn open(text: &str, folder: &std::path::Path) -> Result<(Providers, ResolvedRoute), Refusal> {
+    open_in(text, folder, &around(Arc::new(SystemResolver), Trust::of_machine(None)?))
+}
+
+/// The drivers of a routes file in other surroundings.
+pub fn open_in(
+    text: &str,
+    folder: &std::path::Path,
+    around: &Surroundings,
+) -> Result<(Providers, ResolvedRoute), Refusal> {
     let routes = Routes::parse(text, folder, "routes.toml")?;
-    let around = Surroundings {
+    Ok((Providers::new(&routes, around)?, routes.choose(Asked::default(), Asked::default())?))
+}
+
+/// Surroundings with short deadlines.
+pub fn around(resolver: Arc<dyn Resolve>, trust: Trust) -> Surroundings {
+    Surroundings {
         clock: Arc::new(SystemClock),
-        resolver: Arc::new(SystemResolver),
+        resolver,
         allowed: Vec::new(),
+        trust,
         deadlines: Deadlines { first_byte: Duration::from_secs(10), idle: Duration::from_secs(10) },
-    };
-    Ok((Providers::new(&routes, &around)?, routes.choose(Asked::default(), Asked::default())?))
+    }
 }
 
 pub fn request() -> ModelRequest {
     ModelRequest {
         model: "m".into(),
         system: None,
-        messages: vec![Message::User { text: "please".into() }],
+        messages: vec![Message::user("please")],
         earlier_messages: 0,
         answered: 0,
         tools: Vec::new(),
@@ -170,7 +186,7 @@ pub async fn heard(
     request: &ModelRequest,
 ) -> (Result<ModelAnswer, ProviderError>, Vec<Delta>) {
     let (deltas, mut watcher) = tokio::sync::mpsc::channel(4_096);
-    let answer = providers.call(route, request, deltas, CancellationToken::new()).await;
+    let answer = providers.call(route, request, None, deltas, CancellationToken::new()).await;
     let mut pieces = Vec::new();
     while let Ok(piece) = watcher.try_recv() {
         pieces.push(piece);

@@ -1,149 +1,46 @@
 //! The model providers: one contract, and one file a driver. A driver is given a whole conversation, streams what it
 //! hears, and hands back one answer or one error.
 
-mod openai;
+mod anthropic;
+mod assembly;
+mod chat;
+mod conversation;
+mod exchange;
+mod faults;
+mod google;
+mod line;
+mod openrouter;
 mod rehearsal;
+mod responses;
 mod script;
+mod xai;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use data_encoding::HEXLOWER;
-use serde::Serialize;
-use sha2::{Digest as _, Sha256};
+use bytes::Bytes;
+use http::HeaderMap;
 use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::addresses::HostPort;
-use crate::config::routes::{Driver, ResolvedRoute, Route, Routes};
+use crate::config::routes::{Api, Driver, ResolvedRoute, Route, Routes};
 use crate::domain::reason::{Reason, Refusal};
-use crate::domain::turn::{StopReason, Usage};
 use crate::platform::clock::Clock;
+use crate::vault::secret::Secret;
 
-use self::openai::OpenAi;
+pub use self::conversation::{Delta, Image, Message, ModelAnswer, ModelRequest, RequestedCall, ToolSpec};
+pub use self::line::Endpoint;
+
+use self::exchange::{Dialect, Exchange};
+use self::line::Line;
 use self::rehearsal::Rehearsal;
-use super::client::{Client, Deadlines};
+use super::client::{Answer, Client, Deadlines};
 use super::guard::{Guard, Resolve};
 use super::limits;
-
-/// What a model is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ModelRequest {
-    /// The model.
-    pub model: String,
-    /// Standing instructions.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub system: Option<String>,
-    /// The conversation, oldest first.
-    pub messages: Vec<Message>,
-    /// Messages of the session before the first one that is told.
-    pub earlier_messages: u64,
-    /// Answers that the newest message had already, whether they are told or not.
-    pub answered: usize,
-    /// What it may ask for.
-    pub tools: Vec<ToolSpec>,
-    /// Tokens after which it shall stop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_output_tokens: Option<u32>,
-}
-
-impl ModelRequest {
-    /// SHA-256 of the request, hex; the same for equal requests.
-    pub fn digest(&self) -> String {
-        // Every part serialises: the maps have text keys and no number is a fraction without a value.
-        let bytes = serde_json::to_vec(self).unwrap_or_default();
-        HEXLOWER.encode(&Sha256::digest(&bytes))
-    }
-
-    /// Bytes of all its words, for estimates.
-    fn words_bytes(&self) -> usize {
-        let of_message = |message: &Message| match message {
-            Message::User { text } => text.len(),
-            Message::Assistant { text, tool_calls } => {
-                let inputs: usize = tool_calls.iter().map(|call| call.input.len()).sum();
-                text.as_ref().map_or(0, String::len) + inputs
-            }
-            Message::ToolResult { output, .. } => output.len(),
-        };
-        let of_messages: usize = self.messages.iter().map(of_message).sum();
-        self.system.as_ref().map_or(0, String::len) + of_messages
-    }
-}
-
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "role", rename_all = "snake_case")]
-pub enum Message {
-    /// What a person said.
-    User {
-        /// The words.
-        text: String,
-    },
-    /// What the model said and wanted called.
-    Assistant {
-        /// The words, if there were any.
-        text: Option<String>,
-        /// In order.
-        tool_calls: Vec<RequestedCall>,
-    },
-    /// What came of a call.
-    ToolResult {
-        /// The provider's name for the call.
-        provider_id: String,
-        /// Whether it did what it says.
-        ok: bool,
-        /// What the model is shown.
-        output: String,
-    },
-}
-
-/// A tool as the model is told of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ToolSpec {
-    /// Its name.
-    pub name: String,
-    /// What it does.
-    pub description: String,
-    /// JSON Schema of its arguments.
-    pub schema: serde_json::Value,
-}
-
-/// A call that the model asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RequestedCall {
-    /// The provider's name for it; never empty, unique within the answer.
-    pub provider_id: String,
-    /// Name of the tool.
-    pub tool: String,
-    /// Arguments as the model wrote them: JSON text, possibly invalid.
-    pub input: String,
-}
-
-/// A piece of an answer, for people who watch. Whoever takes the pieces takes them all: a driver waits for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Delta {
-    /// Words.
-    Text(String),
-    /// Thinking aloud.
-    Reasoning(String),
-}
-
-/// A whole answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelAnswer {
-    /// What it said.
-    pub text: Option<String>,
-    /// What it thought aloud.
-    pub reasoning: Option<String>,
-    /// What it wants called, in order.
-    pub tool_calls: Vec<RequestedCall>,
-    /// Why it stopped.
-    pub stop: StopReason,
-    /// What it took, where that is known.
-    pub usage: Option<Usage>,
-}
+use super::trust::Trust;
 
 /// Why there is no whole answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -211,6 +108,8 @@ pub struct Surroundings {
     pub resolver: Arc<dyn Resolve>,
     /// What the operator allows besides public machines; a route's own address is allowed to that route anyway.
     pub allowed: Vec<HostPort>,
+    /// Whose word is taken for who a machine is.
+    pub trust: Trust,
     /// How long each stage of a request may take.
     pub deadlines: Deadlines,
 }
@@ -221,42 +120,38 @@ pub struct Surroundings {
 enum Speaker {
     /// Follows a script.
     Rehearsal(Rehearsal),
-    /// Chat completions.
-    OpenAi(OpenAi),
+    /// Speaks to a provider.
+    Online(Exchange),
 }
 
 impl Speaker {
     fn for_route(id: &str, route: &Route, around: &Surroundings) -> Result<Self, Refusal> {
-        match route.driver {
-            Driver::Rehearsal => Ok(Self::Rehearsal(Rehearsal::load(route.script.as_deref())?)),
-            Driver::OpenAi => {
-                let Some(base_url) = route.base_url.clone() else {
-                    return Err(Refusal::new(Reason::ConfigInvalid, format!("route {id:?} has no `base_url`")));
-                };
-                let mut allowed = around.allowed.clone();
-                let host = base_url.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-                allowed.push(HostPort { host, port: base_url.port() });
-                let guard = Guard::new(&allowed, Arc::clone(&around.resolver));
-                Ok(Self::OpenAi(OpenAi {
-                    client: Client::new(guard, around.deadlines),
-                    base_url,
-                    call_time: Duration::from_millis(route.timeout_ms.unwrap_or(limits::CALL_MS)),
-                    clock: Arc::clone(&around.clock),
-                }))
-            }
+        let dialect: Box<dyn Dialect> = match (route.driver, route.api) {
+            (Driver::Rehearsal, _) => return Ok(Self::Rehearsal(Rehearsal::load(route.script.as_deref())?)),
+            (Driver::OpenAi, Api::Chat) => Box::new(chat::openai(route.base_url == route.driver.default_base_url())),
+            (Driver::OpenAi, Api::Responses) => Box::new(responses::Responses),
+            (Driver::Anthropic, _) => Box::new(anthropic::Anthropic),
+            (Driver::Google, _) => Box::new(google::Google),
+            (Driver::OpenRouter, _) => Box::new(openrouter::dialect()),
+            (Driver::Xai, _) => Box::new(xai::dialect()),
+        };
+        let Some(base_url) = route.base_url.clone() else {
+            return Err(Refusal::new(Reason::ConfigInvalid, format!("route {id:?} has no `base_url`")));
+        };
+        let mut allowed = around.allowed.clone();
+        // An address of the operator's is the operator's word; a driver's own leads to the public internet or nowhere.
+        if route.driver.default_base_url().as_ref() != Some(&base_url) {
+            let host = base_url.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+            allowed.push(HostPort { host, port: base_url.port() });
         }
-    }
-
-    async fn call(
-        &self,
-        request: &ModelRequest,
-        deltas: Sender<Delta>,
-        cancel: CancellationToken,
-    ) -> Result<ModelAnswer, ProviderError> {
-        match self {
-            Self::Rehearsal(driver) => driver.call(request, deltas, cancel).await,
-            Self::OpenAi(driver) => driver.call(request, deltas, cancel).await,
-        }
+        let guard = Guard::new(&allowed, Arc::clone(&around.resolver));
+        let line = Line {
+            client: Client::new(guard, &around.trust, around.deadlines),
+            base_url,
+            call_time: Duration::from_millis(route.timeout_ms.unwrap_or(limits::CALL_MS)),
+            clock: Arc::clone(&around.clock),
+        };
+        Ok(Self::Online(Exchange { line, dialect }))
     }
 }
 
@@ -273,17 +168,46 @@ impl Providers {
         Ok(Self { by_route: routes.iter().map(ready).collect::<Result<_, Refusal>>()? })
     }
 
-    /// Calls the model of a route.
+    fn speaker(&self, route: &ResolvedRoute) -> Result<&Speaker, ProviderError> {
+        let unknown = || ProviderError::before(Reason::RouteNotFound, format!("no route {:?}", route.route_id));
+        self.by_route.get(&route.route_id).ok_or_else(unknown)
+    }
+
+    /// Calls the model of a route, with the credential that was redeemed for this one call.
     pub async fn call(
         &self,
         route: &ResolvedRoute,
         request: &ModelRequest,
+        credential: Option<Secret>,
         deltas: Sender<Delta>,
         cancel: CancellationToken,
     ) -> Result<ModelAnswer, ProviderError> {
-        match self.by_route.get(&route.route_id) {
-            Some(speaker) => speaker.call(request, deltas, cancel).await,
-            None => Err(ProviderError::before(Reason::RouteNotFound, format!("no route {:?}", route.route_id))),
+        match self.speaker(route)? {
+            Speaker::Rehearsal(driver) => driver.call(request, deltas, cancel).await,
+            Speaker::Online(driver) => driver.call(request, credential, deltas, cancel).await,
+        }
+    }
+
+    /// Passes a body on to a route's provider as it is, and hands its answer back as it comes, whatever its status.
+    /// `headers` are sent along; the credential's go before them. Refused where the route's driver does not speak this.
+    pub async fn pass(
+        &self,
+        route: &ResolvedRoute,
+        endpoint: Endpoint,
+        (headers, body): (HeaderMap, Bytes),
+        credential: Option<&Secret>,
+    ) -> Result<Answer, ProviderError> {
+        match self.speaker(route)? {
+            Speaker::Online(driver) => driver.pass(endpoint, (headers, body), credential).await,
+            Speaker::Rehearsal(_) => Err(line::not_spoken(endpoint)),
+        }
+    }
+
+    /// Whether [`Providers::pass`] can pass this on for a route.
+    pub fn passes(&self, route: &ResolvedRoute, endpoint: Endpoint) -> bool {
+        match self.speaker(route) {
+            Ok(Speaker::Online(driver)) => driver.passes(endpoint),
+            Ok(Speaker::Rehearsal(_)) | Err(_) => false,
         }
     }
 }

@@ -124,11 +124,9 @@ impl Played {
         let usual = if self.calls.is_empty() { StopReason::EndTurn } else { StopReason::ToolUse };
         let inputs: usize = self.calls.iter().map(|call| call.input.len()).sum();
         let tokens = |bytes: usize| (bytes as u64).div_ceil(BYTES_PER_TOKEN);
-        let usage = Usage {
-            input_tokens: tokens(request.words_bytes()),
-            output_tokens: tokens(self.text.len() + self.reasoning.len() + inputs),
-            source: UsageSource::Estimated,
-        };
+        let input_tokens = tokens(request.words_bytes());
+        let output_tokens = tokens(self.text.len() + self.reasoning.len() + inputs);
+        let usage = Usage::new(input_tokens, output_tokens, UsageSource::Estimated);
         let filled = |words: String| Some(words).filter(|words| !words.is_empty());
         ModelAnswer {
             text: filled(self.text),
@@ -146,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_message_that_is_answered_is_counted_with_those_that_are_not_told() {
-        let user = || Message::User { text: "u".into() };
+        let user = || Message::user("u");
         let answer = || Message::Assistant { text: Some("a".into()), tool_calls: Vec::new() };
         let asks = |earlier_messages: u64, messages: Vec<Message>| {
             let (model, tools) = (String::new(), Vec::new());

@@ -60,6 +60,8 @@ fn out_of_date(reason: Reason) -> bool {
         Reason::RunTerminal,
         Reason::ApprovalCallChanged,
         Reason::SessionEnded,
+        // Another version of the secret came between; the next offer tells what holds.
+        Reason::VaultLeaseRevoked,
     ]
     .contains(&reason)
 }

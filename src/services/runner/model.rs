@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::transcript::{CallText, LeftOut, Message};
+use crate::domain::credential::CredentialUse;
 use crate::domain::ids::RunId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::RouteChoice;
@@ -69,6 +70,9 @@ pub struct ModelRequest {
     pub left_out: LeftOut,
     /// Tools it may want called.
     pub tools: Vec<ToolText>,
+    /// The secret that it uses, as the record of the intent names it.
+    #[serde(skip)]
+    pub credential: Option<CredentialUse>,
     /// Tokens after which it shall stop, where the route does not say fewer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<NonZeroU32>,
@@ -116,6 +120,12 @@ pub struct ModelFailure {
 pub trait ModelCaller: Send + Sync {
     /// The route that answers: the run's wish before the session's before the runtime's before the default.
     fn choose(&self, run: Wish<'_>, session: Wish<'_>, runtime: Wish<'_>) -> Result<Choice, Refusal>;
+
+    /// The secret that a call over this route would use, for the record of its intent; none where it needs none.
+    /// `subjects` are whom it serves, nearest first.
+    fn credential(&self, _org: &str, _route: &str, _subjects: Vec<String>) -> Result<Option<CredentialUse>, Refusal> {
+        Ok(None)
+    }
 
     /// Asks once. Words are sent as they come, and none is dropped: the call waits for whoever takes them. When `stop`
     /// resolves, or when the future is dropped, the call is given up.

@@ -14,6 +14,7 @@ use crate::agent::transcript::{Conversation, LeftOut};
 use crate::domain::command::Command;
 use crate::domain::limits::INLINE_PART_BYTES;
 use crate::domain::reason::{Reason, Refusal};
+use crate::domain::stream::Stream;
 use crate::domain::turn;
 
 /// How a call of the model went.
@@ -61,19 +62,21 @@ impl Drive {
         if failures > 0 && !paused {
             return Ok(Flow::Later(Later::Pause(self.pause(failures))));
         }
-        let request = self.request(turn)?;
+        let mut request = self.request(turn)?;
         let Some(lane) = self.house.lanes.enter(&request.route) else {
             return Ok(Flow::Later(Later::Room(request.route)));
         };
         // Whoever works meanwhile is told of it by the record of the request.
         self.place = None;
         let LeftOut { runs, turns, parts } = request.left_out;
+        request.credential =
+            self.house.models.credential(&self.story.org, &request.route, self.subjects(&request.route))?;
         let body = turn::Requested {
             turn,
             attempt,
             route: request.route.clone(),
             model: request.model.clone(),
-            credential: None,
+            credential: request.credential.clone(),
             request_sha256: request.digest()?,
             runs_left_out: NonZeroU32::new(runs),
             turns_left_out: NonZeroU32::new(turns),
@@ -102,6 +105,12 @@ impl Drive {
         }
     }
 
+    /// Whom a secret serves that this run uses over a route.
+    fn subjects(&self, route: &str) -> Vec<String> {
+        let run = Stream::Run(self.story.run).to_string();
+        vec![run, Stream::Session(self.story.session).to_string(), format!("route/{route}")]
+    }
+
     /// How long to wait before another attempt, milliseconds.
     fn pause(&self, failures: u32) -> u64 {
         let own = doubled(self.house.settings.retry_ms, failures.saturating_sub(1), limits::RETRY_MS_MAX);
@@ -124,6 +133,7 @@ impl Drive {
             system,
             messages,
             left_out,
+            credential: None,
             tools: self.house.tools.clone(),
             max_output_tokens: self.story.queued.as_ref().and_then(|queued| queued.max_output_tokens),
         })

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Files;
 use crate::config::limits::{MODEL_BYTES, ROUTE_ID_BYTES};
-use crate::config::routes::Driver;
+use crate::config::routes::{Api, Driver};
 use crate::journal::cold::Damage;
 use crate::journal::keys::StateRoot;
 use crate::journal::line;
@@ -94,7 +94,8 @@ fn route() -> Value {
         "properties": {
             "driver": { "enum": Driver::ALL.map(Driver::name) },
             "default_model": model,
-            "base_url": { "type": "string", "description": "Required for openai, refused for rehearsal." },
+            "base_url": { "type": "string", "description": "The provider's own where there is none; refused for rehearsal." },
+            "api": { "enum": Api::ALL.map(Api::name), "description": "For openai only; chat where there is none." },
             "model_support": { "enum": ["any", "listed"] },
             "models": { "type": "array", "items": model, "description": "Belongs to model_support = \"listed\"." },
             "script": { "type": "string", "description": "A rehearsal's script; beside the routes file." },

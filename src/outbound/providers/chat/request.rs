@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::outbound::providers::{Message, ModelRequest, RequestedCall};
+use crate::outbound::providers::{Image, Message, ModelRequest, RequestedCall, ToolSpec};
 
-/// The request's body.
-pub(super) fn body(request: &ModelRequest) -> Value {
+/// The request's body. `limit_key` is what the limit of tokens is called.
+pub(super) fn body(request: &ModelRequest, limit_key: &str) -> Value {
     let system = request.system.iter().map(|text| json!({ "role": "system", "content": text }));
     let messages: Vec<Value> = system.chain(request.messages.iter().map(message)).collect();
     let mut body = json!({
@@ -15,7 +15,7 @@ pub(super) fn body(request: &ModelRequest) -> Value {
         "stream_options": { "include_usage": true },
     });
     if !request.tools.is_empty() {
-        let tool = |tool: &crate::outbound::providers::ToolSpec| {
+        let tool = |tool: &ToolSpec| {
             json!({ "type": "function", "function": {
                 "name": tool.name, "description": tool.description, "parameters": tool.schema,
             }})
@@ -23,14 +23,20 @@ pub(super) fn body(request: &ModelRequest) -> Value {
         body["tools"] = request.tools.iter().map(tool).collect();
     }
     if let Some(tokens) = request.max_output_tokens {
-        body["max_tokens"] = tokens.into();
+        body[limit_key] = tokens.into();
     }
     body
 }
 
 fn message(message: &Message) -> Value {
     match message {
-        Message::User { text } => json!({ "role": "user", "content": text }),
+        Message::User { text, images } if images.is_empty() => json!({ "role": "user", "content": text }),
+        Message::User { text, images } => {
+            let image = |image: &Image| json!({ "type": "image_url", "image_url": { "url": image.data_url() } });
+            let words = json!({ "type": "text", "text": text });
+            let parts: Vec<Value> = std::iter::once(words).chain(images.iter().map(image)).collect();
+            json!({ "role": "user", "content": parts })
+        }
         Message::Assistant { text, tool_calls } if tool_calls.is_empty() => {
             json!({ "role": "assistant", "content": text.as_deref().unwrap_or_default() })
         }
@@ -46,18 +52,15 @@ fn message(message: &Message) -> Value {
 }
 
 fn call(call: &RequestedCall) -> Value {
-    // Some servers refuse a whole conversation for arguments that are no JSON object; the model sees what it wrote.
-    let input = match serde_json::from_str::<Value>(&call.input) {
-        Ok(Value::Object(_)) => call.input.clone(),
-        _ => json!({ "invalid_json": call.input }).to_string(),
-    };
+    // What is an object stays as the model wrote it.
+    let arguments = call.arguments();
+    let input = if arguments.get("invalid_json").is_some() { arguments.to_string() } else { call.input.clone() };
     json!({ "id": call.provider_id, "type": "function", "function": { "name": call.tool, "arguments": input } })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbound::providers::ToolSpec;
 
     #[test]
     fn a_conversation_is_spelled_as_chat_completions() {
@@ -68,7 +71,7 @@ mod tests {
             earlier_messages: 0,
             answered: 0,
             messages: vec![
-                Message::User { text: "u".into() },
+                Message::user("u"),
                 Message::Assistant { text: None, tool_calls: vec![asked("{\"a\":1}"), asked("{\"a\":")] },
                 Message::ToolResult { provider_id: "p1".into(), ok: false, output: "o".into() },
                 Message::Assistant { text: Some("t".into()), tool_calls: vec![] },
@@ -90,6 +93,6 @@ mod tests {
             "tools": [{ "type": "function",
                         "function": { "name": "bash", "description": "d", "parameters": { "type": "object" } } }],
         });
-        assert_eq!(body(&request), expected);
+        assert_eq!(body(&request, "max_tokens"), expected);
     }
 }
