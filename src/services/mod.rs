@@ -39,6 +39,8 @@ pub mod tokens;
 #[cfg(test)]
 mod clerk_stories;
 #[cfg(test)]
+mod redaction_stories;
+#[cfg(test)]
 mod stories;
 #[cfg(test)]
 pub(crate) mod testing;
