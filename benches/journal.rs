@@ -37,6 +37,7 @@ use chancery::platform::files::Folder;
 use chancery::services::clerk::Clerk;
 use chancery::services::desk::{Lane, WritePath as _};
 use chancery::services::opening::{Opened, Opening, open};
+use chancery::vault::redaction::Redactor;
 use ed25519_dalek::{Signer as _, SigningKey};
 
 const ROUND: Duration = Duration::from_secs(3);
@@ -119,6 +120,7 @@ pub fn opened(root: &Path) -> Opened {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy::default()),
         options: Options::default(),
+        redactor: Redactor::default(),
         boot_id: BootId::from_ulid(ulid::Ulid(1)),
         build: "bench".to_owned(),
         encode: chancery::http::sse::encode_record,

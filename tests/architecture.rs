@@ -29,7 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("outbound", &["domain", "platform", "config", "vault"]),
     ("agent", &["domain", "platform", "config", "vault", "outbound", "projections"]),
     ("services", &["domain", "platform", "config", "journal", "projections", "vault", "outbound", "agent"]),
-    ("http", &["domain", "platform", "config", "journal", "projections", "services"]),
+    ("http", &["domain", "platform", "config", "journal", "projections", "vault", "services"]),
     (
         "daemon",
         &["domain", "platform", "config", "journal", "projections", "vault", "outbound", "agent", "services", "http"],

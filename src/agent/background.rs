@@ -14,6 +14,7 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::domain::task::{Status, TerminalReason};
 use crate::platform::spool::{Piece, Spool, SpoolEnd, piece, prune, tail};
 use crate::platform::tasks::Tasks;
+use crate::vault::redaction::Redactor;
 
 /// What background tasks are made of.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Settings {
     pub tasks: Tasks,
     /// Hears of every end.
     pub ended: mpsc::Sender<TaskEnd>,
+    /// Takes known secrets out of output before it is written.
+    pub redactor: Redactor,
 }
 
 /// A task that was started.
@@ -137,6 +140,11 @@ impl Background {
                 Err(refusal)
             }
         }
+    }
+
+    /// Takes known secrets out of what commands write.
+    pub fn redactor(&self) -> &Redactor {
+        &self.0.settings.redactor
     }
 
     /// The tasks that run.
@@ -274,9 +282,10 @@ impl Inner {
     /// not the one to suffer from a full disk.
     async fn pump(&self, task_id: TaskId, child: &mut Child, spool: Spool) -> Option<Spool> {
         let mut spool = Some(spool);
+        let mut clean = self.settings.redactor.stream();
         let mut stopping = false;
+        let mut buffer = vec![0; 64 << 10];
         loop {
-            let mut buffer = vec![0; 64 << 10];
             let count = tokio::select! {
                 count = child.read(&mut buffer) => count,
                 () = self.settings.tasks.stopping(), if !stopping => {
@@ -289,17 +298,18 @@ impl Inner {
                 }
             };
             if count == 0 {
-                return spool;
+                return self.append(task_id, spool, clean.finish()).await;
             }
-            buffer.truncate(count);
-            if let Some(mut open) = spool.take() {
-                let written = tokio::task::spawn_blocking(move || open.append(&buffer).is_ok().then_some(open)).await;
-                spool = written.ok().flatten();
-            }
-            if let Some(entry) = self.known().all.get_mut(&task_id) {
-                entry.view.output_bytes += count as u64;
-            }
+            spool = self.append(task_id, spool, clean.push(&buffer[..count]).into_owned()).await;
         }
+    }
+
+    async fn append(&self, task_id: TaskId, spool: Option<Spool>, bytes: Vec<u8>) -> Option<Spool> {
+        if let Some(entry) = self.known().all.get_mut(&task_id) {
+            entry.view.output_bytes += bytes.len() as u64;
+        }
+        let mut open = spool?;
+        tokio::task::spawn_blocking(move || open.append(&bytes).is_ok().then_some(open)).await.ok().flatten()
     }
 
     fn end(

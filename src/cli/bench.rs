@@ -25,6 +25,7 @@ use crate::platform::scratch;
 use crate::services::clerk::Clerk;
 use crate::services::desk::{Lane, WritePath as _};
 use crate::services::opening::{Opened, Opening, open};
+use crate::vault::redaction::Redactor;
 
 const ROUND: Duration = Duration::from_millis(1_200);
 const ROUNDS: usize = 3;
@@ -121,6 +122,7 @@ fn scratch_root(home: &Path) -> Result<Opened, String> {
     let opening = Opening {
         disk: Arc::new(disk),
         clock: Arc::new(SystemClock),
+        redactor: Redactor::default(),
         boot_id: BootId::from_ulid(ulid::Ulid(entropy.u128())),
         entropy: Arc::new(entropy),
         options: Options::default(),

@@ -41,6 +41,7 @@ use crate::config::settings::{Folders, ServeArgs};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::runtime::DebugLevel;
 use crate::platform::log_pipe::LogPipe;
+use crate::vault::redaction::Redactor;
 
 /// How long what still runs in threads may hold up the end of the daemon.
 const RUNTIME_ENDS: Duration = Duration::from_millis(500);
@@ -219,7 +220,9 @@ fn serve(wanted: &Serve) -> ExitCode {
     };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(serving_threads()).enable_all();
-    let built = LogPipe::stderr().and_then(|log| Ok((log, runtime.build()?)));
+    let redactor = Redactor::default();
+    let known = redactor.clone();
+    let built = LogPipe::stderr(move |line| known.strict_bytes(line)).and_then(|log| Ok((log, runtime.build()?)));
     let (log, runtime) = match built {
         Ok(built) => built,
         Err(error) => return output::refusal(&Refusal::new(Reason::InternalError, error.to_string())),
@@ -229,9 +232,11 @@ fn serve(wanted: &Serve) -> ExitCode {
     let subscriber = subscriber.with_writer(move || writer.clone()).with_filter_reloading();
     let handle = subscriber.reload_handle();
     subscriber.init();
+    // What a panic says may hold anything: it goes the way of all lines.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     // It fails only where the subscriber is gone, and then nobody is told anything.
     let set_level = Arc::new(move |level| drop(handle.reload(filter(level))));
-    let served = runtime.block_on(crate::daemon::serve::serve(settings, set_level));
+    let served = runtime.block_on(crate::daemon::serve::serve(settings, set_level, redactor));
     runtime.shutdown_timeout(RUNTIME_ENDS);
     let code = served.map_or_else(
         |refusal| {

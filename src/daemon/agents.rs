@@ -118,6 +118,7 @@ impl Agents {
             launcher: Arc::clone(&self.launcher),
             tasks: tasks.clone(),
             ended: sender,
+            redactor: published.redactor().clone(),
         });
         let parts = Parts {
             write: Arc::new(clerk.clone()),

@@ -64,6 +64,7 @@ use crate::services::status::{ControlPlane, StatusSource};
 use crate::services::tokens::{TokenChange, Tokens};
 use crate::services::vault;
 use crate::vault::master_key::MasterKey;
+use crate::vault::redaction::Redactor;
 
 /// Most bytes of a proxy's secret file.
 const SECRET_BYTES: usize = 4_096;
@@ -83,8 +84,9 @@ struct House {
     build_digest: Option<String>,
 }
 
-/// Serves until a signal. Everything is checked before anything is bound.
-pub async fn serve(settings: ServeSettings, set_level: SetLevel) -> Result<(), Refusal> {
+/// Serves until a signal. Everything is checked before anything is bound. `redactor` is the one of the log: the secrets in
+/// use are told to it.
+pub async fn serve(settings: ServeSettings, set_level: SetLevel, redactor: Redactor) -> Result<(), Refusal> {
     signals::outlive()?;
     own_process::close_memory()
         .and_then(|()| own_process::adopt_orphans())
@@ -93,13 +95,13 @@ pub async fn serve(settings: ServeSettings, set_level: SetLevel) -> Result<(), R
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let boot_id = BootId::from_ulid(Ulid::from_parts(clock.wall_ms(), entropy.u128()));
-    let house = tokio::task::spawn_blocking(move || take(settings, (clock, entropy), boot_id)).await;
+    let house = tokio::task::spawn_blocking(move || take(settings, (clock, entropy, redactor), boot_id)).await;
     run(house.map_err(|_| Refusal::from(Reason::InternalError))??, set_level).await
 }
 
 fn take(
     settings: ServeSettings,
-    (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+    (clock, entropy, redactor): (Arc<dyn Clock>, Arc<dyn Entropy>, Redactor),
     boot_id: BootId,
 ) -> Result<House, Refusal> {
     // Read beside the taking of the state root: the first record of this start names the binary.
@@ -134,6 +136,7 @@ fn take(
         build: build(build_digest.as_deref()),
         encode: sse::encode_record,
         observe: Arc::new(move |records, took| counted.observe(records, took)),
+        redactor,
     })?;
     vault::compare(&opened.published.models(), store.as_ref())?;
     root.make_folders()?;
@@ -196,8 +199,7 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let (listener, bound) = bind(&settings.bind).await?;
     let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot.clone());
     let past = Past::new(published.clone(), root.folder.clone(), snapshots.clone());
-    let (chunks, closed) = mpsc::channel(access_log::WAITING);
-    let (sink, log) = open_access_log(&root, &clock, chunks)?;
+    let (sink, log, closed) = open_access_log(&root, &clock)?;
     let status = Arc::new(StatusSource {
         clerk: clerk.clone(),
         begun: begun.clone(),
@@ -224,6 +226,7 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
         cors_origins: settings.cors_origins.clone(),
         fingerprint: key,
         metrics: EdgeMetrics::register(&mut registry),
+        redactor: published.redactor().clone(),
         audit: sink,
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
@@ -331,9 +334,10 @@ fn access_log_file(root: &StateRoot) -> PathBuf {
 fn open_access_log(
     root: &StateRoot,
     clock: &Arc<dyn Clock>,
-    chunks: mpsc::Sender<ClosedChunk>,
-) -> Result<(AuditSink, JoinHandle<()>), Refusal> {
-    audit::start(&access_log_file(root), Arc::clone(clock), Some(chunks)).map_err(|error| unlogged(&error))
+) -> Result<(AuditSink, JoinHandle<()>, mpsc::Receiver<ClosedChunk>), Refusal> {
+    let (chunks, closed) = mpsc::channel(access_log::WAITING);
+    let started = audit::start(&access_log_file(root), Arc::clone(clock), Some(chunks));
+    started.map(|(sink, log)| (sink, log, closed)).map_err(|error| unlogged(&error))
 }
 
 fn unlogged(error: &std::io::Error) -> Refusal {

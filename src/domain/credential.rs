@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Answer, Decided, invalid};
+use super::context::ClockTrust;
 use super::ids::LeaseId;
 use super::limits::SUBJECTS_REVOKED;
 use super::names::Name;
@@ -144,6 +145,9 @@ pub(super) fn subjects_of_run(world: &World, holder: Stream, route: &str) -> Vec
 impl World {
     /// Whether a call of these subjects may use this version of a slot.
     pub fn check_credential(&self, org: &str, used: &CredentialUse, subjects: &[String]) -> Result<(), Refusal> {
+        if self.clock != ClockTrust::Trusted {
+            return Err(Refusal::new(Reason::TimeUntrusted, "No lease is given while the clock is not trusted."));
+        }
         let missing =
             || Refusal::new(Reason::RouteCredentialMissing, format!("There is no secret {}.", used.reference));
         let slot = self.slot(org, &used.reference).ok_or_else(missing)?;

@@ -79,12 +79,15 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
+    /// Length of a token of our own grammar.
+    pub const CHARACTERS: usize = CHECKED_CHARACTERS + CHECKSUM_CHARACTERS;
+
     /// Makes a token from fresh random bytes.
     pub fn generate(random: &[u8; RANDOM_BYTES]) -> Self {
         // Bytes of 248 and more are skipped, so that each character is equally likely.
         let mut characters = random.iter().filter(|byte| **byte < 248).map(|byte| digit(u32::from(*byte)));
         let mut fallback = random.iter().map(|byte| digit(u32::from(*byte)));
-        let mut text = Zeroizing::new(String::with_capacity(CHECKED_CHARACTERS + CHECKSUM_CHARACTERS));
+        let mut text = Zeroizing::new(String::with_capacity(Self::CHARACTERS));
         text.push_str(PREFIX);
         for position in 0..ID_CHARACTERS + SECRET_CHARACTERS {
             if position == ID_CHARACTERS {

@@ -37,6 +37,7 @@ use crate::platform::clock::Clock;
 use crate::platform::entropy::Entropy;
 use crate::platform::keyed::FingerprintKey;
 use crate::platform::tasks::Tasks;
+use crate::vault::redaction::Redactor;
 
 /// What a door is made of.
 pub struct EdgeParts {
@@ -54,6 +55,8 @@ pub struct EdgeParts {
     pub fingerprint: FingerprintKey,
     /// Its numbers.
     pub metrics: EdgeMetrics,
+    /// Knows the secrets that no answer may hold.
+    pub redactor: Redactor,
     /// The access log.
     pub audit: AuditSink,
     /// Clocks.
@@ -74,6 +77,8 @@ pub struct Gate {
     pub fingerprint: FingerprintKey,
     /// Its numbers.
     pub metrics: EdgeMetrics,
+    /// Knows the secrets that no answer may hold.
+    pub redactor: Redactor,
     /// The daemon's tasks; a drain ends the streams.
     pub tasks: Tasks,
     pub(super) clock: Arc<dyn Clock>,
@@ -136,6 +141,7 @@ impl Edge {
             authentication: parts.authentication,
             fingerprint: parts.fingerprint,
             metrics: parts.metrics,
+            redactor: parts.redactor,
             tasks: parts.tasks,
             clock: parts.clock,
             entropy: parts.entropy,
@@ -214,7 +220,8 @@ impl Edge {
 
     fn passage(&self, connection: &ConnectionFacts, parts: &mut Parts) -> Passage {
         let source = auth::source(&mut parts.headers, connection.peer, self.gate.proxy_secret.as_ref());
-        let request_id = passage::request_id(&parts.headers, || {
+        let hides = |id: &[u8]| self.gate.redactor.found(id).is_some();
+        let request_id = passage::request_id(&parts.headers, hides, || {
             let number = u128::from(connection.requests.fetch_add(1, Ordering::Relaxed));
             let random = connection.id_base.wrapping_add(number);
             RequestId::from_ulid(ulid::Ulid::from_parts(self.gate.clock.wall_ms(), random))
@@ -340,7 +347,7 @@ fn admit(connection: &ConnectionFacts, passage: &Passage, method: &Method, route
 
 fn refused(refusal: &Refusal, passage: &Passage) -> Response {
     let _ = passage.refused.set(refusal.reason);
-    problem::response(refusal, passage.id())
+    problem::response(&problem::clean(refusal, &passage.gate.redactor), passage.id())
 }
 
 /// Gives refusals their body, and answers that a library made by itself the shape of refusals.
@@ -354,7 +361,8 @@ fn render(mut response: Response, passage: &Passage) -> Response {
     };
     let mut rendered = refused(&refusal, passage);
     if response.extensions().get::<problem::StatusOfRoute>().is_some() {
-        rendered = problem::response_with(&refusal, response.status(), passage.id());
+        let clean = problem::clean(&refusal, &passage.gate.redactor);
+        rendered = problem::response_with(&clean, response.status(), passage.id());
     }
     for (name, value) in response.headers() {
         if !matches!(*name, CONTENT_TYPE | hyper::header::CONTENT_LENGTH) {

@@ -63,11 +63,11 @@ impl Passage {
     }
 }
 
-/// The client's request id if it is safe to repeat, or this one.
-pub fn request_id(headers: &HeaderMap, ours: impl FnOnce() -> RequestId) -> HeaderValue {
+/// The client's request id if it is safe to repeat and `hides` no secret, or this one.
+pub fn request_id(headers: &HeaderMap, hides: impl Fn(&[u8]) -> bool, ours: impl FnOnce() -> RequestId) -> HeaderValue {
     let mut given = headers.get_all(&REQUEST_ID).iter();
     match (given.next(), given.next()) {
-        (Some(value), None) if is_safe(value.as_bytes()) => value.clone(),
+        (Some(value), None) if is_safe(value.as_bytes()) && !hides(value.as_bytes()) => value.clone(),
         _ => HeaderValue::from_str(&ours().to_string()).unwrap_or_else(|_| HeaderValue::from_static("req")),
     }
 }
@@ -89,10 +89,10 @@ mod tests {
             for value in values {
                 headers.append(REQUEST_ID, HeaderValue::from_str(value).unwrap());
             }
-            request_id(&headers, ours).to_str().unwrap().to_owned()
+            request_id(&headers, |id| id == b"secret", ours).to_str().unwrap().to_owned()
         };
         assert_eq!(with(&["trace-1:2/3"]), "trace-1:2/3");
-        for bad in [&["a b"][..], &["\u{1b}[31m"], &[""], &["a", "b"], &[&"x".repeat(129)], &[]] {
+        for bad in [&["a b"][..], &["secret"], &["\u{1b}[31m"], &[""], &["a", "b"], &[&"x".repeat(129)], &[]] {
             let bad: Vec<&str> = bad.iter().copied().filter(|text| HeaderValue::from_str(text).is_ok()).collect();
             assert!(with(&bad).starts_with("req_"), "{bad:?}");
         }

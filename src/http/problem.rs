@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::canonical::METHODS;
 use crate::domain::reason::{Reason, Refusal};
+use crate::vault::redaction::Redactor;
 
 /// How long a client should wait where nothing says so, milliseconds.
 const RETRY_DEFAULT_MS: u64 = 1_000;
@@ -68,6 +69,12 @@ fn status(reason: Reason) -> StatusCode {
 /// Marks the answer of a route that has one status for all its refusals.
 #[derive(Debug, Clone, Copy)]
 pub struct StatusOfRoute;
+
+/// A refusal without what is, or looks like, a secret: its words may repeat a request, a file or a provider.
+pub fn clean(refusal: &Refusal, redactor: &Redactor) -> Refusal {
+    let words = |text: &String| redactor.strict_text(text).into_owned();
+    Refusal { detail: words(&refusal.detail), pointer: refusal.pointer.as_ref().map(words), ..refusal.clone() }
+}
 
 /// The JSON text of a refusal.
 pub fn body(refusal: &Refusal, request_id: &str) -> Bytes {

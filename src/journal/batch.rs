@@ -101,9 +101,9 @@ impl Batch {
         }
     }
 
-    /// Bytes pushed since a place.
-    pub fn since(&self, mark: &Mark) -> usize {
-        self.bytes.len() - mark.bytes
+    /// Lines pushed since a place, each with its newline.
+    pub fn since(&self, mark: &Mark) -> &[u8] {
+        self.bytes.get(mark.bytes..).unwrap_or_default()
     }
 
     /// Adds a record; its `seq` must be [`Batch::next_seq`].

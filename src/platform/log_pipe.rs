@@ -1,6 +1,8 @@
 //! Standard error as a place for log lines that never makes anybody wait: lines go through a bounded queue to a thread of
-//! their own. What does not fit is counted and told later; a closed pipe is no error.
+//! their own, which takes out of them what nobody may see. What does not fit is counted and told later; a closed pipe is no
+//! error.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -33,18 +35,21 @@ pub struct LogPipe {
 }
 
 impl LogPipe {
-    /// Begins to write lines to this place.
-    pub fn start(out: impl std::io::Write + Send + 'static) -> std::io::Result<Self> {
+    /// Begins to write lines to this place, each as `clean` gives it.
+    pub fn start(
+        out: impl std::io::Write + Send + 'static,
+        clean: impl Fn(&[u8]) -> Cow<'_, [u8]> + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (queue, lines) = sync_channel(QUEUE_LINES);
         let dropped = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&dropped);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || write(out, &lines, &counted))?;
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || write(out, clean, &lines, &counted))?;
         Ok(Self { queue, dropped })
     }
 
     /// Begins to write lines to standard error.
-    pub fn stderr() -> std::io::Result<Self> {
-        Self::start(std::io::stderr())
+    pub fn stderr(clean: impl Fn(&[u8]) -> Cow<'_, [u8]> + Send + 'static) -> std::io::Result<Self> {
+        Self::start(std::io::stderr(), clean)
     }
 
     /// Puts whole lines into the queue, or counts them as dropped.
@@ -82,11 +87,16 @@ impl std::io::Write for LogPipe {
     }
 }
 
-fn write(mut out: impl std::io::Write, lines: &Receiver<Item>, dropped: &AtomicU64) {
+fn write(
+    mut out: impl std::io::Write,
+    clean: impl Fn(&[u8]) -> Cow<'_, [u8]>,
+    lines: &Receiver<Item>,
+    dropped: &AtomicU64,
+) {
     loop {
         // A pipe that nobody reads, or that is closed, takes the line away from its reader only.
         match lines.recv_timeout(Duration::from_millis(TELL_MS)) {
-            Ok(Item::Line(line)) => drop(out.write_all(&line)),
+            Ok(Item::Line(line)) => drop(out.write_all(&clean(&line))),
             Ok(Item::Mark(mark)) => {
                 let _ = out.flush();
                 *mark.reached.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -132,7 +142,7 @@ mod tests {
     #[test]
     fn a_full_pipe_makes_nobody_wait_and_what_was_dropped_is_told() {
         let full = Full::default();
-        let pipe = LogPipe::start(full.clone()).unwrap();
+        let pipe = LogPipe::start(full.clone(), |line| line.into()).unwrap();
         for _ in 0..QUEUE_LINES + 100 {
             pipe.put(b"line\n");
         }
@@ -151,10 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn each_line_is_written_as_it_is_cleaned() {
+        let taken = Full::default();
+        taken.open.0.lock().map(|mut open| *open = true).unwrap();
+        let hide =
+            |line: &[u8]| -> Vec<u8> { line.iter().map(|byte| if *byte == b'7' { b'*' } else { *byte }).collect() };
+        let pipe = LogPipe::start(taken.clone(), move |line| hide(line).into()).unwrap();
+        pipe.put(b"1 7 1\n");
+        pipe.settle(Duration::from_secs(20));
+        assert_eq!(*taken.taken.lock().unwrap(), b"1 * 1\n");
+    }
+
+    #[test]
     fn a_closed_pipe_is_no_error() {
         let (reading, writing) = std::io::pipe().unwrap();
         drop(reading);
-        let mut pipe = LogPipe::start(writing).unwrap();
+        let mut pipe = LogPipe::start(writing, |line| line.into()).unwrap();
         for _ in 0..3 {
             std::io::Write::write_all(&mut pipe, b"line\n").unwrap();
         }

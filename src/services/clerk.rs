@@ -240,7 +240,8 @@ impl WritePath for Clerk {
     }
 
     fn keep(&self, text: String, inline_bytes: usize) -> BoxFuture<'_, Result<Kept, Refusal>> {
-        Box::pin(self.desk.published.blobs().keep(text, inline_bytes))
+        let published = &self.desk.published;
+        Box::pin(published.blobs().keep(published.redactor().owned(text), inline_bytes))
     }
 }
 

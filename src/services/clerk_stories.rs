@@ -28,6 +28,7 @@ use crate::platform::entropy::FakeEntropy;
 use crate::platform::sim_disk::{Fault, SimDisk};
 use crate::platform::tasks::Tasks;
 use crate::projections::{Bodies as _, Paging};
+use crate::vault::redaction::Redactor;
 
 const NOW_MS: u64 = 1_800_000_000_000;
 
@@ -42,6 +43,7 @@ fn opening(disk: &SimDisk, clock: &Arc<FakeClock>, boot: u64) -> Opening {
         clock: Arc::clone(clock) as Arc<dyn crate::platform::clock::Clock>,
         entropy: Arc::new(FakeEntropy::default()),
         options,
+        redactor: Redactor::default(),
         boot_id: BootId::from_ulid(ulid::Ulid::from_parts(boot, 1)),
         build: "test".to_owned(),
         encode: |_, _, line, out| {

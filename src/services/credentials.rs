@@ -2,7 +2,7 @@
 //! call's intent names both, and once that record is published the lease is redeemed, once. Whoever revokes ends calls
 //! that go on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -99,10 +99,32 @@ fn in_force(models: &Models, org: &str, reference: &str) -> Result<(u64, String)
 }
 
 impl Credentials {
-    /// Over a store, or without one where the daemon has no master key.
+    /// Over a store, or without one where the daemon has no master key. What is stored is searched from now on in
+    /// everything that leaves.
     pub fn new(store: Option<Store>, published: Published, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         let leases = Mutex::default();
-        Self { shared: Arc::new(Shared { store, published, clock, entropy, leases }) }
+        let credentials = Self { shared: Arc::new(Shared { store, published, clock, entropy, leases }) };
+        credentials.tell_redactor();
+        credentials
+    }
+
+    /// Stores a secret, which is searched in everything that leaves before it is anywhere.
+    pub(super) fn put(&self, place: Place, secret: &Secret) -> Result<(), Refusal> {
+        self.shared.published.redactor().add(&place.reference, secret);
+        self.store()?.put(place, secret)
+    }
+
+    /// Removes what is not in force.
+    pub(super) fn collect(&self, in_force: &BTreeSet<Place>) -> Result<(), Refusal> {
+        self.store()?.collect(in_force)?;
+        self.tell_redactor();
+        Ok(())
+    }
+
+    fn tell_redactor(&self) {
+        let all = self.shared.store.as_ref().map(Store::reveal_all).unwrap_or_default();
+        let named = all.into_iter().map(|(place, secret)| (place.reference, secret));
+        self.shared.published.redactor().set_secrets(named);
     }
 
     /// The store, or the refusal of a vault without a master key.
@@ -244,7 +266,7 @@ mod tests {
 
         fn set(&self, version: u64, text: &str) {
             let place = Place { org: DEFAULT_ORG.into(), reference: REF.into(), version };
-            self.credentials.store().unwrap().put(place, &Secret::parse(text.as_bytes()).unwrap()).unwrap();
+            self.credentials.put(place, &Secret::parse(text.as_bytes()).unwrap()).unwrap();
             let (reference, fp) = (REF.to_owned(), format!("fp{version}"));
             let body = Activated {
                 reference,

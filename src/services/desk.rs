@@ -50,8 +50,8 @@ pub trait WritePath: Send + Sync {
     fn submit(&self, command: Command, provenance: Provenance, lane: Lane)
     -> BoxFuture<'_, Result<Committed, Refusal>>;
 
-    /// A text as a record may hold it that has room for so many bytes of it: itself, or a blob that is on disk when this
-    /// returns.
+    /// A text as a record may hold it that has room for so many bytes of it: itself without known secrets, or a blob of that
+    /// which is on disk when this returns.
     fn keep(&self, text: String, _inline_bytes: usize) -> BoxFuture<'_, Result<Kept, Refusal>> {
         Box::pin(std::future::ready(Ok(Personal::from(text).into())))
     }

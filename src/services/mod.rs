@@ -47,6 +47,8 @@ pub mod vault;
 #[cfg(test)]
 mod clerk_stories;
 #[cfg(test)]
+mod redaction_stories;
+#[cfg(test)]
 mod stories;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -24,6 +24,7 @@ use crate::platform::clock::Clock;
 use crate::platform::disk::Disk;
 use crate::platform::entropy::Entropy;
 use crate::projections::Models;
+use crate::vault::redaction::Redactor;
 
 /// After which time it makes sense to try again what the disk did not take, milliseconds.
 const RETRY_MS: u64 = 1_000;
@@ -46,6 +47,8 @@ pub struct Opening {
     pub encode: Encode,
     /// Told of each batch.
     pub observe: Observe,
+    /// Knows the secrets that no record may hold.
+    pub redactor: Redactor,
 }
 
 /// An open state root.
@@ -141,7 +144,8 @@ pub fn open(opening: Opening) -> Result<Opened, Refusal> {
         Err(error) => tracing::warn!(%error, "half written artifacts could not be removed"),
     }
     let sides = (opening.encode, opening.observe);
-    let published = Published::new(fold.models, unopened.reader().clone(), blobs, opening.clock, sides);
+    let around = (opening.clock, opening.redactor);
+    let published = Published::new(fold.models, unopened.reader().clone(), blobs, around, sides);
     let (entropy, boot_id) = (opening.entropy, opening.boot_id);
     let started = match first {
         Ok((journal, _)) => Clerk::start(Scribe::new(journal, fold.world, published.clone(), entropy, boot_id)),

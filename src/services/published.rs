@@ -22,6 +22,7 @@ use crate::platform::clock::Clock;
 use crate::projections::feed::{Buffer, Feed, Filter, Item, Most, Scope};
 use crate::projections::index::Index;
 use crate::projections::{Bodies, Models};
+use crate::vault::redaction::Redactor;
 
 /// Makes an event of a record's line at the end of the buffer, and gives the offset in it at which the line stands,
 /// byte for byte; the door knows how.
@@ -71,6 +72,7 @@ struct Shared {
     feed: Feed,
     blobs: Blobs,
     clock: Arc<dyn Clock>,
+    redactor: Redactor,
     encode: Encode,
     observe: Observe,
     /// When the newest batch was sealed, by the clock that never goes back.
@@ -91,7 +93,7 @@ impl Published {
         models: Models,
         reader: Reader,
         blobs: Blobs,
-        clock: Arc<dyn Clock>,
+        (clock, redactor): (Arc<dyn Clock>, Redactor),
         (encode, observe): (Encode, Observe),
     ) -> Self {
         let feed = Feed::from(reader.head().next_seq);
@@ -99,7 +101,8 @@ impl Published {
         let sealed_boot_ms = AtomicU64::new(clock.boot_ms());
         let (models, index) = (RwLock::new(models), RwLock::default());
         let replays = Arc::new(Semaphore::new(REPLAYS));
-        let shared = Shared { models, reader, feed, blobs, clock, encode, observe, sealed_boot_ms, index, replays };
+        let shared =
+            Shared { models, reader, feed, blobs, clock, redactor, encode, observe, sealed_boot_ms, index, replays };
         Self { shared: Arc::new(shared) }
     }
 
@@ -156,6 +159,11 @@ impl Published {
     /// The daemon's clock.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.shared.clock
+    }
+
+    /// Knows the secrets that nobody may see.
+    pub fn redactor(&self) -> &Redactor {
+        &self.shared.redactor
     }
 
     /// Makes the events of a batch, some in each buffer.

@@ -24,6 +24,7 @@ use crate::journal::merkle::Frontier;
 use crate::journal::writer::Journal;
 use crate::platform::entropy::Entropy;
 use crate::projections::Models;
+use crate::vault::redaction::Redactor;
 
 /// The journal's writer together with the world that its records make.
 pub struct Scribe {
@@ -44,6 +45,8 @@ struct Build {
     opening: usize,
     /// Records that the world has folded: none until something is decided.
     applied: usize,
+    /// Knows what no record may hold.
+    redactor: Redactor,
 }
 
 /// Why a decision did not go into the batch.
@@ -132,7 +135,7 @@ impl Scribe {
             let (seq, context) = (batch.ctx(), self.journal.context().clone());
             records.push(Record::by_system(seq, seq, context.wall_ms, Stream::Daemon, context.into()));
         }
-        Ok(Build { opening: records.len(), batch, records, applied: 0 })
+        Ok(Build { opening: records.len(), batch, records, applied: 0, redactor: self.published.redactor().clone() })
     }
 
     fn decide(&mut self, job: &Job, build: &mut Build) -> Result<Committed, Unfit> {
@@ -272,7 +275,11 @@ impl Build {
         let added = self.push_all(drafts, by, now_ms, boot_ms).map_err(|error| Unfit::Refused(error.into()));
         let added = added.and_then(|()| {
             let full = self.batch.len() > limits::BATCH_BYTES || self.batch.records() > limits::BATCH_RECORDS;
-            if self.batch.since(&mark) > limits::DECISION_BYTES {
+            // Whoever makes records takes secrets out of them; what was overlooked is not recorded at all.
+            if let Some(name) = self.redactor.found(self.batch.since(&mark)) {
+                let detail = format!("What would be recorded holds the secret `{name}`.");
+                Err(Unfit::Refused(Refusal::new(Reason::RequestInvalid, detail)))
+            } else if self.batch.since(&mark).len() > limits::DECISION_BYTES {
                 let detail = format!("The request makes more than {} bytes of records.", limits::DECISION_BYTES);
                 Err(Unfit::Refused(Refusal::new(Reason::RequestTooLarge, detail)))
             } else if full && before > self.opening {

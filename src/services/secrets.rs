@@ -240,7 +240,7 @@ impl Secrets {
 
     async fn put(&self, place: Place, secret: Secret) -> Result<(), Refusal> {
         let credentials = self.credentials.clone();
-        on_disk(move || credentials.store()?.put(place, &secret)).await
+        on_disk(move || credentials.put(place, &secret)).await
     }
 
     /// Removes ciphertexts that no record puts to use. What cannot be removed is tried again by the next change.
@@ -253,7 +253,7 @@ impl Secrets {
             }
         });
         let credentials = self.credentials.clone();
-        if let Err(refusal) = on_disk(move || credentials.store()?.collect(&used)).await {
+        if let Err(refusal) = on_disk(move || credentials.collect(&used)).await {
             tracing::warn!(code = refusal.reason.code(), detail = refusal.detail, "unused secrets were not removed");
         }
     }

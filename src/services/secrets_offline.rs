@@ -30,6 +30,7 @@ use crate::platform::disk::Disk;
 use crate::platform::entropy::Entropy;
 use crate::platform::keyed::FingerprintKey;
 use crate::vault::master_key::MasterKey;
+use crate::vault::redaction::Redactor;
 use crate::vault::store::Store;
 
 /// Where an offline change happens. Whoever makes one holds the state root's lock.
@@ -94,6 +95,7 @@ impl Place {
             build: self.build.clone(),
             encode: no_frame,
             observe: Arc::new(|_, _| {}),
+            redactor: Redactor::default(),
         })?;
         vault::compare(&published.models(), store.as_ref())?;
         let key = FingerprintKey::new(&read_key(self.disk.as_ref(), layout::FINGERPRINT_KEY)?);

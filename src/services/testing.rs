@@ -18,6 +18,7 @@ use crate::journal::writer::Options;
 use crate::platform::clock::FakeClock;
 use crate::platform::entropy::FakeEntropy;
 use crate::platform::files::Folder;
+use crate::vault::redaction::Redactor;
 
 /// When the tests begin, Unix milliseconds.
 pub(crate) const NOW_MS: u64 = 1_800_000_000_000;
@@ -68,6 +69,7 @@ impl Root {
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             options,
+            redactor: Redactor::default(),
             boot_id: BootId::from_ulid(Ulid::from_parts(NOW_MS, self.boots)),
             build: "test".to_owned(),
             encode: |_, _, line, out| {

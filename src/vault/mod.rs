@@ -3,6 +3,7 @@
 
 pub mod file;
 pub mod master_key;
+pub mod redaction;
 pub mod seal;
 pub mod secret;
 pub mod store;

@@ -16,6 +16,7 @@ use chancery::services::desk::{By, Lane, WritePath as _};
 use chancery::services::journal_keys::JournalKeys;
 use chancery::services::opening::{Opened, Opening, open};
 use chancery::services::snapshotter::Snapshotter;
+use chancery::vault::redaction::Redactor;
 
 use super::*;
 
@@ -26,6 +27,7 @@ fn opening(disk: &SimDisk) -> Opening {
         clock,
         entropy: Arc::new(FakeEntropy::default()),
         options: OPTIONS,
+        redactor: Redactor::default(),
         boot_id: BootId::from_ulid(ulid::Ulid(1)),
         build: "test".to_owned(),
         encode: |_, _, line, out| {

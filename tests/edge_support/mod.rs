@@ -197,6 +197,7 @@ impl Door {
             cors_origins: vec!["http://localhost:5173".to_owned()],
             fingerprint,
             metrics: edge_metrics,
+            redactor: chancery::vault::redaction::Redactor::default(),
             audit,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::default()),

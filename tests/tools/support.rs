@@ -159,6 +159,7 @@ impl House {
             launcher: launcher.clone(),
             tasks: tasks.clone(),
             ended: sender,
+            redactor: chancery::vault::redaction::Redactor::default(),
         };
         let context = ToolContext {
             workspace: Arc::new(Workspace::open(&place.work()).unwrap()),

@@ -104,6 +104,8 @@ fn shell() -> PathBuf {
 /// Takes the output until the end. A flood, or the wish to stop, ends the command; what it wrote is kept.
 async fn follow(mut child: Child, context: &ToolContext) -> ToolOutcome {
     let mut kept = HeadAndTail::new(limits::RESULT_BYTES);
+    // Before anything is cut, so that no half of a secret is left at a cut.
+    let mut clean = context.background.redactor().stream();
     let mut flood = false;
     let mut buffer = vec![0; 64 << 10];
     let mut stopping = false;
@@ -119,12 +121,13 @@ async fn follow(mut child: Child, context: &ToolContext) -> ToolOutcome {
         if count == 0 {
             break;
         }
-        kept.push(&buffer[..count]);
+        kept.push(&clean.push(&buffer[..count]));
         if kept.total() > limits::COMMAND_OUTPUT_BYTES && !flood {
             flood = true;
             child.stop();
         }
     }
+    kept.push(&clean.finish());
     let exit = child.wait().await;
     let (output, truncated) = kept.into_text();
     outcome(output, truncated, &exit, flood)

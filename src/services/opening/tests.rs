@@ -12,6 +12,7 @@ use crate::platform::entropy::FakeEntropy;
 use crate::platform::sim_disk::{Fault, SimDisk};
 use crate::projections::feed::Filter;
 use crate::services::testing::{NOW_MS, create_session, stop};
+use crate::vault::redaction::Redactor;
 
 fn start(disk: &SimDisk, boot: u128) -> Result<Opened, Refusal> {
     open(Opening {
@@ -19,6 +20,7 @@ fn start(disk: &SimDisk, boot: u128) -> Result<Opened, Refusal> {
         clock: Arc::new(FakeClock::at(NOW_MS, 1_000_000)),
         entropy: Arc::new(FakeEntropy::default()),
         options: Options { segment_bytes: 8 << 10, ahead_bytes: 8 << 10, reserve_bytes: 8 << 10, background: false },
+        redactor: Redactor::default(),
         boot_id: BootId::from_ulid(Ulid::from_parts(NOW_MS, boot)),
         build: "test".to_owned(),
         encode: |_, _, line, out| {

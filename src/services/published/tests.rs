@@ -7,6 +7,7 @@ use crate::domain::record::DEFAULT_ORG;
 use crate::journal::layout;
 use crate::platform::disk::{Disk as _, Open, read_bounded};
 use crate::services::testing::{Root, create_session, queue_run, stop};
+use crate::vault::redaction::Redactor;
 
 fn everything() -> Arc<Filter> {
     Arc::new(Filter { org: DEFAULT_ORG.to_owned(), scope: Scope::All })
@@ -34,7 +35,7 @@ fn replays_take_turns_a_few_at_a_time_and_end_with_the_step_once_nobody_waits() 
     };
     let (models, blobs) = (opened.published.models().clone(), opened.published.blobs().clone());
     let (reader, sides) = (opened.published.reader().clone(), (encode, Arc::new(|_, _| {}) as Observe));
-    let slow = Published::new(models, reader, blobs, root.clock.clone(), sides);
+    let slow = Published::new(models, reader, blobs, (root.clock.clone(), Redactor::default()), sides);
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {

@@ -233,12 +233,13 @@ impl Drive {
 
     /// Does not make a call, and says why.
     pub(super) async fn refuse(&self, call_id: CallId, code: Reason, detail: String) -> Result<Flow, Refusal> {
-        let ask = call::Refuse { run_id: self.story.run, body: call::Refused { call_id, code, detail } };
+        let body = call::Refused { call_id, code, detail: self.house.pen.clean(detail) };
+        let ask = call::Refuse { run_id: self.story.run, body };
         self.house.pen.outcome(Command::RefuseCall(ask), self.by()).await.map(|_| Flow::On)
     }
 
     pub(super) async fn fail(&self, code: Reason, detail: String) -> Result<(), Refusal> {
-        let ask = run::Fail { run_id: self.story.run, code, detail };
+        let ask = run::Fail { run_id: self.story.run, code, detail: self.house.pen.clean(detail) };
         self.house.pen.outcome(Command::FailRun(ask), pen::runner()).await.map(|_| ())
     }
 

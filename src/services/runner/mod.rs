@@ -38,6 +38,7 @@ use crate::domain::reason::Refusal;
 use crate::domain::task::TerminalReason;
 use crate::platform::entropy::Entropy;
 use crate::platform::tasks::{Milestone, Tasks};
+use crate::vault::redaction::Redactor;
 
 pub use beats::{Beats, Worker};
 pub use live::{Delta, LiveDeltas};
@@ -159,7 +160,7 @@ pub struct Runner {
 /// Settles what earlier starts of the daemon left half done. To be done once, before a runner is started; says how many
 /// decisions that took.
 pub async fn settle_boot(write: Arc<dyn WritePath>) -> Result<u32, Refusal> {
-    let pen = Pen::new(write, CancellationToken::new());
+    let pen = Pen::new(write, CancellationToken::new(), Redactor::default());
     sweeps::settle(&pen).await
 }
 
@@ -180,7 +181,7 @@ impl Runner {
         };
         let beats = Beats::new(Arc::clone(parts.published.clock()));
         let house = Arc::new(House {
-            pen: Pen::new(parts.write, given_up.clone()),
+            pen: Pen::new(parts.write, given_up.clone(), parts.published.redactor().clone()),
             places: Arc::new(Semaphore::new(settings.runs_at_a_time)),
             lanes: Lanes::new(settings.runs_at_a_time),
             published: parts.published,

@@ -15,6 +15,7 @@ use crate::domain::personal::Personal;
 use crate::domain::reason::Refusal;
 use crate::domain::record::Provenance;
 use crate::services::desk::{Committed, Lane, WritePath};
+use crate::vault::redaction::Redactor;
 
 /// Submits commands until they are decided.
 #[derive(Clone)]
@@ -22,6 +23,7 @@ pub(super) struct Pen {
     write: Arc<dyn WritePath>,
     /// When this resolves, what is refused for now counts as refused.
     given_up: CancellationToken,
+    redactor: Redactor,
 }
 
 /// On whose behalf a run's own steps are recorded.
@@ -42,8 +44,13 @@ pub(super) fn runner() -> Provenance {
 }
 
 impl Pen {
-    pub(super) fn new(write: Arc<dyn WritePath>, given_up: CancellationToken) -> Self {
-        Self { write, given_up }
+    pub(super) fn new(write: Arc<dyn WritePath>, given_up: CancellationToken, redactor: Redactor) -> Self {
+        Self { write, given_up, redactor }
+    }
+
+    /// Words of a provider or a tool that stand in a record themselves, without known secrets. What is kept has none either.
+    pub(super) fn clean(&self, text: String) -> String {
+        self.redactor.owned(text)
     }
 
     /// Records what is about to be done.

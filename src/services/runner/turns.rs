@@ -144,21 +144,24 @@ impl Drive {
         let (sender, mut words) = mpsc::channel(limits::DELTAS_ON_THE_WAY);
         let mut call = self.house.models.call(request, sender, self.stop.clone());
         let mut heard = String::new();
+        // A provider that repeats a secret may do so over several words.
+        let mut clean = self.house.published.redactor().stream();
         let mut open = true;
         let outcome = loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break None,
                 text = words.recv(), if open => match text {
-                    Some(text) => self.hear(&mut heard, turn, attempt, text),
+                    Some(text) => self.hear(&mut heard, turn, attempt, clean.push_text(&text)),
                     None => open = false,
                 },
                 outcome = &mut call => break Some(outcome),
             }
         };
         while let Ok(text) = words.try_recv() {
-            self.hear(&mut heard, turn, attempt, text);
+            self.hear(&mut heard, turn, attempt, clean.push_text(&text));
         }
+        self.hear(&mut heard, turn, attempt, clean.finish_text());
         let said = match outcome {
             Some(Ok(answer)) => Said::Answer(answer),
             Some(Err(failure)) => Said::Failure(failure),
@@ -168,6 +171,9 @@ impl Drive {
     }
 
     fn hear(&self, heard: &mut String, turn: u32, attempt: u32, text: String) {
+        if text.is_empty() {
+            return;
+        }
         let room = limits::PARTIAL_BYTES.saturating_sub(heard.len());
         heard.push_str(text.get(..text.floor_char_boundary(room)).unwrap_or_default());
         self.house.live.publish(self.story.run, Delta { turn, attempt, text: text.into() });
@@ -181,7 +187,8 @@ impl Drive {
         let mut calls = Vec::with_capacity(answer.calls.len());
         for call in answer.calls {
             let input = pen.keep_within(call.input, inline).await?;
-            calls.push(turn::Wanted { provider_id: call.provider_id, tool: call.tool, input });
+            let [provider_id, tool] = [call.provider_id, call.tool].map(|name| pen.clean(name));
+            calls.push(turn::Wanted { provider_id, tool, input });
         }
         let mut parts = [None, None];
         for (part, text) in parts.iter_mut().zip([answer.text, answer.reasoning]) {
@@ -210,6 +217,7 @@ impl Drive {
         duration_ms: u64,
     ) -> Result<Flow, Refusal> {
         let partial = if partial.is_empty() { None } else { Some(self.house.pen.keep(partial).await?) };
+        let detail = self.house.pen.clean(detail);
         let body = turn::Failed { turn, code, detail, partial, duration_ms };
         let ask = turn::Fail { run_id: self.story.run, body };
         self.house.pen.outcome(Command::RecordTurnFailed(ask), self.by()).await.map(|_| Flow::On)
