@@ -77,11 +77,16 @@ struct House {
     root: StateRoot,
     opened: Opened,
     credentials: Credentials,
+    machine: Machine,
+    batches: BatchNumbers,
+    build_digest: Option<String>,
+}
+
+/// Time, chance, and which start this is.
+struct Machine {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     boot_id: BootId,
-    batches: BatchNumbers,
-    build_digest: Option<String>,
 }
 
 /// Serves until a signal. Everything is checked before anything is bound. `redactor` is the one of the log: the secrets in
@@ -143,19 +148,8 @@ fn take(
     agents.sweep(&opened.published);
     let (published, time) = (opened.published.clone(), Arc::clone(&clock));
     let credentials = Credentials::new(store, published, time, Arc::clone(&entropy));
-    Ok(House {
-        settings,
-        proxy_secret,
-        agents,
-        root,
-        opened,
-        credentials,
-        clock,
-        entropy,
-        boot_id,
-        batches,
-        build_digest,
-    })
+    let machine = Machine { clock, entropy, boot_id };
+    Ok(House { settings, proxy_secret, agents, root, opened, credentials, machine, batches, build_digest })
 }
 
 fn digest_of(hashing: JoinHandle<std::io::Result<String>>) -> Option<String> {
@@ -177,42 +171,19 @@ fn build(digest: Option<&str>) -> String {
 
 async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let signals = Signals::listen()?;
-    let House {
-        settings,
-        proxy_secret,
-        agents,
-        root,
-        opened,
-        credentials,
-        clock,
-        entropy,
-        boot_id,
-        batches,
-        build_digest,
-    } = house;
+    let House { settings, proxy_secret, agents, root, opened, credentials, machine, batches, build_digest } = house;
+    let Machine { clock, entropy, boot_id } = machine;
     let Opened { clerk, thread, published, found } = opened;
     let (tasks, begun) = (Tasks::new(), Milestone::default());
     log_level::follow(&tasks, published.clone(), set_level);
     let key = FingerprintKey::new(&root.fingerprint_key()?);
-    let house_key = key.clone();
     let tokens = token_files::open(&settings, &key, entropy.as_ref())?;
     let (listener, bound) = bind(&settings.bind).await?;
     let snapshots = Snapshotter::new(clerk.clone(), published.clone(), root.folder.clone(), found.snapshot.clone());
     let past = Past::new(published.clone(), root.folder.clone(), snapshots.clone());
     let (sink, log, closed) = open_access_log(&root, &clock)?;
-    let status = Arc::new(StatusSource {
-        clerk: clerk.clone(),
-        begun: begun.clone(),
-        published: published.clone(),
-        control_plane: posture(&bound, tokens.is_some()),
-        sandbox: agents.sandbox.clone(),
-        tokens: tokens.clone(),
-        folder: root.folder.clone(),
-        readiness: agents.readiness(),
-        snapshots: snapshots.clone(),
-        build_digest,
-        past: past.clone(),
-    });
+    let sides = (&clerk, &published, &begun);
+    let status = status_source(sides, (&agents, &root), (&bound, &tokens), (&snapshots, &past), build_digest);
     let (file, replaced) =
         (daemon_file(&bound, boot_id, tokens.as_deref()), unrecorded(tokens.as_deref(), &agents.routing, &published));
     let mut beginning = Beginning::new(clerk.clone(), Arc::clone(&clock), found, root.folder.clone(), file, replaced);
@@ -224,7 +195,7 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
         hosts: hosts(&bound, &settings.http_hosts),
         proxy_secret,
         cors_origins: settings.cors_origins.clone(),
-        fingerprint: key,
+        fingerprint: key.clone(),
         metrics: EdgeMetrics::register(&mut registry),
         redactor: published.redactor().clone(),
         audit: sink,
@@ -234,7 +205,7 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     };
     let path = DoorPath { clerk: clerk.clone(), begun: begun.clone(), tasks: tasks.clone() };
     let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), agents.routing.clone()).with_past(past);
-    let secrets = Secrets::new(desk.clone(), credentials.clone(), house_key, agents.routing.clone());
+    let secrets = Secrets::new(desk.clone(), credentials.clone(), key, agents.routing.clone());
     settle_secrets(&secrets, &begun, &tasks);
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let (commands, scratch) = (Tasks::new(), agents.scratch.clone());
@@ -245,15 +216,36 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let routes = routes(Arc::clone(&status), registry, numbers);
     let edge = Edge::new(parts, routes, App::new(desk, secrets, published.clone(), status, &runner));
     beginning.write_file()?;
-    let changes = tokens.as_ref().map(|tokens| follow_tokens(tokens, &tasks));
-    let routes_loaded = follow_routes(&routing, &tasks);
-    let workers = workers((&clerk, published, &snapshots), &root, closed, (changes, routes_loaded));
+    let changes = (tokens.as_ref().map(|tokens| follow_tokens(tokens, &tasks)), follow_routes(&routing, &tasks));
+    let workers = workers((&clerk, published, &snapshots), &root, closed, changes);
     beginning.go_on(announced, begun, workers, &tasks);
     tasks.spawn(accept(listener, edge));
     tracing::info!(address = %bound, %boot_id, "serving");
     let (runner, commands, tasks, snapshots, clerk) = (&runner, &commands, &tasks, &snapshots, &clerk);
     let drain = Drain { runner, commands, scratch: &scratch, tasks, snapshots, clerk, boot_id };
     until_ended(signals, drain, thread, (log, root)).await
+}
+
+fn status_source(
+    (clerk, published, begun): (&Clerk, &Published, &Milestone),
+    (agents, root): (&Agents, &StateRoot),
+    (bound, tokens): (&Bind, &Option<Arc<Tokens>>),
+    (snapshots, past): (&Snapshotter, &Past),
+    build_digest: Option<String>,
+) -> Arc<StatusSource> {
+    Arc::new(StatusSource {
+        clerk: clerk.clone(),
+        begun: begun.clone(),
+        published: published.clone(),
+        control_plane: posture(bound, tokens.is_some()),
+        sandbox: agents.sandbox.clone(),
+        tokens: tokens.clone(),
+        folder: root.folder.clone(),
+        readiness: agents.readiness(),
+        snapshots: snapshots.clone(),
+        build_digest,
+        past: past.clone(),
+    })
 }
 
 /// Once the daemon may write: records which master key is in force, and removes what no record puts to use.

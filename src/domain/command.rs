@@ -130,8 +130,9 @@ impl Command {
                 Self::SetRuntimePart(runtime::SetPart { part: runtime::Part::SystemPrompt(prompt), .. }) => {
                     prompt.text.len()
                 }
-                Self::SetRuntimePart(_) | Self::SetRoutePolicy(_) => 0,
-                Self::InterruptSession(_)
+                Self::SetRuntimePart(_)
+                | Self::SetRoutePolicy(_)
+                | Self::InterruptSession(_)
                 | Self::EndSession(_)
                 | Self::StartRun(_)
                 | Self::CancelRun(_)

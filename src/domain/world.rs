@@ -77,6 +77,7 @@ impl World {
     }
 
     /// Folds one record.
+    #[expect(clippy::too_many_lines, reason = "one arm a kind of event: the list is the function")]
     pub fn apply(&mut self, record: &Record) {
         // A clock that jumped must not make requests forgotten, and the first records of a start are written before
         // anyone has looked at the clock.

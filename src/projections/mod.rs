@@ -90,6 +90,7 @@ impl Models {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm a kind of event: the list is the function")]
     fn fold(&mut self, record: &Record, org: Name) {
         match &record.event {
             Event::ContextSet(_)

@@ -257,7 +257,8 @@ mod tests {
             let run = queue_run(&opened, create_session(&opened, "s"), "Do it.");
             let [route, driver, model] = ["r"; 3].map(str::to_owned);
             let chosen_by = RouteChoice::Default;
-            let start = run::Start { run_id: run, route, driver, model, chosen_by, rehearsal: false };
+            let start =
+                run::Start { run_id: run, route, driver, model, chosen_by, chosen_under: (0, None), rehearsal: false };
             act(&opened, Command::StartRun(start)).unwrap();
             let house = Self { root, opened, credentials, run, turns: 0 };
             house.set(1, "sk-first");

@@ -59,9 +59,12 @@ impl RoutedModels {
 }
 
 /// Carries a call to its end, which comes early where the lease on its secret is revoked.
-async fn until_revoked<T>(call: impl Future<Output = T>, leased: Option<&Leased>, cut: &CancellationToken) -> T {
+async fn until_revoked<T>(
+    mut call: impl Future<Output = T> + Unpin,
+    leased: Option<&Leased>,
+    cut: &CancellationToken,
+) -> T {
     let Some(leased) = leased else { return call.await };
-    tokio::pin!(call);
     tokio::select! {
         done = &mut call => done,
         () = leased.revoked.cancelled() => {
@@ -160,7 +163,7 @@ impl ModelCaller for RoutedModels {
                 }
             };
             let both = async { tokio::join!(calling, passing) };
-            let (answer, ()) = until_revoked(both, leased.as_ref(), &cut).await;
+            let (answer, ()) = until_revoked(Box::pin(both), leased.as_ref(), &cut).await;
             let call = LastCall { code: answer.as_ref().err().map(|error| error.reason), at_ms: self.clock.wall_ms() };
             // A call that we gave up says nothing about the provider.
             if call.code.is_none() || !cut.is_cancelled() {

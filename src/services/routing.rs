@@ -198,6 +198,7 @@ pub(crate) mod testing {
     use super::{Path, RoutesFile, Routing, Surroundings};
     use crate::outbound::client::Deadlines;
     use crate::outbound::guard::SystemResolver;
+    use crate::outbound::trust::Trust;
     use crate::platform::clock::SystemClock;
 
     /// Routes out of a file of this text.
@@ -210,6 +211,7 @@ pub(crate) mod testing {
             resolver: Arc::new(SystemResolver),
             allowed: Vec::new(),
             deadlines: Deadlines::default(),
+            trust: Trust::of_machine(None).unwrap(),
         };
         Routing::open(Some(RoutesFile { path, default_route: None }), around, Box::new(|_| Ok(()))).unwrap()
     }
