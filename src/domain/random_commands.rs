@@ -113,6 +113,11 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
             let level = if how % 2 == 0 { runtime::DebugLevel::Off } else { runtime::DebugLevel::Full };
             Command::SetDebugLevel(runtime::SetDebugLevel { org, level, expected_revision: None })
         }
+        21 if how % 4 == 3 => Command::SetRoutePolicy(session::SetRoutePolicy {
+            org,
+            session_id: any_session(house, at),
+            choice: runtime::ModelChoice { route: None, model: Some("m".into()) },
+        }),
         21 => Command::SetRuntimePart(runtime::SetPart {
             org,
             part: match how % 3 {
@@ -130,11 +135,6 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
                 }),
             },
             expected_revision: None,
-        }),
-        22 => Command::SetRoutePolicy(session::SetRoutePolicy {
-            org,
-            session_id: any_session(house, at),
-            choice: runtime::ModelChoice { route: None, model: Some("m".into()) },
         }),
         20 => Command::RollBackRuntime(runtime::RollBack {
             org,
@@ -183,6 +183,7 @@ fn command_about_run(house: &House, run_id: RunId, (kind, _, how): Step) -> Opti
                 runs_left_out: None,
                 turns_left_out: None,
                 parts_shortened: None,
+                route_decision: None,
             };
             Command::RecordTurnRequested(turn::Request { run_id, body })
         }

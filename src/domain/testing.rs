@@ -184,6 +184,7 @@ impl House {
             runs_left_out: None,
             turns_left_out: None,
             parts_shortened: None,
+            route_decision: None,
         };
         self.act(Command::RecordTurnRequested(turn::Request { run_id, body }))
     }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::numbers::LastCall;
 use super::routing::Routing;
-use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, Wish};
+use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, RouteTerms, Wish};
 use crate::agent::transcript::{CallText, Message};
 use crate::config::routes::{Asked, ResolvedRoute, Routes};
 use crate::domain::reason::{Reason, Refusal};
@@ -73,6 +73,22 @@ impl ModelCaller for RoutedModels {
             model: route.model,
             chosen_by: route.chosen_by,
         })
+    }
+
+    fn fallbacks(&self, route: &str) -> Vec<(String, String)> {
+        let routes = &self.routing.now().routes;
+        let model = |id: &str| Some((id.to_owned(), routes.get(id)?.default_model.clone()));
+        routes.fallbacks(route).into_iter().filter_map(model).collect()
+    }
+
+    fn terms(&self, route: &str) -> RouteTerms {
+        let now = self.routing.now();
+        let Some(terms) = now.routes.get(route).map(|route| &route.terms) else { return RouteTerms::default() };
+        RouteTerms {
+            auth_ref: terms.auth_ref.clone(),
+            calls_at_a_time: terms.requests_at_a_time.and_then(|most| usize::try_from(most).ok()),
+            without_tools: terms.capabilities.tools == Some(false),
+        }
     }
 
     fn call(

@@ -19,7 +19,7 @@ const LOCK_STEP_MS: u64 = 20;
 /// Files that nobody else may read or write.
 const SECRETS: [&str; 3] = [layout::SIGNING_KEY, layout::SIGNING_KEY_NEXT, layout::FINGERPRINT_KEY];
 /// Folders that are made at each start, besides those that their owners make.
-const MADE: [&str; 6] = [layout::FOLDER, layout::AUTH, "tokens", "control-plane-auth", "tasks", "scratch"];
+const MADE: [&str; 7] = [layout::FOLDER, layout::AUTH, "tokens", "control-plane-auth", "tasks", "scratch", "debug"];
 /// Further folders whose owner and mode are looked at.
 const FURTHER: [&str; 5] = [".", layout::QUARANTINE, "snapshots", "artifacts", "index"];
 /// Files at the top; with the folders, everything that a state root has there.

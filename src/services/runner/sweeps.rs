@@ -117,6 +117,7 @@ mod tests {
             runs_left_out: None,
             turns_left_out: None,
             parts_shortened: None,
+            route_decision: None,
         };
         act(opened, Command::RecordTurnRequested(turn::Request { run_id, body })).unwrap();
         let wanted = turn::Wanted { provider_id: "c".into(), tool: "read_file".into(), input: "{}".into() };
