@@ -2,6 +2,8 @@
 //! commits the intent, carries the step out, commits the outcome, and asks again; after a restart the same records
 //! lead to the same next step.
 
+mod step;
+
 use std::collections::BTreeSet;
 
 use crate::domain::approval::{Decision, WithdrawnCause};
@@ -15,6 +17,8 @@ use crate::domain::reason::Reason;
 use crate::domain::record::Record;
 use crate::domain::run::{Status, TurnStage};
 use crate::domain::turn::{self, StopReason};
+
+pub use step::Step;
 
 /// Name of the tool that asks a person.
 pub const QUESTION_TOOL: &str = "ask_user_question";
@@ -66,6 +70,8 @@ pub struct RunState {
     stop: StopReason,
     text: Option<Personal>,
     calls: Vec<Call>,
+    /// Routes and models that were asked in the current turn, in order.
+    ways: Vec<(String, String)>,
 }
 
 /// What bounds a run besides its own limit of turns.
@@ -79,78 +85,6 @@ pub struct Settings {
     pub failures_per_turn: u32,
     /// Most attempts at one turn, those that a restart cut off included.
     pub attempts_per_turn: u32,
-}
-
-/// What comes next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Claim the run: it is queued, or the claim is of an earlier start of the daemon.
-    Claim,
-    /// Call the model.
-    CallModel {
-        /// The turn.
-        turn: u32,
-        /// The attempt.
-        attempt: u32,
-        /// How many attempts at this turn have failed; says how long to wait before.
-        failures: u32,
-    },
-    /// Have the call judged by mode and rules.
-    DecidePermission {
-        /// The call.
-        call: CallId,
-    },
-    /// Ask a person to allow the call.
-    RequestApproval {
-        /// The call.
-        call: CallId,
-    },
-    /// Ask a person the call's question.
-    AskQuestion {
-        /// The call.
-        call: CallId,
-    },
-    /// Give the answer to a question to the model as the call's result.
-    FinishQuestion {
-        /// The call.
-        call: CallId,
-        /// The question.
-        question: QuestionId,
-    },
-    /// Make the call.
-    Dispatch {
-        /// The call.
-        call: CallId,
-        /// Hash of the call that a person allowed, hex. If the call has another hash now, ask again.
-        approved: Option<String>,
-    },
-    /// Do not make the call and tell the model why.
-    Refuse {
-        /// The call.
-        call: CallId,
-        /// Why.
-        code: Reason,
-    },
-    /// A person's move.
-    Wait,
-    /// The last answer is the run's output.
-    Complete {
-        /// Its text.
-        output: Personal,
-    },
-    /// The run cannot go on.
-    Fail {
-        /// Why.
-        code: Reason,
-        /// What is particular about it.
-        detail: String,
-    },
-    /// Stop what works and confirm.
-    Stop,
-    /// A call of an earlier start of the daemon is open; settling the boot ends the run.
-    Settle,
-    /// It has ended.
-    Ended,
 }
 
 impl Default for RunState {
@@ -168,6 +102,7 @@ impl Default for RunState {
             stop: StopReason::EndTurn,
             text: None,
             calls: Vec::new(),
+            ways: Vec::new(),
         }
     }
 }
@@ -190,6 +125,27 @@ impl RunState {
     /// The call of the current turn with this id.
     pub fn call(&self, id: CallId) -> Option<&Call> {
         self.calls.iter().find(|call| call.asked.call_id == id)
+    }
+
+    /// Routes and models that were asked in the current turn and did not answer, in order; the last is asked again.
+    pub fn unanswered(&self) -> &[(String, String)] {
+        match self.stage {
+            TurnStage::Requested | TurnStage::Failed => &self.ways,
+            TurnStage::None | TurnStage::Answered => &[],
+        }
+    }
+
+    /// Why the last call of the model was not answered, if it was not.
+    pub fn unanswered_because(&self) -> Option<Reason> {
+        self.failure.as_ref().filter(|_| self.stage == TurnStage::Failed).map(|(code, _)| *code)
+    }
+
+    /// The turn and the attempt at it that could be made over another route, where the provider of the last one could not
+    /// be had: nothing of an answer came.
+    pub fn elsewhere(&self, settings: &Settings) -> Option<(u32, u32)> {
+        let had = self.unanswered_because().is_none_or(|code| !code.retry() || code == Reason::ProviderStreamBroken);
+        let attempt = self.attempt.saturating_add(1);
+        (!had && attempt <= settings.attempts_per_turn).then_some((self.turn, attempt))
     }
 
     /// Folds one record of the run.
@@ -217,6 +173,13 @@ impl RunState {
             Event::TurnRequested(body) => {
                 if body.turn != self.turn {
                     self.failures = 0;
+                    self.ways.clear();
+                }
+                let way = (body.route.clone(), body.model.clone());
+                if self.ways.last() != Some(&way) {
+                    // Another route has its own attempts.
+                    self.failures = 0;
+                    self.ways.push(way);
                 }
                 self.turn = body.turn;
                 self.attempt = body.attempt;

@@ -57,6 +57,14 @@ pub enum Runs {
         #[command(flatten)]
         which: events::Which,
     },
+    /// Lists what is kept of it for a day while the debug level is `redacted` or `full`, or prints one of these artefacts
+    Debug {
+        /// The run
+        id: String,
+        /// Prints the text of this artefact
+        #[arg(long, value_name = "ID")]
+        artifact: Option<String>,
+    },
     /// Lists what it did outside of the daemon: calls of providers, commands; oldest first
     ExternalActions {
         /// The run
@@ -142,6 +150,19 @@ pub fn run(args: &ClientArgs, verb: &Runs) -> ExitCode {
         Runs::Get { id, at } => {
             let path = at.of(format!("/v1/runs/{}", segment(id)));
             with(args, |client| client.get(&path).map(|run| (show::RUN, run)))
+        }
+        Runs::Debug { id, artifact: None } => with(args, |client| {
+            client.get(&format!("/v1/runs/{}/debug", segment(id))).map(|list| (show::ARTIFACTS, list))
+        }),
+        Runs::Debug { id, artifact: Some(artifact) } => {
+            let path = format!("/v1/runs/{}/debug/artifacts/{}", segment(id), segment(artifact));
+            match args.client().and_then(|client| client.text(&path)) {
+                Ok(text) => {
+                    output::document(&text);
+                    ExitCode::SUCCESS
+                }
+                Err(trouble) => trouble.tell(args.output),
+            }
         }
         Runs::ExternalActions { id, receipts } => with(args, |client| {
             let list = external_actions(client, id)?;

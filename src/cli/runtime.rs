@@ -76,7 +76,7 @@ pub enum Runtime {
         #[arg(value_enum)]
         mode: ModeWord,
     },
-    /// Sets how much the daemon says in its log, now and after a restart
+    /// Sets how much the daemon says in its log, and what `runs debug` keeps, now and after a restart
     SetDebugLevel {
         /// The level
         #[arg(value_enum)]

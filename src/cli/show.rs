@@ -1,6 +1,8 @@
 //! Answers as people read them: short tables for lists, cards for single things. Ids stand whole, times are readable,
 //! and every word from elsewhere is escaped.
 
+mod kept;
+
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
@@ -42,6 +44,7 @@ pub enum Shape {
 }
 
 use Kind::{Block, Chosen, Stop, Text, Time, Word};
+pub use kept::{ARTIFACTS, EXTERNAL_ACTIONS};
 
 /// Sessions in a list.
 pub const SESSIONS: Shape = Shape::Table(&[
@@ -184,17 +187,6 @@ pub const RUNTIME: Shape = Shape::Card(&[
     ("tool limits", "tool_limits", Word),
     ("user rules", "user_rules", Word),
     ("project rules", "project_rules", Word),
-]);
-/// What a run did outside of the daemon.
-pub const EXTERNAL_ACTIONS: Shape = Shape::Table(&[
-    ("RECORD", "intent_seq", Word),
-    ("WHEN", "at_ms", Time),
-    ("KIND", "kind", Word),
-    ("WHAT", "what", Text),
-    ("OUTCOME", "outcome", Word),
-    ("ITS RECORD", "outcome_seq", Word),
-    ("CODE", "code", Word),
-    ("REHEARSAL", "rehearsal", Word),
 ]);
 /// What bounds tools.
 pub const TOOL_LIMITS: Shape = Shape::Card(&[

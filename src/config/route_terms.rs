@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::limits::{CALLS_AT_A_TIME, FALLBACKS, INPUT_TOKENS, REFERENCE_BYTES};
-use super::routes::{Route, check_model};
+use super::routes::{Driver, Route, check_model};
 use super::strict_toml::{Fields, Placed, Problems};
 
 /// What a route can do besides words, where the operator says so; what is not said is what the driver makes of it.
@@ -123,6 +123,11 @@ pub(super) fn check_fallbacks(
         for missing in of(id).iter().filter(|named| !by_id.contains_key(*named)) {
             problems.add(*offset, format!("route {id:?} falls back to {missing:?}, which is no route"));
         }
+        // Whoever asked a model must not be answered by a script.
+        let plays = |id: &str| by_id.get(id).and_then(Option::as_ref).map(|route| route.driver == Driver::Rehearsal);
+        for script in of(id).iter().filter(|named| plays(id) == Some(false) && plays(named) == Some(true)) {
+            problems.add(*offset, format!("route {id:?} falls back to {script:?}, which is a rehearsal"));
+        }
         let mut reached: Vec<&str> = Vec::new();
         let mut ahead: Vec<&str> = of(id).iter().map(String::as_str).collect();
         while let Some(next) = ahead.pop() {
@@ -202,6 +207,9 @@ mod tests {
             route("c", "[\"d\"]"),
             route("d", "[]")
         );
-        assert!(parse(&fine).is_ok());
+        assert_eq!(parse(&fine).unwrap().fallbacks("a"), ["b", "d", "c"]);
+        let asked = "[routes.q]\ndriver = \"openai\"\ndefault_model = \"m\"\nbase_url = \"http://127.0.0.1:9/v1\"\n";
+        let found = parse(&format!("{asked}fallbacks = [\"a\"]\n")).unwrap_err();
+        assert!(found.contains("which is a rehearsal"), "{found}");
     }
 }

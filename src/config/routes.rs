@@ -222,6 +222,20 @@ impl Routes {
         self.by_id.get(id)
     }
 
+    /// The ids of the routes that stand in for a route, nearest first, each once.
+    pub fn fallbacks(&self, id: &str) -> Vec<&str> {
+        let of = |id: &str| self.by_id.get(id).map_or(&[][..], |route| route.terms.fallbacks.as_slice());
+        let mut reached: Vec<&str> = Vec::new();
+        let mut ahead: Vec<&str> = of(id).iter().rev().map(String::as_str).collect();
+        while let Some(next) = ahead.pop() {
+            if !reached.contains(&next) {
+                reached.push(next);
+                ahead.extend(of(next).iter().rev().map(String::as_str));
+            }
+        }
+        reached
+    }
+
     /// What a caller asks for by a route and a model, of which the model may be a selector: without a route, `a/b` is
     /// the model `b` of the route `a` where there is such a route, and else a model's name with a slash in it.
     pub fn asked<'a>(&self, route: Option<&'a str>, model: Option<&'a str>) -> Asked<'a> {

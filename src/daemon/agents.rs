@@ -21,9 +21,11 @@ use crate::outbound::providers::Surroundings;
 use crate::outbound::trust::Trust;
 use crate::platform::clock::Clock;
 use crate::platform::entropy::Entropy;
+use crate::platform::files::Folder;
 use crate::platform::tasks::{Milestone, Tasks};
 use crate::services::clerk::Clerk;
 use crate::services::credentials::Credentials;
+use crate::services::debug_capture::DebugCapture;
 use crate::services::models::RoutedModels;
 use crate::services::published::Published;
 use crate::services::routing::{self, RouteBook as _, RoutesFile, Routing};
@@ -38,6 +40,8 @@ pub(super) struct Agents {
     /// The routes in force.
     pub(super) routing: Arc<Routing>,
     clock: Arc<dyn Clock>,
+    /// The state root, for debug artefacts.
+    folder: Arc<Folder>,
     workspace: Arc<Workspace>,
     launcher: Arc<Launcher>,
     /// Where commands have their temporary files.
@@ -81,8 +85,11 @@ impl Agents {
         });
         commands.scratch.clone_from(&scratch.folder);
         let launcher = Launcher::new(commands);
+        let folder = Folder::open(&settings.state_root)
+            .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("--state-root: {error}")))?;
         Ok(Self {
             routing: Arc::new(routing),
+            folder: Arc::new(folder),
             clock: Arc::clone(clock),
             workspace: Arc::new(workspace),
             sandbox: launcher.label(),
@@ -127,6 +134,7 @@ impl Agents {
             workspace: self.workspace,
             launcher: self.launcher,
             background,
+            debug: DebugCapture::new(self.folder, published.clone(), None),
             ended,
             entropy,
             boot_id,

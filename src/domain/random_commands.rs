@@ -161,6 +161,11 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
             Command::SetDebugLevel(runtime::SetDebugLevel { org, level, expected_revision: None })
         }
         38 | 39 => command_about_secrets(house, (kind, at, how)),
+        21 if how % 4 == 3 => Command::SetRoutePolicy(session::SetRoutePolicy {
+            org,
+            session_id: any_session(house, at),
+            choice: runtime::ModelChoice { route: None, model: Some("m".into()) },
+        }),
         21 => Command::SetRuntimePart(runtime::SetPart {
             org,
             part: match how % 3 {
@@ -178,11 +183,6 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
                 }),
             },
             expected_revision: None,
-        }),
-        22 => Command::SetRoutePolicy(session::SetRoutePolicy {
-            org,
-            session_id: any_session(house, at),
-            choice: runtime::ModelChoice { route: None, model: Some("m".into()) },
         }),
         20 => Command::RollBackRuntime(runtime::RollBack {
             org,

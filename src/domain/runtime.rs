@@ -59,18 +59,18 @@ pub struct PermissionRulesSet {
     pub rules: Vec<Rule>,
 }
 
-/// How much the daemon says in its log.
+/// How much the daemon says in its log, and what is kept of what models and tools are told and say.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum DebugLevel {
-    /// What it was started to say.
+    /// What it was started to say; nothing is kept.
     #[default]
     Off,
-    /// Each request and what workers come across besides; ids and codes, never words.
+    /// Each request and what workers come across besides; ids and codes, never words. Lengths and digests of texts are kept.
     Redacted,
-    /// Each batch of records as well; no words either.
+    /// Each batch of records as well; no words either. The texts themselves are kept, secrets included.
     Full,
 }
 

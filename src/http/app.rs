@@ -14,6 +14,7 @@ use crate::http::extract::Mutation;
 use crate::http::reply::{Reply, detached, json};
 use crate::services::approvals::Approvals;
 use crate::services::authority::{Action, Authorized, Role};
+use crate::services::debug_capture::DebugCapture;
 use crate::services::desk::{By, Desk, Done};
 use crate::services::journal_keys::JournalKeys;
 use crate::services::published::Published;
@@ -50,6 +51,8 @@ pub struct App {
     pub secrets: Secrets,
     /// Use cases of the journal's signing key.
     pub journal_keys: JournalKeys,
+    /// What is kept while the debug level asks for it.
+    pub debug: DebugCapture,
     /// Words of models while they arrive.
     pub live: LiveDeltas,
     /// The read side.
@@ -72,6 +75,7 @@ impl App {
             secrets,
             journal_keys: JournalKeys::new(status.clerk.clone(), published.clone()),
             live: runner.live().clone(),
+            debug: runner.debug().clone(),
             published,
             status,
         }

@@ -9,6 +9,7 @@ pub mod clock_watch;
 pub mod cold_check;
 pub mod credentials;
 pub mod daemon_file;
+pub mod debug_capture;
 pub mod desk;
 pub mod doctor;
 pub mod external_actions;

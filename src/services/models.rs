@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::credentials::{Credentials, Leased};
 use super::numbers::LastCall;
 use super::routing::Routing;
-use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, Wish};
+use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, RouteTerms, Wish};
 use crate::agent::transcript::{CallText, Message};
 use crate::config::routes::{Asked, ResolvedRoute, Routes};
 use crate::domain::credential::CredentialUse;
@@ -121,6 +121,22 @@ impl ModelCaller for RoutedModels {
         let routes = &self.routing.now().routes;
         let named = routes.get(route).and_then(|route| route.terms.auth_ref.as_deref());
         named.map(|reference| self.credentials.offer(org, reference, subjects)).transpose()
+    }
+
+    fn fallbacks(&self, route: &str) -> Vec<(String, String)> {
+        let routes = &self.routing.now().routes;
+        let model = |id: &str| Some((id.to_owned(), routes.get(id)?.default_model.clone()));
+        routes.fallbacks(route).into_iter().filter_map(model).collect()
+    }
+
+    fn terms(&self, route: &str) -> RouteTerms {
+        let now = self.routing.now();
+        let Some(terms) = now.routes.get(route).map(|route| &route.terms) else { return RouteTerms::default() };
+        RouteTerms {
+            auth_ref: terms.auth_ref.clone(),
+            calls_at_a_time: terms.requests_at_a_time.and_then(|most| usize::try_from(most).ok()),
+            without_tools: terms.capabilities.tools == Some(false),
+        }
     }
 
     fn call(

@@ -21,7 +21,7 @@ const LOCK_STEP_MS: u64 = 20;
 const SECRETS: [&str; 5] =
     [layout::SIGNING_KEY, layout::SIGNING_KEY_NEXT, layout::FINGERPRINT_KEY, store::PATH, store::DAMAGED_PATH];
 /// Folders that are made at each start, besides those that their owners make.
-const MADE: [&str; 6] = [layout::FOLDER, layout::AUTH, "tokens", "control-plane-auth", "tasks", "scratch"];
+const MADE: [&str; 7] = [layout::FOLDER, layout::AUTH, "tokens", "control-plane-auth", "tasks", "scratch", "debug"];
 /// Further folders whose owner and mode are looked at.
 const FURTHER: [&str; 5] = [".", layout::QUARANTINE, "snapshots", "artifacts", "index"];
 /// Files at the top; with the folders, everything that a state root has there.

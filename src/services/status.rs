@@ -244,6 +244,7 @@ impl StatusSource {
         found.extend(warnings::authentication(self.control_plane.auth_mode));
         found.extend(warnings::sandbox(&self.sandbox));
         found.extend(warnings::routes(&provider_readiness));
+        found.extend(warnings::debug(runtime.debug_level));
         Status {
             health: Health { ok: found.iter().all(|warning| warning.severity == Severity::Advice), warnings: found },
             storage,

@@ -107,3 +107,66 @@ fn a_call_that_a_stop_of_the_daemon_cut_is_unknown() {
     assert_eq!((status, &problem["code"]), (404, &json!("run.not_found")));
     daemon.kill();
 }
+
+#[test]
+fn debug_artefacts_are_kept_as_the_level_says_for_admins_only_and_expire() {
+    let read = calls(&[("read_file", json!({ "path": "n" }))]);
+    let house = House::playing(&[read, says("done")]);
+    std::fs::write(house.work("n"), "the launch code is swordfish\n").unwrap();
+    let daemon = house.start();
+    let level = |level: &str| {
+        let (status, view) = daemon.post("/v1/runtime/debug-level", &json!({ "level": level }));
+        assert_eq!(status, 200, "{view}");
+    };
+    let warned = || {
+        let status = daemon.get("/v1/status");
+        status["health"]["warnings"].as_array().unwrap().iter().any(|one| one["code"] == "debug_full")
+    };
+    let ended = || {
+        let run = daemon.run(&json!({}));
+        daemon.when(&run, "completed");
+        run
+    };
+    let artefacts = |run: &str| daemon.get(&format!("/v1/runs/{run}/debug"))["items"].as_array().unwrap().clone();
+    let texts = |run: &str| -> Vec<String> {
+        let path = |one: &Value| format!("/v1/runs/{run}/debug/artifacts/{}", one["artifact_id"].as_str().unwrap());
+        artefacts(run).iter().map(|one| daemon.get(&path(one)).to_string()).collect()
+    };
+    assert!(artefacts(&ended()).is_empty());
+    level("redacted");
+    let redacted = ended();
+    let kinds: Vec<String> = artefacts(&redacted).iter().map(|one| one["kind"].as_str().unwrap().to_owned()).collect();
+    let turn = ["model_request", "model_answer"];
+    assert_eq!(kinds, [&turn[..], &["tool_input", "tool_output"], &turn[..]].concat());
+    for text in texts(&redacted) {
+        assert!(!text.contains("swordfish") && !text.contains("please"), "{text}");
+        assert!(text.contains("sha256"), "{text}");
+    }
+    assert!(!warned());
+    level("full");
+    let full = ended();
+    assert!(warned() && texts(&full)[3].contains("swordfish") && texts(&full)[0].contains("please"));
+    let path = format!("/v1/runs/{full}/debug");
+    for path in [path.clone(), format!("{path}/artifacts/{}", artefacts(&full)[0]["artifact_id"].as_str().unwrap())] {
+        assert_eq!(daemon.request(&daemon.readonly, "GET", &path, "").0, 403);
+    }
+    let (status, problem) = daemon.request(&daemon.token, "GET", &format!("{path}/artifacts/1-2-full-tool_input"), "");
+    assert_eq!((status, &problem["code"]), (404, &json!("artifact.not_found")));
+    level("off");
+    assert!(artefacts(&ended()).is_empty() && !warned());
+    assert_eq!(artefacts(&full).len(), 6, "what is kept stays until it expires");
+    let folder = house.folder.path().join("state/debug");
+    for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if let Some(rest) = name.strip_prefix(&format!("{full}-")) {
+            let (at, rest) = rest.split_once('-').unwrap();
+            let old = at.parse::<u64>().unwrap() - 24 * 60 * 60 * 1_000;
+            std::fs::rename(entry.path(), folder.join(format!("{full}-{old}-{rest}"))).unwrap();
+        }
+    }
+    assert!(artefacts(&full).is_empty(), "what has expired is not shown");
+    let left = || std::fs::read_dir(&folder).unwrap().count();
+    eventually("sweep", || (left() == 6).then_some(()));
+    assert_eq!(artefacts(&redacted).len(), 6);
+    daemon.stop();
+}

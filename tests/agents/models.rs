@@ -371,3 +371,54 @@ fn tools_are_bounded_by_what_the_operator_set_when_the_run_began() {
     assert_eq!(daemon.records(&run, "call.finished")[0]["data"]["truncated"], true);
     daemon.stop();
 }
+
+/// Routes of which each but the last falls back to the next.
+fn chain(house: &House, servers: &[&Server]) {
+    let mut text = "version = 1\ndefault_route = \"r0\"\n".to_owned();
+    for (at, server) in servers.iter().enumerate() {
+        let next = if at + 1 < servers.len() { format!("[\"r{}\"]", at + 1) } else { "[]".to_owned() };
+        text.push_str(&format!(
+            "[routes.r{at}]\ndriver = \"openai\"\ndefault_model = \"m{at}\"\nfallbacks = {next}\n\
+             base_url = \"http://127.0.0.1:{}/v1\"\n",
+            server.port
+        ));
+    }
+    std::fs::write(house.folder.path().join("routes.toml"), text).unwrap();
+}
+
+#[test]
+fn a_route_that_cannot_be_had_is_stood_in_for_by_a_recorded_request() {
+    let (first, second) =
+        (Server::start(vec![refused("503 Later")]), Server::start(vec![streamed(&words("here"), true)]));
+    let house = first.house(20_000);
+    chain(&house, &[&first, &second]);
+    let daemon = house.start();
+    let run = daemon.run(&json!({}));
+    let view = daemon.when(&run, "completed");
+    assert_eq!((&view["output"], &view["route"]), (&json!("here"), &json!("r0")), "what is pinned stays");
+    let requests = daemon.records(&run, "turn.requested");
+    let told = |at: usize, part: &str| requests[at]["data"][part].clone();
+    assert_eq!((requests.len(), first.asked.load(Ordering::SeqCst)), (6, 5));
+    assert_eq!((told(0, "route_decision"), told(4, "route")), (Value::Null, json!("r0")));
+    assert_eq!((told(5, "route"), told(5, "model"), told(5, "attempt")), (json!("r1"), json!("m1"), json!(6)));
+    let decision =
+        json!({ "why": "fallback", "payer": "operator", "in_place_of": "r0", "after": "provider.unavailable" });
+    assert_eq!(told(5, "route_decision"), decision);
+    daemon.stop();
+}
+
+#[test]
+fn nobody_stands_in_where_an_answer_began_or_the_request_was_refused() {
+    for (answer, code) in
+        [(streamed(&words("half of"), false), "provider.stream_broken"), (refused("400 No"), "provider.rejected")]
+    {
+        let (first, second) = (Server::start(vec![answer]), Server::start(vec![streamed(&words("here"), true)]));
+        let house = first.house(20_000);
+        chain(&house, &[&first, &second]);
+        let daemon = house.start();
+        let run = daemon.run(&json!({}));
+        assert_eq!(daemon.when(&run, "failed")["error"]["code"], code);
+        assert_eq!(second.asked.load(Ordering::SeqCst), 0);
+        daemon.stop();
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use hyper::StatusCode;
 
 use super::{AT, AtQuery, BY_STATUS_AT, ListQuery, OF_RUNS};
@@ -11,16 +11,19 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::Status;
 use crate::http::app::{App, gate_of};
 use crate::http::cursor;
-use crate::http::extract::{Mutation, On, Query, Right};
+use crate::http::extract::{Mutation, On, Place as _, Query, Right};
 use crate::http::limits::INPUT_WAIT_MS;
-use crate::http::reply::{Reply, ok, shown};
+use crate::http::reply::{Reply, ok, raw, shown};
 use crate::http::routes::Route;
 use crate::projections::Page;
 use crate::projections::runs::{Filter, RunView};
 use crate::services::authority::Action;
+use crate::services::debug_capture::Artifacts;
 use crate::services::external_actions::{self, ExternalActions};
 use crate::services::runs::Start;
 use crate::services::sessions::Stop;
+
+const ARTIFACT: &str = "/v1/runs/{run_id}/debug/artifacts/{artifact_id}";
 
 pub(super) fn routes() -> Vec<Route<App>> {
     vec![
@@ -40,6 +43,10 @@ pub(super) fn routes() -> Vec<Route<App>> {
         Route::get("/v1/runs/{run_id}/external-actions", Action::RunRead, "What it did outside.", external_actions)
             .asks(&[("cursor", "string"), ("limit", "integer")])
             .gives::<ExternalActions>(200),
+        Route::get("/v1/runs/{run_id}/debug", Action::RunDebugRead, "What is kept of it for a day.", artifacts)
+            .gives::<Artifacts>(200),
+        Route::get(ARTIFACT, Action::RunDebugRead, "One debug artefact.", artifact)
+            .gives_text("text/plain; charset=utf-8"),
         Route::post("/v1/runs/{run_id}/cancel", Action::RunCancel, "Asks a run to stop.", cancel)
             .takes::<Stop>()
             .gives::<RunView>(200),
@@ -98,6 +105,16 @@ async fn external_actions(State(app): State<App>, ask: On<RunId>, Query(query): 
     let after = query.cursor.map(|text| cursor::parse(text.as_bytes())).transpose()?;
     let org = ask.org(Action::RunRead)?;
     ok(&external_actions::of_run(&app.published, org, ask.on, (after, query.limit)).await?)
+}
+
+async fn artifacts(State(app): State<App>, ask: On<RunId>) -> Reply {
+    ok(&app.debug.list(ask.org(Action::RunDebugRead)?, ask.on).await?)
+}
+
+async fn artifact(State(app): State<App>, Right(right): Right, Path((run, artifact)): Path<(String, String)>) -> Reply {
+    let org = right.demand(Action::RunDebugRead)?.organisation();
+    let text = app.debug.text(org, RunId::read(&run)?, &artifact).await?;
+    Ok(raw(StatusCode::OK, "text/plain; charset=utf-8", text))
 }
 
 async fn cancel(State(app): State<App>, ask: Mutation<Stop, RunId>) -> Reply {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::drive::{Drive, Flow};
 use super::pen;
 use crate::agent::tools::{self, Prepared, RecordedTasks, Tool, ToolClass, ToolContext, ToolOutcome};
@@ -15,6 +17,7 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::Confirmed;
 use crate::domain::task;
 use crate::projections::Bodies as _;
+use crate::services::debug_capture::ArtifactKind;
 
 /// A call as it would be made now.
 pub(super) struct Ready {
@@ -130,9 +133,14 @@ impl Drive {
             stop: self.stop.clone(),
             limits: self.story.configuration.tool_limits,
         };
+        let (run, debug) = (self.story.run, &self.house.debug);
+        let input = || json!({ "call_id": id, "tool": ready.prepared.tool, "arguments": ready.prepared.arguments });
+        debug.keep(run, ArtifactKind::ToolInput, input).await;
         let began = clock.boot_ms();
         let outcome = ready.tool.perform(&ready.prepared, &context).await;
         let duration_ms = clock.boot_ms().saturating_sub(began);
+        let said = || json!({ "call_id": id, "ok": outcome.ok, "code": outcome.code, "output": outcome.output });
+        debug.keep(run, ArtifactKind::ToolOutput, said).await;
         if outcome.code == Some(Reason::RunOutcomeUnknown) {
             // What it did is not known, so it is not reported to a model that might repeat it.
             self.fail(

@@ -179,7 +179,13 @@ impl Drive {
                 let ask = run::Complete { run_id: self.story.run, output };
                 self.house.pen.outcome(Command::CompleteRun(ask), self.by()).await.map(|_| Flow::On)
             }
-            Step::Fail { code, detail } => self.fail(code, detail).await.map(|()| Flow::On),
+            Step::Fail { code, detail } => match self.elsewhere() {
+                Some((turn, attempt, way)) => {
+                    tracing::warn!(run = %self.story.run, route = way.0, code = code.code(), "another route is asked");
+                    self.ask_model(turn, attempt, way).await
+                }
+                None => self.fail(code, detail).await.map(|()| Flow::On),
+            },
             Step::Stop => self.confirm(Confirmed::Requested).await,
             Step::Settle => self.house.pen.outcome(Command::SettleBoot, pen::runner()).await.map(|_| Flow::On),
         }

@@ -4,24 +4,31 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// How many calls of a route may be under way, where that is bounded by more than the number of runs.
+pub(super) type Bounds = Arc<dyn Fn(&str) -> Option<usize> + Send + Sync>;
+
 /// Calls of models under way, by route. Clones share it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Lanes {
     each: usize,
+    bounds: Bounds,
     taken: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
 /// A call of a model that may be made; its place is free again when this is dropped.
-#[derive(Debug)]
 pub(super) struct Lane {
     lanes: Lanes,
     route: String,
 }
 
 impl Lanes {
-    /// Lanes for so many calls of a route at a time.
-    pub(super) fn new(each: usize) -> Self {
-        Self { each, taken: Arc::default() }
+    /// Lanes for so many calls of a route at a time, or fewer where its terms say so.
+    pub(super) fn new(each: usize, bounds: Bounds) -> Self {
+        Self { each, bounds, taken: Arc::default() }
+    }
+
+    fn most(&self, route: &str) -> usize {
+        (self.bounds)(route).unwrap_or(self.each).min(self.each)
     }
 
     fn taken(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
@@ -30,14 +37,16 @@ impl Lanes {
 
     /// Whether no further call of the route may be made now.
     pub(super) fn full(&self, route: &str) -> bool {
-        self.taken().get(route).is_some_and(|taken| *taken >= self.each)
+        let most = self.most(route);
+        self.taken().get(route).is_some_and(|taken| *taken >= most)
     }
 
     /// A place for a call of the route, if there is one.
     pub(super) fn enter(&self, route: &str) -> Option<Lane> {
+        let most = self.most(route);
         let mut all = self.taken();
         let taken = all.entry(route.to_owned()).or_default();
-        if *taken >= self.each {
+        if *taken >= most {
             return None;
         }
         *taken += 1;
@@ -59,7 +68,9 @@ mod tests {
 
     #[test]
     fn a_route_has_its_own_lanes_and_gets_them_back() {
-        let lanes = Lanes::new(3);
+        let lanes = Lanes::new(3, Arc::new(|route| (route == "narrow").then_some(1)));
+        let narrow = lanes.enter("narrow");
+        assert!(narrow.is_some() && lanes.full("narrow") && lanes.enter("narrow").is_none());
         let mut held: Vec<Lane> = std::iter::from_fn(|| lanes.enter("dead")).collect();
         assert_eq!((held.len(), lanes.full("dead"), lanes.full("other")), (3, true, false));
         assert!(lanes.enter("other").is_some());

@@ -45,3 +45,9 @@ pub const RECORDS_AT_A_TIME: usize = 1_024;
 pub const ENDS_WAITING: usize = 1_024;
 /// How long tools and tasks get to end after they were stopped at the drain, milliseconds.
 pub const STOPPED_MS: u64 = 10_000;
+/// How long a debug artefact is kept, milliseconds.
+pub const DEBUG_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Most bytes of debug artefacts that are kept; the oldest goes first.
+pub const DEBUG_BYTES: u64 = 256 << 20;
+/// Most bytes of one debug artefact; the rest is cut.
+pub const DEBUG_ARTIFACT_BYTES: usize = 4 << 20;

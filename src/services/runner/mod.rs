@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lanes::Lanes;
 use self::pen::Pen;
+use super::debug_capture::DebugCapture;
 use super::desk::WritePath;
 use super::published::Published;
 use crate::agent::background::{Background, TaskEnd};
@@ -42,7 +43,7 @@ use crate::vault::redaction::Redactor;
 
 pub use beats::{Beats, Worker};
 pub use live::{Delta, LiveDeltas};
-pub use model::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, ToolText, Wish};
+pub use model::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, RouteTerms, ToolText, Wish};
 
 /// What the runner works with.
 pub struct Parts {
@@ -60,6 +61,8 @@ pub struct Parts {
     pub background: Background,
     /// Where background tasks tell their ends.
     pub ended: mpsc::Receiver<TaskEnd>,
+    /// Where artefacts are kept while the debug level asks for it.
+    pub debug: DebugCapture,
     /// Chance.
     pub entropy: Arc<dyn Entropy>,
     /// This start of the daemon.
@@ -113,6 +116,7 @@ struct House {
     workspace: Arc<Workspace>,
     launcher: Arc<Launcher>,
     background: Background,
+    debug: DebugCapture,
     entropy: Arc<dyn Entropy>,
     settings: Settings,
     stepper: stepper::Settings,
@@ -169,6 +173,12 @@ pub fn sweep_half_written(published: &Published, workspace: &Workspace) {
     sweeps::half_written(published, workspace);
 }
 
+/// How many calls of a route may be under way, where its terms bound them.
+fn bounds_of(models: &Arc<dyn ModelCaller>) -> lanes::Bounds {
+    let models = Arc::clone(models);
+    Arc::new(move |route| models.terms(route).calls_at_a_time)
+}
+
 impl Runner {
     /// Starts the workers.
     pub fn start(parts: Parts, settings: Settings) -> Self {
@@ -183,12 +193,13 @@ impl Runner {
         let house = Arc::new(House {
             pen: Pen::new(parts.write, given_up.clone(), parts.published.redactor().clone()),
             places: Arc::new(Semaphore::new(settings.runs_at_a_time)),
-            lanes: Lanes::new(settings.runs_at_a_time),
+            lanes: Lanes::new(settings.runs_at_a_time, bounds_of(&parts.models)),
             published: parts.published,
             models: parts.models,
             workspace: parts.workspace,
             launcher: parts.launcher,
             background: parts.background,
+            debug: parts.debug,
             entropy: parts.entropy,
             settings,
             stepper,
@@ -204,6 +215,8 @@ impl Runner {
         });
         house.begin_with(&parts.begun, roster::keep(house.clone()));
         house.begin_with(&parts.begun, sweeps::keep(house.clone()));
+        let sweeping = house.debug.clone().sweep_again_and_again(house.draining.clone());
+        house.begin_with(&parts.begun, sweeping);
         house.begin_with(&parts.begun, keeper::keep(house.clone(), parts.ended));
         Self { house }
     }
@@ -221,6 +234,11 @@ impl Runner {
     /// Where runs work.
     pub fn workspace(&self) -> &Arc<Workspace> {
         &self.house.workspace
+    }
+
+    /// What is kept while the debug level asks for it.
+    pub fn debug(&self) -> &DebugCapture {
+        &self.house.debug
     }
 
     /// Background tasks.

@@ -116,6 +116,17 @@ pub struct ModelFailure {
     pub partial: Option<String>,
 }
 
+/// On what terms a route is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RouteTerms {
+    /// The slot that holds its key.
+    pub auth_ref: Option<String>,
+    /// Calls at a time, where they are bounded.
+    pub calls_at_a_time: Option<usize>,
+    /// Whether it is told of no tools.
+    pub without_tools: bool,
+}
+
 /// Speaks to models.
 pub trait ModelCaller: Send + Sync {
     /// The route that answers: the run's wish before the session's before the runtime's before the default.
@@ -126,6 +137,12 @@ pub trait ModelCaller: Send + Sync {
     fn credential(&self, _org: &str, _route: &str, _subjects: Vec<String>) -> Result<Option<CredentialUse>, Refusal> {
         Ok(None)
     }
+
+    /// Routes and models that stand in for a route, in order.
+    fn fallbacks(&self, route: &str) -> Vec<(String, String)>;
+
+    /// On what terms a route is used.
+    fn terms(&self, route: &str) -> RouteTerms;
 
     /// Asks once. Words are sent as they come, and none is dropped: the call waits for whoever takes them. When `stop`
     /// resolves, or when the future is dropped, the call is given up.

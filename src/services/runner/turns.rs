@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::drive::{Drive, Flow, Later};
@@ -16,6 +17,7 @@ use crate::domain::limits::INLINE_PART_BYTES;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::stream::Stream;
 use crate::domain::turn;
+use crate::services::debug_capture::ArtifactKind;
 
 /// How a call of the model went.
 enum Said {
@@ -23,6 +25,23 @@ enum Said {
     Failure(ModelFailure),
     /// It was given up.
     Cut,
+}
+
+impl Said {
+    /// For people who look for a fault.
+    fn told(&self, partial: &str) -> serde_json::Value {
+        match self {
+            Self::Answer(answer) => json!({
+                "text": answer.text, "reasoning": answer.reasoning, "calls": answer.calls, "stop": answer.stop,
+                "usage": answer.usage,
+            }),
+            Self::Failure(failure) => json!({
+                "code": failure.code, "detail": failure.detail, "retry_after_ms": failure.retry_after_ms,
+                "partial": failure.partial.as_deref().unwrap_or(partial),
+            }),
+            Self::Cut => json!({ "code": Reason::RunStopping, "partial": partial }),
+        }
+    }
 }
 
 /// How long to wait, of chance in part, so that many that failed at once do not come back at once. What the provider
@@ -62,7 +81,50 @@ impl Drive {
         if failures > 0 && !paused {
             return Ok(Flow::Later(Later::Pause(self.pause(failures))));
         }
-        let mut request = self.request(turn)?;
+        let way = self.way()?;
+        self.ask_model(turn, attempt, way).await
+    }
+
+    /// The route and the model that are asked now: those that are asked again in this turn, or the pinned ones.
+    fn way(&self) -> Result<(String, String), Refusal> {
+        if let Some(again) = self.story.state.unanswered().last() {
+            return Ok(again.clone());
+        }
+        let claim = self.story.claim.as_ref().ok_or(Reason::RunStepOutOfOrder)?;
+        Ok((claim.route.clone(), claim.model.clone()))
+    }
+
+    /// The turn and the attempt at it that another route can be asked for, with the first that was not asked yet.
+    pub(super) fn elsewhere(&self) -> Option<(u32, u32, (String, String))> {
+        let (turn, attempt) = self.story.state.elsewhere(&self.house.stepper)?;
+        let asked = self.story.state.unanswered();
+        let fallbacks = self.house.models.fallbacks(&self.story.claim.as_ref()?.route);
+        let next = fallbacks.into_iter().find(|(route, _)| !asked.iter().any(|(tried, _)| tried == route))?;
+        Some((turn, attempt, next))
+    }
+
+    /// What the record of the request says of its route.
+    fn decision(&self, route: &str) -> Option<turn::RouteDecision> {
+        let auth_ref = self.house.models.terms(route).auth_ref;
+        let pinned = self.story.claim.as_ref().map(|claim| &claim.route).filter(|pinned| *pinned != route);
+        let why = if pinned.is_some() { turn::RouteReason::Fallback } else { turn::RouteReason::Pinned };
+        (auth_ref.is_some() || pinned.is_some()).then(|| turn::RouteDecision {
+            why,
+            payer: turn::Payer::Operator,
+            auth_ref,
+            in_place_of: pinned.cloned(),
+            after: self.story.state.unanswered_because(),
+        })
+    }
+
+    /// Asks a model over a route: the request is recorded, sent, and what came of it is recorded.
+    pub(super) async fn ask_model(
+        &mut self,
+        turn: u32,
+        attempt: u32,
+        (route, model): (String, String),
+    ) -> Result<Flow, Refusal> {
+        let mut request = self.request(turn, route, model);
         let Some(lane) = self.house.lanes.enter(&request.route) else {
             return Ok(Flow::Later(Later::Room(request.route)));
         };
@@ -81,14 +143,18 @@ impl Drive {
             runs_left_out: NonZeroU32::new(runs),
             turns_left_out: NonZeroU32::new(turns),
             parts_shortened: NonZeroU32::new(parts),
+            route_decision: self.decision(&request.route),
         };
         let ask = turn::Request { run_id: self.story.run, body };
         self.house.pen.intent(Command::RecordTurnRequested(ask), self.by()).await?;
+        let (run, debug) = (self.story.run, self.house.debug.clone());
+        debug.keep(run, ArtifactKind::ModelRequest, || json!(request)).await;
         let clock = self.house.published.clock().clone();
         let began = clock.boot_ms();
         let (said, partial) = self.listen(request, turn, attempt).await;
         let took = clock.boot_ms().saturating_sub(began);
         drop(lane);
+        debug.keep(run, ArtifactKind::ModelAnswer, || said.told(&partial)).await;
         match said {
             Said::Answer(answer) => self.answered(turn, answer, took).await,
             Said::Failure(failure) => {
@@ -117,26 +183,26 @@ impl Drive {
         pause_ms(own, self.leave_alone_ms.min(limits::RETRY_MS_MAX), self.house.entropy.u128() as u64)
     }
 
-    fn request(&self, turn: u32) -> Result<ModelRequest, Refusal> {
-        let claim = self.story.claim.as_ref().ok_or(Reason::RunStepOutOfOrder)?;
+    fn request(&self, turn: u32, route: String, model: String) -> ModelRequest {
+        let tools = if self.house.models.terms(&route).without_tools { Vec::new() } else { self.house.tools.clone() };
         let Conversation { messages, left_out } = self.story.transcript.conversation(self.story.run);
         let mut system = self.story.configuration.system_prompt.over(&self.house.settings.system);
         if let Some(line) = left_out.line() {
             system.push('\n');
             system.push_str(&line);
         }
-        Ok(ModelRequest {
+        ModelRequest {
             run_id: self.story.run,
             turn,
-            route: claim.route.clone(),
-            model: claim.model.clone(),
+            route,
+            model,
             system,
             messages,
             left_out,
             credential: None,
-            tools: self.house.tools.clone(),
+            tools,
             max_output_tokens: self.story.queued.as_ref().and_then(|queued| queued.max_output_tokens),
-        })
+        }
     }
 
     /// Asks the model and passes its words on while they come. Also gives what was heard so far.

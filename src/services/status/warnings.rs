@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::readiness::ProviderReadiness;
 use super::{Probe, Storage};
+use crate::domain::runtime::DebugLevel;
 
 /// How long a run that could start may wait before that is a failure, milliseconds.
 const QUEUED_LAG_MS: u64 = 5 * 60 * 1_000;
@@ -80,6 +81,13 @@ pub(super) fn authentication(mode: &str) -> Option<Warning> {
     (mode == "none").then(|| Warning::advice("auth_off", detail))
 }
 
+/// Of the debug level.
+pub(super) fn debug(level: DebugLevel) -> Option<Warning> {
+    let detail = "The debug level is full: what models and tools are told and say is kept in files for a day, secrets \
+                  included. Set it to off when you are done, and replace what may have been written.";
+    (level == DebugLevel::Full).then(|| Warning::advice("debug_full", detail))
+}
+
 /// Of the routes.
 pub(super) fn routes(readiness: &ProviderReadiness) -> impl Iterator<Item = Warning> {
     let broken = readiness.file_problem.as_ref().map(|problem| {
@@ -104,6 +112,13 @@ mod tests {
         let codes = |age, idle| runs(age, idle).map(|warning| warning.code).collect::<Vec<_>>();
         assert_eq!(codes(QUEUED_LAG_MS, STALE_RUN_MS), Vec::<&str>::new());
         assert_eq!(codes(QUEUED_LAG_MS + 1, STALE_RUN_MS + 1), ["queued_run_lag", "stale_run"]);
+    }
+
+    #[test]
+    fn a_level_at_which_secrets_are_kept_is_advice() {
+        let levels = [DebugLevel::Off, DebugLevel::Redacted, DebugLevel::Full];
+        let found = levels.map(|level| debug(level).map(|warning| (warning.code, warning.severity)));
+        assert_eq!(found, [None, None, Some(("debug_full", Severity::Advice))]);
     }
 
     #[test]
