@@ -81,8 +81,9 @@ impl Drive {
             runs_left_out: NonZeroU32::new(runs),
             turns_left_out: NonZeroU32::new(turns),
             parts_shortened: NonZeroU32::new(parts),
+            reservation: None,
         };
-        let ask = turn::Request { run_id: self.story.run, body };
+        let ask = turn::Request { run_id: self.story.run, body, quote: None };
         self.house.pen.intent(Command::RecordTurnRequested(ask), self.by()).await?;
         let clock = self.house.published.clock().clone();
         let began = clock.boot_ms();
@@ -210,7 +211,7 @@ impl Drive {
         duration_ms: u64,
     ) -> Result<Flow, Refusal> {
         let partial = if partial.is_empty() { None } else { Some(self.house.pen.keep(partial).await?) };
-        let body = turn::Failed { turn, code, detail, partial, duration_ms };
+        let body = turn::Failed { turn, code, detail, partial, cost: None, duration_ms };
         let ask = turn::Fail { run_id: self.story.run, body };
         self.house.pen.outcome(Command::RecordTurnFailed(ask), self.by()).await.map(|_| Flow::On)
     }
