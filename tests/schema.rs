@@ -306,6 +306,10 @@ const OURS: &[&str] = &[
     "tool.failed",
     "tool.file_changed",
     "tool.unknown",
+    "budget.model_unpriced",
+    "budget.not_found",
+    "budget.reserved",
+    "model_call.not_found",
     "vault.lease_not_found",
 ];
 

@@ -11,10 +11,15 @@ use super::run::{self, InterruptCause, Interrupted, Status};
 use super::stream::Stream;
 use super::task::{self, Finished, TerminalReason};
 use super::world::World;
+use super::{model_call, turn};
 
-/// Settles up to [`SWEEP_ITEMS`] tasks and runs of earlier starts.
+/// Settles up to [`SWEEP_ITEMS`] tasks, model calls and runs of earlier starts.
 pub(super) fn settle(world: &World, context: &Context<'_>) -> Decided {
-    let mut drafts: Vec<Draft> = lost_tasks(world, context.boot_id).take(SWEEP_ITEMS).collect();
+    let mut drafts: Vec<Draft> = lost_tasks(world, context.boot_id)
+        .chain(model_call::lost(world, context.boot_id))
+        .chain(lost_turns(world, context.boot_id))
+        .take(SWEEP_ITEMS)
+        .collect();
     if drafts.is_empty() {
         for (id, run) in world.runs.iter().filter(|(_, run)| half_done(run, context.boot_id)).take(SWEEP_ITEMS) {
             let end = match &run.stop {
@@ -25,6 +30,14 @@ pub(super) fn settle(world: &World, context: &Context<'_>) -> Decided {
         }
     }
     Decided { drafts, answer: Answer::Nothing }
+}
+
+/// What is set aside for turns that an earlier start asked for: their runs go on, and ask again.
+fn lost_turns(world: &World, boot_id: BootId) -> impl Iterator<Item = Draft> {
+    world.runs.iter().filter_map(move |(id, run)| {
+        let of_this_boot = run.claim.as_ref().is_some_and(|claim| claim.boot_id == boot_id);
+        if of_this_boot { None } else { turn::unsettled(world, *id, run) }
+    })
 }
 
 fn lost_tasks(world: &World, boot_id: BootId) -> impl Iterator<Item = Draft> {

@@ -5,14 +5,16 @@ use ulid::Ulid;
 
 use super::actor::Actor;
 use super::event::Event;
-use super::ids::{ApprovalId, BootId, IdSource, QuestionId, RunId, SessionId, TaskId};
+use super::ids::{ApprovalId, BootId, IdSource, ModelCallId, QuestionId, RunId, SessionId, TaskId};
+use super::ledger::budget;
 use super::personal::Personal;
 use super::reason::{Reason, Refusal};
 use super::record::{Draft, Record};
 use super::stream::Stream;
 use super::world::World;
 use super::{
-    approval, boot, call, context, credential, permission, question, run, runtime, secret, session, task, turn,
+    approval, boot, call, context, credential, model_call, permission, question, run, runtime, secret, session, task,
+    turn,
 };
 
 /// What is asked. Commands of callers name the caller's organisation: another one's objects look absent.
@@ -86,6 +88,14 @@ pub enum Command {
     SetRoutePolicy(session::SetRoutePolicy),
     /// Goes back to an earlier revision of the runtime configuration.
     RollBackRuntime(runtime::RollBack),
+    /// Sets a budget.
+    SetBudget(budget::Set),
+    /// Removes a budget.
+    RemoveBudget(budget::Remove),
+    /// The intent to make a client's model call.
+    RequestModelCall(Box<model_call::Request>),
+    /// What became of a client's model call.
+    SettleModelCall(model_call::Settle),
     /// An operator trusts the machine's clock again.
     TrustClock,
     /// Says which master key the vault is encrypted under.
@@ -160,6 +170,10 @@ impl Command {
                 | Self::SetPermissionMode(_)
                 | Self::SetDebugLevel(_)
                 | Self::RollBackRuntime(_)
+                | Self::SetBudget(_)
+                | Self::RemoveBudget(_)
+                | Self::RequestModelCall(_)
+                | Self::SettleModelCall(_)
                 | Self::TrustClock
                 | Self::KeyVault(_)
                 | Self::ActivateSecret(_)
@@ -233,6 +247,8 @@ pub enum Answer {
     Task(TaskId),
     /// A revision of the runtime configuration.
     Revision(u64),
+    /// A client's model call.
+    ModelCall(ModelCallId),
 }
 
 impl Answer {
@@ -262,7 +278,13 @@ impl Answer {
         match record.stream {
             Stream::Session(id) => Self::Session(id),
             Stream::Run(id) => Self::Run(id),
-            Stream::Journal | Stream::Daemon | Stream::Runtime | Stream::ControlPlane | Stream::Vault => Self::Nothing,
+            Stream::ModelCall(id) => Self::ModelCall(id),
+            Stream::Journal
+            | Stream::Daemon
+            | Stream::Runtime
+            | Stream::ControlPlane
+            | Stream::Vault
+            | Stream::Ledger => Self::Nothing,
         }
     }
 }
@@ -304,6 +326,10 @@ pub fn decide(world: &World, command: &Command, context: &mut Context<'_>) -> Re
         Command::SetRuntimePart(ask) => runtime::set_part(world, ask),
         Command::SetRoutePolicy(ask) => session::set_route_policy(world, ask),
         Command::RollBackRuntime(ask) => runtime::roll_back(world, ask),
+        Command::SetBudget(ask) => budget::set(world, ask),
+        Command::RemoveBudget(ask) => budget::remove(world, ask),
+        Command::RequestModelCall(ask) => model_call::request(world, ask, context),
+        Command::SettleModelCall(ask) => model_call::settle(world, ask),
         Command::TrustClock => Ok(context::trust_clock(world, context)),
         Command::KeyVault(ask) => Ok(secret::key(world, ask)),
         Command::ActivateSecret(ask) => secret::activate(world, ask),

@@ -112,7 +112,12 @@ pub(super) fn trust_clock(world: &World, context: &Context<'_>) -> Decided {
 pub(super) fn note(world: &World, draft: &Draft) -> Result<Decided, Refusal> {
     let own = match draft.stream {
         Stream::Journal | Stream::Daemon | Stream::ControlPlane => true,
-        Stream::Runtime | Stream::Vault | Stream::Session(_) | Stream::Run(_) => false,
+        Stream::Runtime
+        | Stream::Vault
+        | Stream::Ledger
+        | Stream::Session(_)
+        | Stream::Run(_)
+        | Stream::ModelCall(_) => false,
     };
     if !own || !draft.event.belongs_on(&draft.stream) {
         let detail = format!("{} cannot be noted on {}.", draft.event.kind(), draft.stream);

@@ -280,7 +280,7 @@ mod tests {
         let lease_id = LeaseId::from_ulid(ulid::Ulid(u128::from(attempt)));
         let credential = Some(CredentialUse { reference: REF.into(), version, fp: String::new(), lease_id });
         let body = turn::Requested { turn: 1, attempt, route: "r".into(), credential, ..Default::default() };
-        let asked = house.act(Command::RecordTurnRequested(turn::Request { run_id, body }));
+        let asked = house.act(Command::RecordTurnRequested(turn::Request { run_id, body, quote: None }));
         asked.map(|_| lease_id).map_err(|refusal| refusal.reason)
     }
 

@@ -4,9 +4,11 @@
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::ledger::budget;
 use super::stream::Stream;
 use super::{
-    call, context, credential, journal, permission, question, routes, run, runtime, secret, session, task, turn,
+    call, context, credential, journal, model_call, permission, question, routes, run, runtime, secret, session, task,
+    turn,
 };
 
 /// Why a body is not an event.
@@ -137,6 +139,10 @@ events! {
     SubjectRevoked(credential::SubjectRevoked) = "credential.subject_revoked" v 1 on (Stream::Vault);
     SubjectReinstated(credential::SubjectReinstated) = "credential.subject_reinstated" v 1 on (Stream::Vault);
     LeaseRevoked(credential::LeaseRevoked) = "credential.lease_revoked" v 1 on (Stream::Vault);
+    BudgetSet(budget::BudgetSet) = "budget.set" v 1 on (Stream::Ledger);
+    BudgetRemoved(budget::BudgetRemoved) = "budget.removed" v 1 on (Stream::Ledger);
+    ModelCallRequested(model_call::Requested) = "model_call.requested" v 1 on (Stream::ModelCall(_));
+    ModelCallSettled(model_call::Settled) = "model_call.settled" v 1 on (Stream::ModelCall(_));
     SessionCreated(session::Created) = "session.created" v 1 on (Stream::Session(_));
     SessionInterrupted(session::Interrupted) = "session.interrupted" v 1 on (Stream::Session(_));
     SessionEnded(session::Ended) = "session.ended" v 1 on (Stream::Session(_));
@@ -150,6 +156,7 @@ events! {
     TurnRequested(turn::Requested) = "turn.requested" v 1 on (Stream::Run(_));
     TurnAnswered(turn::Answered) = "turn.answered" v 1 on (Stream::Run(_));
     TurnFailed(turn::Failed) = "turn.failed" v 1 on (Stream::Run(_));
+    TurnReservationSettled(turn::ReservationSettled) = "turn.reservation_settled" v 1 on (Stream::Run(_));
     PermissionDecided(permission::Decided) = "permission.decided" v 1 on (Stream::Run(_));
     ApprovalRequested(super::approval::Requested) = "approval.requested" v 1 on (Stream::Run(_));
     ApprovalDecided(super::approval::Decided) = "approval.decided" v 1 on (Stream::Run(_));

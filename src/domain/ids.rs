@@ -116,6 +116,10 @@ id!(
     CallId, "call"
 );
 id!(
+    /// One model call of a client behind the gateway.
+    ModelCallId, "mcall"
+);
+id!(
     /// One start of the daemon.
     BootId, "boot"
 );

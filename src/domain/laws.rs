@@ -1,10 +1,15 @@
 //! Laws that hold for any sequence of commands.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
+use super::ledger::Subject;
 use super::random_commands::{Step, command_of};
+use super::record::DEFAULT_ORG;
 use super::run::{Status, TurnStage};
 use super::secret::SlotState;
+use super::stream::Stream;
 use super::testing::House;
 use super::world::World;
 
@@ -35,17 +40,52 @@ fn check(world: &World) {
     }
     for (holder, lease) in &world.vault.leases {
         let run = holder.run().and_then(|id| world.runs.get(&id));
-        assert!(run.is_some_and(|run| run.turn_stage == TurnStage::Requested), "a lease lasts as long as its call");
+        let asked = run.is_some_and(|run| run.turn_stage == TurnStage::Requested);
+        let goes_on = holder.model_call().is_some_and(|id| world.model_calls.contains_key(&id));
+        assert!(asked || goes_on, "a lease lasts as long as its call");
         let slot = &world.vault.slots[&lease.org][&lease.reference];
         let fine = slot.state == SlotState::Active && slot.version == lease.version;
         assert!(fine || lease.revoked, "no lease outlives its secret");
     }
+    check_ledger(world);
     for (id, pending) in &world.approvals {
         assert_eq!(world.runs[&pending.run].approval, Some(*id), "a pending approval is what its run waits for");
     }
     for (id, pending) in &world.questions {
         assert_eq!(world.runs[&pending.run].question, Some(*id), "a pending question is what its run waits for");
     }
+}
+
+/// What is reserved is what is open, and nothing is open that has ended.
+fn check_ledger(world: &World) {
+    let mut reserved: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    for (stream, open) in world.ledger.all_open() {
+        match stream {
+            Stream::Run(id) => assert_eq!(world.runs[&id].turn_stage, TurnStage::Requested, "{id}"),
+            Stream::ModelCall(id) => assert!(world.model_calls.contains_key(&id), "{id}"),
+            other => panic!("{other} makes no call"),
+        }
+        let of = &open.reservation;
+        let session = of.session_id.map(|id| format!("session:{id}"));
+        let payers = ["organisation".to_owned(), format!("token:{}", of.principal), format!("route:{}", open.route)];
+        for payer in payers.into_iter().chain(session) {
+            *reserved.entry((&open.org, payer)).or_default() += of.micros;
+        }
+    }
+    for id in world.model_calls.keys() {
+        assert!(world.ledger.open(Stream::ModelCall(*id)).is_some(), "{id}");
+    }
+    for org in [DEFAULT_ORG, "other"] {
+        for (subject, account) in world.ledger.accounts(org) {
+            let expected = reserved.remove(&(org, subject.to_string())).unwrap_or(0);
+            assert_eq!(account.reserved_micros, expected, "{subject}");
+            if let Subject::Session(id) = subject {
+                let lives = world.sessions.get(id).is_some_and(|session| !session.ended);
+                assert!(lives || expected > 0, "nothing is kept of {id}");
+            }
+        }
+    }
+    assert_eq!(reserved.values().sum::<u64>(), 0, "all that is reserved stands in an account: {reserved:?}");
 }
 
 #[test]

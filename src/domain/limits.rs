@@ -62,6 +62,16 @@ pub const TURNS_DEFAULT: u32 = 50;
 pub const TURNS_MAX: u32 = 500;
 /// Most tool calls in one turn.
 pub const CALLS_PER_TURN: usize = 64;
+/// Newest calls of which the ledger tells each by itself.
+pub const LEDGER_ENTRIES: usize = 2_000;
+/// Bytes of words that count as one token where nobody counted better.
+pub const TOKEN_BYTES: usize = 3;
+/// Most budgets of an organisation.
+pub const BUDGETS: usize = 1_000;
+/// Largest budget, micro-units.
+pub const BUDGET_MICROS: u64 = 1_000_000_000_000_000;
+/// Fewest tokens of an answer that a budget must still buy; a call that wants fewer needs those.
+pub const OUTPUT_TOKENS_LEAST: u64 = 16;
 /// How long an approval waits, milliseconds.
 pub const APPROVAL_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long a question waits, milliseconds.

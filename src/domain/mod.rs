@@ -15,7 +15,9 @@ pub mod credential;
 pub mod event;
 pub mod ids;
 pub mod journal;
+pub mod ledger;
 pub mod limits;
+pub mod model_call;
 pub mod names;
 pub mod permission;
 pub mod personal;
@@ -39,6 +41,8 @@ pub mod world;
 mod laws;
 #[cfg(test)]
 pub(crate) mod random_commands;
+#[cfg(test)]
+mod random_ledger;
 #[cfg(test)]
 mod stories;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::approval::Decision;
 use super::command::Command;
 use super::ids::{ApprovalId, CallId, LeaseId, QuestionId, RunId, SessionId, TaskId};
 use super::permission::{Behavior, Mode, Rule, RuleScope};
+use super::random_ledger::{command_of_ledger, quote};
 use super::reason::Reason;
 use super::record::{DEFAULT_ORG, Draft};
 use super::run::{Confirmed, Status};
@@ -14,12 +15,12 @@ use super::{approval, call, context, credential, permission, question, run, runt
 /// A step of a random story: what is done, to which of the things that exist, and how.
 pub(crate) type Step = (u8, u8, u8);
 
-fn pick<T: Copy>(mut all: Vec<T>, at: u8, absent: T) -> T {
+pub(super) fn pick<T: Copy>(mut all: Vec<T>, at: u8, absent: T) -> T {
     all.push(absent);
     all[usize::from(at) % all.len()]
 }
 
-fn any_session(house: &House, at: u8) -> SessionId {
+pub(super) fn any_session(house: &House, at: u8) -> SessionId {
     let all = house.world.sessions.keys().chain(house.world.sessions_ended.keys()).copied().collect();
     pick(all, at, SessionId::from_ulid(ulid::Ulid(9)))
 }
@@ -56,7 +57,7 @@ fn any_question(house: &House, at: u8) -> QuestionId {
 }
 
 /// A use of the one secret of these stories: of its newest version, or of one that it never had.
-fn any_credential(house: &House, how: u8) -> Option<credential::CredentialUse> {
+pub(super) fn any_credential(house: &House, how: u8) -> Option<credential::CredentialUse> {
     let slot = house.world.slot(DEFAULT_ORG, SECRET).filter(|_| how % 3 != 0)?;
     let version = if how % 7 == 0 { slot.version + 1 } else { slot.version };
     let lease_id = LeaseId::from_ulid(ulid::Ulid(5_000 + house.records.len() as u128));
@@ -230,7 +231,11 @@ fn command_about_run(house: &House, run_id: RunId, (kind, _, how): Step) -> Opti
                 credential: any_credential(house, how),
                 ..turn::Requested::default()
             };
-            Command::RecordTurnRequested(turn::Request { run_id, body })
+            Command::RecordTurnRequested(turn::Request {
+                run_id,
+                body,
+                quote: (how % 3 > 0).then(|| Box::new(quote(how))),
+            })
         }
         7 | 8 => {
             let wanted =
@@ -247,8 +252,14 @@ fn command_about_run(house: &House, run_id: RunId, (kind, _, how): Step) -> Opti
             })
         }
         9 => {
-            let body =
-                turn::Failed { turn, code: Reason::ProviderTls, detail: String::new(), partial: None, duration_ms: 1 };
+            let body = turn::Failed {
+                turn,
+                code: Reason::ProviderTls,
+                detail: String::new(),
+                partial: None,
+                cost: None,
+                duration_ms: 1,
+            };
             Command::RecordTurnFailed(turn::Fail { run_id, body })
         }
         _ => return None,
@@ -421,6 +432,7 @@ pub(crate) fn command_of(house: &mut House, step: Step) -> Command {
         _ => {
             let of_workers = (kind % 18, at, how);
             command_of_people(house, step)
+                .or_else(|| command_of_ledger(house, step))
                 .or_else(|| if kind >= 40 { natural_command(house, step) } else { None })
                 .or_else(|| command_about_run(house, any_run(house, at), of_workers))
                 .unwrap_or_else(|| command_about_call(house, of_workers))

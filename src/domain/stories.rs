@@ -12,6 +12,7 @@ use super::testing::{House, plain_session};
 use super::{context, limits, run, runtime, session, task};
 
 mod decisions;
+mod ledger;
 
 fn code<T: std::fmt::Debug>(result: Result<T, super::reason::Refusal>) -> &'static str {
     result.unwrap_err().reason.code()

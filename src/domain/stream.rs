@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::ids::{RunId, SessionId};
+use super::ids::{ModelCallId, RunId, SessionId};
 
 /// What a record is about. Written `session/session_01J…`, `run/run_01J…`, or a word that stands alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,10 +17,14 @@ pub enum Stream {
     ControlPlane,
     /// Secrets, and who may use them.
     Vault,
+    /// Budgets.
+    Ledger,
     /// One session.
     Session(SessionId),
     /// One run, with its turns, calls, approvals, questions and tasks.
     Run(RunId),
+    /// One model call of a client.
+    ModelCall(ModelCallId),
 }
 
 impl Stream {
@@ -32,9 +36,11 @@ impl Stream {
             "runtime" => Some(Self::Runtime),
             "control_plane" => Some(Self::ControlPlane),
             "vault" => Some(Self::Vault),
+            "ledger" => Some(Self::Ledger),
             _ => match text.split_once('/')? {
                 ("session", id) => SessionId::parse(id).ok().map(Self::Session),
                 ("run", id) => RunId::parse(id).ok().map(Self::Run),
+                ("model_call", id) => ModelCallId::parse(id).ok().map(Self::ModelCall),
                 (_noun, _id) => None,
             },
         }
@@ -44,15 +50,34 @@ impl Stream {
     pub fn run(self) -> Option<RunId> {
         match self {
             Self::Run(id) => Some(id),
-            Self::Journal | Self::Daemon | Self::Runtime | Self::ControlPlane | Self::Vault | Self::Session(_) => None,
+            Self::Journal
+            | Self::Daemon
+            | Self::Runtime
+            | Self::ControlPlane
+            | Self::Vault
+            | Self::Ledger
+            | Self::Session(_)
+            | Self::ModelCall(_) => None,
         }
+    }
+
+    /// The model call, where this is a model call's stream.
+    pub fn model_call(self) -> Option<ModelCallId> {
+        if let Self::ModelCall(id) = self { Some(id) } else { None }
     }
 
     /// The session, where this is a session's stream.
     pub fn session(self) -> Option<SessionId> {
         match self {
             Self::Session(id) => Some(id),
-            Self::Journal | Self::Daemon | Self::Runtime | Self::ControlPlane | Self::Vault | Self::Run(_) => None,
+            Self::Journal
+            | Self::Daemon
+            | Self::Runtime
+            | Self::ControlPlane
+            | Self::Vault
+            | Self::Ledger
+            | Self::Run(_)
+            | Self::ModelCall(_) => None,
         }
     }
 }
@@ -65,8 +90,10 @@ impl std::fmt::Display for Stream {
             Self::Runtime => f.write_str("runtime"),
             Self::ControlPlane => f.write_str("control_plane"),
             Self::Vault => f.write_str("vault"),
+            Self::Ledger => f.write_str("ledger"),
             Self::Session(id) => write!(f, "session/{id}"),
             Self::Run(id) => write!(f, "run/{id}"),
+            Self::ModelCall(id) => write!(f, "model_call/{id}"),
         }
     }
 }
@@ -92,7 +119,7 @@ impl schemars::JsonSchema for Stream {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "pattern": "^(journal|daemon|runtime|control_plane|vault|session/session_[0-7][0-9A-HJKMNP-TV-Z]{25}|run/run_[0-7][0-9A-HJKMNP-TV-Z]{25})$",
+            "pattern": "^(journal|daemon|runtime|control_plane|vault|ledger|session/session_[0-7][0-9A-HJKMNP-TV-Z]{25}|run/run_[0-7][0-9A-HJKMNP-TV-Z]{25}|model_call/mcall_[0-7][0-9A-HJKMNP-TV-Z]{25})$",
         })
     }
 }

@@ -6,7 +6,9 @@ use super::actor::{Actor, ActorKind};
 use super::approval::{self, Decision};
 use super::call;
 use super::command::{Answer, Command, Context, decide};
-use super::ids::{ApprovalId, BootId, CallId, IdSource, RunId, SessionId};
+use super::ids::{ApprovalId, BootId, CallId, IdSource, ModelCallId, RunId, SessionId};
+use super::ledger::{Name, Price, Quote, budget};
+use super::model_call::{self, Dialect, Outcome, Taken};
 use super::permission::{self, Behavior};
 use super::reason::Refusal;
 use super::record::{DEFAULT_ORG, Draft, Record, RequestFacts};
@@ -41,6 +43,32 @@ pub(crate) fn plain_session() -> session::Created {
         permission_rules: Vec::new(),
         metadata: std::collections::BTreeMap::new(),
         reply_targets: Vec::new(),
+    }
+}
+
+/// A price: 2 micro-units a token sent, 10 a token received.
+pub(crate) fn price() -> Price {
+    Price { table: "t".into(), input: 2_000_000, cached_input: 1_000_000, cache_write: 2_000_000, output: 10_000_000 }
+}
+
+/// A quote of so many tokens sent and received.
+pub(crate) fn quote(input_tokens: u64, output_tokens: Option<u64>) -> Quote {
+    Quote { input_tokens, output_tokens, answers: 1, price: Some((price(), 1_000)) }
+}
+
+/// A client's call that asks for nothing special.
+pub(crate) fn plain_call(org: &str) -> model_call::Request {
+    model_call::Request {
+        org: org.to_owned(),
+        route: "r".into(),
+        driver: "openai".into(),
+        model: "m".into(),
+        dialect: Dialect::ChatCompletions,
+        stream: false,
+        body_sha256: String::new(),
+        session_id: None,
+        quote: quote(100, Some(10)),
+        credential: None,
     }
 }
 
@@ -182,7 +210,7 @@ impl House {
             model: "script".into(),
             ..turn::Requested::default()
         };
-        self.act(Command::RecordTurnRequested(turn::Request { run_id, body }))
+        self.act(Command::RecordTurnRequested(turn::Request { run_id, body, quote: None }))
     }
 
     /// The model answers with calls of these tools.
@@ -261,6 +289,31 @@ impl House {
             duration_ms: 5,
         };
         self.act(Command::FinishCall(call::Finish { run_id, body }))
+    }
+
+    /// A client's call with this quote, on its way.
+    pub(crate) fn call_model(&mut self, quote: Quote) -> Result<ModelCallId, Refusal> {
+        let ask = model_call::Request { quote, ..plain_call(DEFAULT_ORG) };
+        match self.act(Command::RequestModelCall(Box::new(ask)))? {
+            Answer::ModelCall(id) => Ok(id),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn settle_call(&mut self, model_call_id: ModelCallId, taken: Taken) -> Result<Answer, Refusal> {
+        self.act(Command::SettleModelCall(model_call::Settle {
+            model_call_id,
+            outcome: Outcome::Answered,
+            taken,
+            status: Some(200),
+            code: None,
+            duration_ms: 1,
+        }))
+    }
+
+    pub(crate) fn set_budget(&mut self, name: &str, limit_micros: u64) -> Result<Answer, Refusal> {
+        let budget = Name::parse(name).unwrap();
+        self.act(Command::SetBudget(budget::Set { org: DEFAULT_ORG.into(), budget, limit_micros }))
     }
 
     pub(crate) fn cancel(&mut self, run_id: RunId) -> Result<Answer, Refusal> {

@@ -8,7 +8,9 @@ use super::call;
 use super::command::{self, Context, Decided};
 use super::credential::{CredentialUse, subjects_of_run};
 use super::ids::{CallId, RunId};
-use super::limits::CALLS_PER_TURN;
+use super::ledger::reserve::reserve;
+use super::ledger::{Basis, Cost, Payer, Quote, Reservation, Tokens};
+use super::limits::{CALLS_PER_TURN, TOKEN_BYTES};
 use super::personal::Personal;
 use super::reason::{Reason, Refusal};
 use super::record::{Draft, Record};
@@ -82,6 +84,9 @@ pub struct Requested {
     /// Which route was decided on; absent where it is the pinned one and needs no key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_decision: Option<RouteDecision>,
+    /// What is set aside for it; none where the route costs nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<Box<Reservation>>,
 }
 
 /// Why the model stopped.
@@ -173,6 +178,9 @@ pub struct Answered {
     /// What it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What it cost, where something was set aside for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// Milliseconds from request to end.
     pub duration_ms: u64,
 }
@@ -190,8 +198,23 @@ pub struct Failed {
     /// Words received before it broke off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<Personal>,
+    /// What it cost, where something was set aside for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// Milliseconds from request to end.
     pub duration_ms: u64,
+}
+
+/// `turn.reservation_settled`: what was set aside for an attempt whose end nobody saw is spent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReservationSettled {
+    /// The turn.
+    pub turn: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// What it cost.
+    pub cost: Cost,
 }
 
 /// A worker is about to call the model.
@@ -199,8 +222,10 @@ pub struct Failed {
 pub struct Request {
     /// The run.
     pub run_id: RunId,
-    /// Which turn and attempt, and of what.
+    /// Which turn and attempt, and of what; what is set aside for it is decided.
     pub body: Requested,
+    /// What is known about its cost; none where the route costs nothing.
+    pub quote: Option<Box<Quote>>,
 }
 
 /// A call that the model asks for, before it has an id of ours.
@@ -240,7 +265,7 @@ pub struct Answer {
 pub struct Fail {
     /// The run.
     pub run_id: RunId,
-    /// Which turn, and why.
+    /// Which turn, and why; its cost is decided.
     pub body: Failed,
 }
 
@@ -267,7 +292,55 @@ pub(super) fn request(world: &World, ask: &Request, context: &Context<'_>) -> Re
         let subjects = subjects_of_run(world, Stream::Run(ask.run_id), &ask.body.route);
         world.check_credential(world.names.text(run.org), used, &subjects)?;
     }
-    Ok(decided(world, run, ask.run_id, ask.body.clone().into()))
+    let org = world.names.text(run.org);
+    let principal = world.names.text(run.principal);
+    let payer = Payer { org, principal, route: &ask.body.route, session_id: Some(run.session) };
+    let quoted = ask.quote.as_ref().map(|quote| reserve(world, payer, quote, context.now_ms).map(Box::new));
+    let body = Requested { reservation: quoted.transpose()?, ..ask.body.clone() };
+    let mut decided = decided(world, run, ask.run_id, body.into());
+    decided.drafts.splice(0..0, unsettled(world, ask.run_id, run));
+    Ok(decided)
+}
+
+/// What is still set aside for an attempt of a run that nobody will hear of any more.
+pub(super) fn unsettled(world: &World, id: RunId, run: &run::Live) -> Option<Draft> {
+    let stream = Stream::Run(id);
+    let cost = world.ledger.open(stream)?.reservation.in_full(Basis::Crash);
+    let event = ReservationSettled { turn: run.turn, attempt: run.attempt, cost };
+    Some(Draft::new(world.names.text(run.org), stream, event.into()))
+}
+
+/// What the open attempt of a run cost, where something is set aside for it.
+fn cost(world: &World, id: RunId, of: impl FnOnce(&Reservation) -> Cost) -> Option<Cost> {
+    world.ledger.open(Stream::Run(id)).map(|open| of(&open.reservation))
+}
+
+/// What an answer cost.
+fn cost_of_answer(reservation: &Reservation, usage: Option<&Usage>) -> Cost {
+    let Some(usage) = usage else { return reservation.in_full(Basis::Estimated) };
+    let basis = match usage.source {
+        UsageSource::Reported => Basis::Reported,
+        UsageSource::Estimated => Basis::Estimated,
+    };
+    let tokens = Tokens {
+        input: usage.input_tokens,
+        cached_input: usage.cached_tokens.unwrap_or(0),
+        cache_write: usage.cache_written_tokens.unwrap_or(0),
+        output: usage.output_tokens,
+    };
+    reservation.cost(tokens, basis)
+}
+
+/// What an attempt without an answer cost: nothing where the provider did not take it, otherwise what was heard of it.
+fn cost_of_failure(reservation: &Reservation, body: &Failed) -> Cost {
+    let taken = !body.code.surely_no_effect() || body.code == Reason::RunStopping || body.partial.is_some();
+    if !taken {
+        return reservation.nothing();
+    }
+    let heard = body.partial.as_ref().map_or(0, |words| words.bytes().div_ceil(TOKEN_BYTES));
+    let output = u64::try_from(heard).unwrap_or(u64::MAX);
+    let tokens = Tokens { input: reservation.input_tokens, output, ..Tokens::default() };
+    reservation.cost(tokens, Basis::Estimated)
 }
 
 fn check_open(run: &run::Live, turn: u32) -> Result<(), Refusal> {
@@ -297,6 +370,7 @@ pub(super) fn answer(world: &World, ask: &Answer, context: &mut Context<'_>) -> 
         tool_calls: ask.calls.iter().map(numbered).collect(),
         stop: ask.stop,
         usage: ask.usage.clone(),
+        cost: cost(world, ask.run_id, |reservation| cost_of_answer(reservation, ask.usage.as_ref())),
         duration_ms: ask.duration_ms,
     };
     Ok(decided(world, run, ask.run_id, event.into()))
@@ -305,7 +379,8 @@ pub(super) fn answer(world: &World, ask: &Answer, context: &mut Context<'_>) -> 
 pub(super) fn fail(world: &World, ask: &Fail, context: &Context<'_>) -> Result<Decided, Refusal> {
     let run = run::claimed(world, ask.run_id, context)?;
     check_open(run, ask.body.turn)?;
-    Ok(decided(world, run, ask.run_id, ask.body.clone().into()))
+    let cost = cost(world, ask.run_id, |reservation| cost_of_failure(reservation, &ask.body));
+    Ok(decided(world, run, ask.run_id, Failed { cost, ..ask.body.clone() }.into()))
 }
 
 impl World {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::event::Event;
-use super::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
+use super::ids::{ApprovalId, BootId, ModelCallId, QuestionId, RunId, SessionId, TaskId};
+use super::ledger::Ledger;
 use super::names::{Name, Names};
 use super::receipts::{Receipt, Receipts};
 use super::record::Record;
@@ -41,6 +42,10 @@ pub struct World {
     pub tasks: BTreeMap<TaskId, task::Live>,
     /// Background tasks that ended, with their organisation.
     pub tasks_ended: BTreeMap<TaskId, Name>,
+    /// Clients' model calls that have not ended, with the start of the daemon that makes them.
+    pub model_calls: BTreeMap<ModelCallId, BootId>,
+    /// What calls may cost, and did.
+    pub ledger: Ledger,
     /// Runtime configuration.
     pub runtime: runtime::Configuration,
     /// Secrets, and who uses them.
@@ -73,12 +78,12 @@ impl World {
         let approvals = last(&self.approvals, ApprovalId::ulid).max(last(&self.approvals_ended, ApprovalId::ulid));
         let questions = last(&self.questions, QuestionId::ulid).max(last(&self.questions_ended, QuestionId::ulid));
         let tasks = last(&self.tasks, TaskId::ulid).max(last(&self.tasks_ended, TaskId::ulid));
-        sessions.max(runs).max(approvals).max(questions).max(tasks)
+        let calls = last(&self.model_calls, ModelCallId::ulid);
+        sessions.max(runs).max(approvals).max(questions).max(tasks).max(calls)
     }
 
-    /// Folds one record.
-    #[expect(clippy::too_many_lines, reason = "one arm a kind of event: the list is the function")]
-    pub fn apply(&mut self, record: &Record) {
+    /// What every record says, whatever its kind.
+    fn fold_envelope(&mut self, record: &Record) {
         // A clock that jumped must not make requests forgotten, and the first records of a start are written before
         // anyone has looked at the clock.
         let own = matches!(record.stream, Stream::Daemon | Stream::Journal);
@@ -86,6 +91,12 @@ impl World {
         self.last_seq = Some(record.seq);
         self.last_at_ms = record.at_ms;
         self.newest_at_ms = self.newest_at_ms.max(record.at_ms);
+        self.ledger.apply(record);
+    }
+
+    /// Folds one record.
+    pub fn apply(&mut self, record: &Record) {
+        self.fold_envelope(record);
         match &record.event {
             Event::ContextSet(_)
             | Event::DaemonStarted(_)
@@ -100,6 +111,9 @@ impl World {
             | Event::AccessLogClosed(_)
             | Event::TokenChanged(_)
             | Event::RoutesLoaded(_)
+            | Event::BudgetSet(_)
+            | Event::BudgetRemoved(_)
+            | Event::TurnReservationSettled(_)
             | Event::SessionInterrupted(_) => {}
             Event::TimeUntrusted(body) => self.fold_time_untrusted(body),
             Event::TimeTrusted(_) => self.fold_time_trusted(),
@@ -117,6 +131,8 @@ impl World {
             Event::SubjectRevoked(body) => self.fold_subject_revoked(record, body),
             Event::SubjectReinstated(body) => self.fold_subject_reinstated(record, body),
             Event::LeaseRevoked(body) => self.fold_lease_revoked(body),
+            Event::ModelCallRequested(body) => self.fold_model_call_requested(record, body),
+            Event::ModelCallSettled(_) => self.fold_model_call_settled(record),
             Event::SessionCreated(body) => self.fold_session_created(record, body),
             Event::SessionRoutePolicySet(_) => self.fold_route_policy_set(record),
             Event::SessionEnded(_) => self.fold_session_ended(record),

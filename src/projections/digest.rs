@@ -38,6 +38,7 @@ impl Models {
             ("questions", Lines::of(self.questions.rows())),
             ("tasks", Lines::of(self.tasks.rows())),
             ("runtime", Lines::of(std::iter::once(("runtime", &self.runtime)))),
+            ("ledger", Lines::of(std::iter::once(("ledger", &self.ledger)))),
             ("clock", Lines::of(std::iter::once(("clock", &self.clock)))),
             ("access_log", Lines::of(self.access_log.chunks())),
             ("tokens", Lines::of(std::iter::once(("tokens", &self.tokens)))),

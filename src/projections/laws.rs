@@ -60,6 +60,7 @@ fn compare(house: &House, models: &Models) {
     let stopping = world.tasks.iter().filter(|(_, task)| task.stop_requested).map(|(id, _)| *id);
     assert!(models.tasks.stopping_ids().eq(stopping));
     assert_eq!(models.runtime.configuration, world.runtime);
+    assert_eq!(models.ledger.books, world.ledger, "one number is enforced and shown");
     for status in Status::ALL {
         let live = world.runs.values().filter(|run| run.status == status).count();
         let ended = world.runs_ended.values().filter(|past| past.status == status).count();

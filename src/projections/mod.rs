@@ -7,6 +7,7 @@ pub mod clock;
 pub mod digest;
 pub mod feed;
 pub mod index;
+pub mod ledger;
 pub mod page;
 pub mod questions;
 pub mod replies;
@@ -27,7 +28,7 @@ use crate::domain::names::{Name, Names};
 use crate::domain::personal::Personal;
 use crate::domain::record::Record;
 use crate::domain::routes;
-use crate::domain::run::Status;
+use crate::domain::run::{Queued, Started, Status};
 
 pub use page::{Page, Paging};
 pub use topics::Topics;
@@ -59,6 +60,8 @@ pub struct Models {
     pub questions: questions::Questions,
     /// Background tasks.
     pub tasks: tasks::Tasks,
+    /// What calls may cost, and did.
+    pub ledger: ledger::Ledger,
     /// Runtime configuration.
     pub runtime: runtime::Runtime,
     /// Whether the machine's clock is trusted.
@@ -83,6 +86,7 @@ impl Models {
         let org = self.names.intern(&record.org);
         self.last_seq = Some(record.seq);
         self.last_at_ms = record.at_ms;
+        self.ledger.apply(record);
         self.runs.touch(record);
         self.fold(record, org);
         if let Some(session) = self.topics(record).session {
@@ -104,6 +108,9 @@ impl Models {
             | Event::JournalRepaired(_)
             | Event::IndexRebuilt(_)
             | Event::SessionInterrupted(_)
+            | Event::TurnReservationSettled(_)
+            | Event::BudgetSet(_)
+            | Event::BudgetRemoved(_)
             | Event::PermissionDecided(_)
             | Event::CallDispatched(_)
             | Event::CallFinished(_)
@@ -136,14 +143,8 @@ impl Models {
                 self.sessions.policy_set(record, route);
             }
             Event::SessionEnded(_) => self.sessions.ended(record),
-            Event::RunQueued(body) => {
-                self.runs.queued(record, org, body);
-                self.sessions.queued(record, body);
-            }
-            Event::RunStarted(body) => {
-                self.runs.started(record, body);
-                self.sessions.started(record, &self.runs);
-            }
+            Event::RunQueued(body) => self.run_queued(record, org, body),
+            Event::RunStarted(body) => self.run_started(record, body),
             Event::RunStopRequested(body) => self.runs.stop_requested(record, body),
             Event::RunCompleted(_) => self.run_ended(record, Status::Completed),
             Event::RunFailed(_) => self.run_ended(record, Status::Failed),
@@ -157,7 +158,8 @@ impl Models {
                 self.vault.give_back(record);
                 self.runs.turn_answered(record, body);
             }
-            Event::TurnFailed(_) => self.vault.give_back(record),
+            Event::ModelCallRequested(body) => self.vault.lend(record, org, &body.route, body.credential.as_deref()),
+            Event::TurnFailed(_) | Event::ModelCallSettled(_) => self.vault.give_back(record),
             Event::CallOutcomeUnknown(_) => self.runs.outcome_unknown(record),
             Event::ApprovalRequested(_)
             | Event::ApprovalDecided(_)
@@ -172,6 +174,16 @@ impl Models {
             Event::TaskStopRequested(body) => self.tasks.stop_requested(record, body),
             Event::TaskFinished(body) => self.tasks.finished(record, body),
         }
+    }
+
+    fn run_queued(&mut self, record: &Record, org: Name, body: &Queued) {
+        self.runs.queued(record, org, body);
+        self.sessions.queued(record, body);
+    }
+
+    fn run_started(&mut self, record: &Record, body: &Started) {
+        self.runs.started(record, body);
+        self.sessions.started(record, &self.runs);
     }
 
     fn run_ended(&mut self, record: &Record, status: Status) {

@@ -20,9 +20,13 @@ impl Models {
         match record.stream {
             Stream::Session(id) => Topics { session: Some(id), run: None },
             Stream::Run(id) => Topics { session: self.runs.session_of(id), run: Some(id) },
-            Stream::Journal | Stream::Daemon | Stream::Runtime | Stream::ControlPlane | Stream::Vault => {
-                Topics::default()
-            }
+            Stream::Journal
+            | Stream::Daemon
+            | Stream::Runtime
+            | Stream::ControlPlane
+            | Stream::Vault
+            | Stream::Ledger
+            | Stream::ModelCall(_) => Topics::default(),
         }
     }
 }

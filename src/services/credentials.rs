@@ -289,7 +289,7 @@ mod tests {
             let attempt = self.turns + 1;
             let credential = Some(used.clone());
             let body = turn::Requested { turn: 1, attempt, route: "r".into(), credential, ..Default::default() };
-            let ask = turn::Request { run_id: self.run, body };
+            let ask = turn::Request { run_id: self.run, body, quote: None };
             act(&self.opened, Command::RecordTurnRequested(ask)).map_err(|refusal| refusal.reason)?;
             self.turns = attempt;
             Ok(())

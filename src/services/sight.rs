@@ -44,7 +44,13 @@ impl Sight {
 
 fn part(mut record: Record) -> Option<Vec<u8>> {
     match record.stream {
-        Stream::Journal | Stream::Daemon | Stream::ControlPlane | Stream::Runtime | Stream::Vault => return None,
+        Stream::Journal
+        | Stream::Daemon
+        | Stream::ControlPlane
+        | Stream::Runtime
+        | Stream::Vault
+        | Stream::Ledger
+        | Stream::ModelCall(_) => return None,
         Stream::Session(_) | Stream::Run(_) => {}
     }
     record.request = None;

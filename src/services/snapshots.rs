@@ -16,7 +16,7 @@ use crate::platform::disk::{Disk, join, read_bounded, replace_atomically};
 use crate::projections::Models;
 
 /// Version of the snapshot format, and of what is folded into it.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 /// Digest of what the samples of all events are folded into; another one needs another version.
 #[cfg(test)]
 const LAYOUT: &str = "6f09bda40ce820ca4d02fe5d38c82c6003684e118cf6c50df0d93cbaad9a0942";

@@ -44,7 +44,8 @@ fn carry_out(house: &mut House, run_id: RunId, step: Step, chance: u8) {
             house.ask_model(run_id).unwrap();
             if chance.is_multiple_of(5) {
                 let code = if chance < 200 { Reason::ProviderUnavailable } else { Reason::ProviderRejected };
-                let body = turn::Failed { turn, code, detail: "gone".into(), partial: None, duration_ms: 1 };
+                let body =
+                    turn::Failed { turn, code, detail: "gone".into(), partial: None, cost: None, duration_ms: 1 };
                 house.act(Command::RecordTurnFailed(turn::Fail { run_id, body })).map(drop)
             } else {
                 let many = usize::from(chance % 4);
@@ -193,7 +194,7 @@ fn a_failed_attempt_is_repeated_only_where_that_may_help_and_not_for_ever() {
     let run_id = house.started(session);
     let fail = |house: &mut House, code: Reason| {
         house.ask_model(run_id).unwrap();
-        let body = turn::Failed { turn: 1, code, detail: "why".into(), partial: None, duration_ms: 1 };
+        let body = turn::Failed { turn: 1, code, detail: "why".into(), partial: None, cost: None, duration_ms: 1 };
         house.act(Command::RecordTurnFailed(turn::Fail { run_id, body })).unwrap();
     };
     fail(&mut house, Reason::ProviderUnavailable);
@@ -206,7 +207,7 @@ fn a_failed_attempt_is_repeated_only_where_that_may_help_and_not_for_ever() {
     let run_id = house.started(other);
     house.ask_model(run_id).unwrap();
     let code = Reason::ProviderRejected;
-    let body = turn::Failed { turn: 1, code, detail: "no".into(), partial: None, duration_ms: 1 };
+    let body = turn::Failed { turn: 1, code, detail: "no".into(), partial: None, cost: None, duration_ms: 1 };
     house.act(Command::RecordTurnFailed(turn::Fail { run_id, body })).unwrap();
     assert_eq!(step(&house, run_id), Step::Fail { code, detail: "no".into() });
 }

@@ -118,6 +118,15 @@ reasons! {
     BudgetExceeded = "budget.exceeded", http 402, [],
         "The budget does not cover this call.",
         "Run `chancery budget explain` with the request id.";
+    BudgetModelUnpriced = "budget.model_unpriced", http 402, [],
+        "A budget is in force, and the model has no price.",
+        "Add the model to a price table and name it with `--price-table-file`, or remove the budget.";
+    BudgetNotFound = "budget.not_found", http 404, [],
+        "There is no such budget.",
+        "List the budgets with `chancery budget list`.";
+    BudgetReserved = "budget.reserved", http 429, [retry],
+        "What is left of the budget is reserved for calls that have not ended.",
+        "Wait for them to end, or run `chancery budget explain` with the request id.";
     ByokKeyMissing = "byok.key_missing", http 409, [],
         "The organisation has stored no provider key of its own.",
         "Store a provider key for the organisation, then retry.";
@@ -184,6 +193,9 @@ reasons! {
     JournalUnverifiable = "journal.unverifiable", exit 3, [],
         "Something could not be verified.",
         "Read the reason in the output; provide what is missing, such as `--key`.";
+    ModelCallNotFound = "model_call.not_found", http 404, [],
+        "There is no such model call, or it is too old to be told by itself.",
+        "Look at `chancery budget list` for the sums, and at the journal for each call.";
     OutboundDestinationForbidden = "outbound.destination_forbidden", http 422, [],
         "The destination is not a public address.",
         "Allow it with `serve --outbound-allow HOST:PORT` if it is meant.";

@@ -253,6 +253,8 @@ pub struct Live {
     pub org: Name,
     /// Its session.
     pub session: SessionId,
+    /// Who asked for it, and pays.
+    pub principal: Name,
     /// Its place among all runs.
     pub queued_seq: u64,
     /// Where it stands.
@@ -353,9 +355,11 @@ impl World {
     pub(super) fn fold_run_queued(&mut self, record: &Record, body: &Queued) {
         let Some(id) = record.stream.run() else { return };
         let org = self.names.intern(&record.org);
+        let principal = self.names.intern(&record.actor.id);
         let run = Live {
             org,
             session: body.session_id,
+            principal,
             queued_seq: record.seq,
             status: Status::Queued,
             stop: None,

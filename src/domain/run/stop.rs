@@ -15,6 +15,7 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::{Draft, Record};
 use crate::domain::stream::Stream;
 use crate::domain::task::stop_draft;
+use crate::domain::turn;
 use crate::domain::world::World;
 
 /// Asks for a run to be cancelled. Repeating it changes nothing.
@@ -88,9 +89,10 @@ pub(in crate::domain) fn close(world: &World, id: RunId, run: &Live, end: Event)
     }
     let open = run.calls.iter().filter(|(_, call)| call.stage == Stage::Dispatched);
     events.extend(open.map(|(call_id, _)| OutcomeUnknown { call_id: *call_id }.into()));
-    events.push(end);
     let org = world.names.text(run.org);
-    let mut drafts: Vec<Draft> = events.into_iter().map(|event| Draft::new(org, Stream::Run(id), event)).collect();
+    let mut drafts: Vec<Draft> = turn::unsettled(world, id, run).into_iter().collect();
+    events.push(end);
+    drafts.extend(events.into_iter().map(|event| Draft::new(org, Stream::Run(id), event)));
     for task_id in tasks {
         if let Some(task) = world.tasks.get(&task_id) {
             drafts.push(stop_draft(world, task_id, task, None));

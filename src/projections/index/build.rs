@@ -98,9 +98,16 @@ impl Piece {
                     Entry::Vacant(unknown) => *unknown.insert(of(run)?),
                 }
             }
-            Some(Stream::Journal | Stream::Daemon | Stream::Runtime | Stream::ControlPlane | Stream::Vault) | None => {
-                None
-            }
+            Some(
+                Stream::Journal
+                | Stream::Daemon
+                | Stream::Runtime
+                | Stream::ControlPlane
+                | Stream::Vault
+                | Stream::Ledger
+                | Stream::ModelCall(_),
+            )
+            | None => None,
         };
         if let Some(id) = session {
             self.streams.entry(Stream::Session(id)).or_default().push(seq);

@@ -33,7 +33,13 @@ pub(super) fn postings(stream: Stream, first: u64) -> Option<Vec<u8>> {
     let (noun, id) = match stream {
         Stream::Session(id) => (b's', id.ulid()),
         Stream::Run(id) => (b'r', id.ulid()),
-        Stream::Journal | Stream::Daemon | Stream::Runtime | Stream::ControlPlane | Stream::Vault => return None,
+        Stream::Journal
+        | Stream::Daemon
+        | Stream::Runtime
+        | Stream::ControlPlane
+        | Stream::Vault
+        | Stream::Ledger
+        | Stream::ModelCall(_) => return None,
     };
     Some([&[POSTINGS, noun][..], &id.0.to_be_bytes(), &first.to_be_bytes()].concat())
 }

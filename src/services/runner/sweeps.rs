@@ -110,7 +110,7 @@ mod tests {
         act(opened, Command::StartRun(start)).unwrap();
         let body =
             turn::Requested { turn: 1, attempt: 1, route: "r".into(), model: "r".into(), ..turn::Requested::default() };
-        act(opened, Command::RecordTurnRequested(turn::Request { run_id, body })).unwrap();
+        act(opened, Command::RecordTurnRequested(turn::Request { run_id, body, quote: None })).unwrap();
         let wanted = turn::Wanted { provider_id: "c".into(), tool: "read_file".into(), input: "{}".into() };
         let answer = turn::Answer {
             run_id,

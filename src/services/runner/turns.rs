@@ -144,8 +144,9 @@ impl Drive {
             turns_left_out: NonZeroU32::new(turns),
             parts_shortened: NonZeroU32::new(parts),
             route_decision: self.decision(&request.route),
+            reservation: None,
         };
-        let ask = turn::Request { run_id: self.story.run, body };
+        let ask = turn::Request { run_id: self.story.run, body, quote: None };
         self.house.pen.intent(Command::RecordTurnRequested(ask), self.by()).await?;
         let (run, debug) = (self.story.run, self.house.debug.clone());
         debug.keep(run, ArtifactKind::ModelRequest, || json!(request)).await;
@@ -284,7 +285,7 @@ impl Drive {
     ) -> Result<Flow, Refusal> {
         let partial = if partial.is_empty() { None } else { Some(self.house.pen.keep(partial).await?) };
         let detail = self.house.pen.clean(detail);
-        let body = turn::Failed { turn, code, detail, partial, duration_ms };
+        let body = turn::Failed { turn, code, detail, partial, cost: None, duration_ms };
         let ask = turn::Fail { run_id: self.story.run, body };
         self.house.pen.outcome(Command::RecordTurnFailed(ask), self.by()).await.map(|_| Flow::On)
     }

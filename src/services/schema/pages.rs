@@ -31,7 +31,6 @@ const NOT_YET: &[&str] = &[
     "billing.subscription_inactive",
     "billing.subscription_limit_exceeded",
     "billing.subscription_required",
-    "budget.exceeded",
     "byok.key_missing",
     "byok.provider_disabled",
     "byok.unsupported_provider",

@@ -12,6 +12,7 @@ pub(super) struct Sample {
 }
 
 const RUN: &str = "run/run_01HF7YAT00000000000000R0N1";
+const MODEL_CALL: &str = "model_call/mcall_01HF7YAT0000000000000CA115";
 const SESSION: &str = "session/session_01HF7YAT00000000000000SE55";
 
 const fn sample(kind: &'static str, stream: &'static str, body: &'static str) -> Sample {
@@ -97,6 +98,18 @@ pub(super) const SAMPLES: &[Sample] = &[
     sample("credential.subject_revoked", "vault", r#"{"subject":"route/openai"}"#),
     sample("credential.subject_reinstated", "vault", r#"{"subject":"route/openai"}"#),
     sample("credential.lease_revoked", "vault", r#"{"lease_id":"lease_01HF7YAT00000000000000EASE"}"#),
+    sample("budget.set", "ledger", r#"{"budget":"token:admin:day","limit_micros":5000000}"#),
+    sample("budget.removed", "ledger", r#"{"budget":"route:claude:total"}"#),
+    sample(
+        "model_call.requested",
+        MODEL_CALL,
+        r#"{"boot_id":"boot_01HF7YAT00000000000000B001","route":"claude","driver":"anthropic","model":"sonnet","dialect":"messages","stream":true,"body_sha256":"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff","reservation":{"micros":15300,"input_tokens":100,"output_tokens":1000,"price":{"table":"2026-01-01","input":3000000,"cached_input":300000,"cache_write":3750000,"output":15000000},"principal":"admin","session_id":"session_01HF7YAT00000000000000SE55"},"credential":{"ref":"anthropic.prod","version":2,"fp":"0011223344556677","lease_id":"lease_01HF7YAT00000000000000EASE"}}"#,
+    ),
+    sample(
+        "model_call.settled",
+        MODEL_CALL,
+        r#"{"outcome":"answered","cost":{"micros":1350,"basis":"reported"},"tokens":{"input":100,"cached_input":50,"output":70},"status":200,"duration_ms":800}"#,
+    ),
     sample(
         "session.created",
         SESSION,
@@ -142,6 +155,7 @@ pub(super) const SAMPLES: &[Sample] = &[
         RUN,
         r#"{"turn":1,"code":"provider.unavailable","detail":"No answer in time.","duration_ms":60000}"#,
     ),
+    sample("turn.reservation_settled", RUN, r#"{"turn":2,"attempt":1,"cost":{"micros":15300,"basis":"crash"}}"#),
     sample(
         "permission.decided",
         RUN,
