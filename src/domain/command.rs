@@ -121,6 +121,7 @@ const FRAME_BYTES: usize = 512;
 
 impl Command {
     /// Roughly what it takes in memory while it waits, bytes: callers' words, of which many may wait, are counted.
+    #[expect(clippy::too_many_lines, reason = "one line a command: the list is the function")]
     pub fn weight_bytes(&self) -> usize {
         let notes = |notes: &std::collections::BTreeMap<String, String>| {
             notes.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()

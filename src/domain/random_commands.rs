@@ -58,8 +58,8 @@ fn any_question(house: &House, at: u8) -> QuestionId {
 
 /// A use of the one secret of these stories: of its newest version, or of one that it never had.
 pub(super) fn any_credential(house: &House, how: u8) -> Option<credential::CredentialUse> {
-    let slot = house.world.slot(DEFAULT_ORG, SECRET).filter(|_| how % 3 != 0)?;
-    let version = if how % 7 == 0 { slot.version + 1 } else { slot.version };
+    let slot = house.world.slot(DEFAULT_ORG, SECRET).filter(|_| !how.is_multiple_of(3))?;
+    let version = if how.is_multiple_of(7) { slot.version + 1 } else { slot.version };
     let lease_id = LeaseId::from_ulid(ulid::Ulid(5_000 + house.records.len() as u128));
     Some(credential::CredentialUse { reference: SECRET.into(), version, fp: slot.fp.clone(), lease_id })
 }
@@ -145,6 +145,15 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
         }),
         11 => Command::DeclineQuestion(question::Decline { org, question_id: any_question(house, at), note }),
         12 => Command::RequestTaskStop(task::Stop { org, task_id: any_task(house, at), note }),
+        13..=16 | 20 | 21 | 38 | 39 => return command_about_settings(house, (kind, at, how)),
+        _ => return None,
+    })
+}
+
+/// A command about secrets or the runtime configuration.
+fn command_about_settings(house: &House, (kind, at, how): Step) -> Option<Command> {
+    let org = if how == 255 { "other".to_owned() } else { DEFAULT_ORG.to_owned() };
+    Some(match kind {
         13 => Command::SetPermissionMode(runtime::SetMode {
             org,
             mode: if how % 2 == 0 { Mode::Default } else { Mode::BypassPermissions },
@@ -202,6 +211,7 @@ fn chosen_under(house: &House, run_id: RunId) -> (u64, Option<u64>) {
 }
 
 /// A command of a worker about a run or its turns.
+#[expect(clippy::too_many_lines, reason = "one arm a command")]
 fn command_about_run(house: &House, run_id: RunId, (kind, _, how): Step) -> Option<Command> {
     let (turn, attempt) = house.world.runs.get(&run_id).map_or((1, 1), |run| (run.turn, run.attempt));
     let stage = house.world.runs.get(&run_id).map(|run| run.turn_stage);

@@ -9,7 +9,7 @@ use super::command::{self, Context, Decided};
 use super::credential::{CredentialUse, subjects_of_run};
 use super::ids::{CallId, RunId};
 use super::ledger::reserve::reserve;
-use super::ledger::{Basis, Cost, Payer, Quote, Reservation, Tokens};
+use super::ledger::{self, Basis, Cost, Quote, Reservation, Tokens};
 use super::limits::{CALLS_PER_TURN, TOKEN_BYTES};
 use super::personal::Personal;
 use super::reason::{Reason, Refusal};
@@ -294,7 +294,7 @@ pub(super) fn request(world: &World, ask: &Request, context: &Context<'_>) -> Re
     }
     let org = world.names.text(run.org);
     let principal = world.names.text(run.principal);
-    let payer = Payer { org, principal, route: &ask.body.route, session_id: Some(run.session) };
+    let payer = ledger::Payer { org, principal, route: &ask.body.route, session_id: Some(run.session) };
     let quoted = ask.quote.as_ref().map(|quote| reserve(world, payer, quote, context.now_ms).map(Box::new));
     let body = Requested { reservation: quoted.transpose()?, ..ask.body.clone() };
     let mut decided = decided(world, run, ask.run_id, body.into());

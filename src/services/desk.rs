@@ -251,11 +251,11 @@ impl Desk {
     /// The route and the model that a caller means, of which the model may be a selector.
     pub(super) fn check_route(
         &self,
-        route: Option<String>,
-        model: Option<String>,
+        route: Option<&str>,
+        model: Option<&str>,
     ) -> Result<(Option<String>, Option<String>), Refusal> {
         let routes = self.routes.routes();
-        let Asked { route, model } = routes.asked(route.as_deref(), model.as_deref());
+        let Asked { route, model } = routes.asked(route, model);
         if route.is_some_and(|route| routes.get(route).is_none()) {
             return Err(Refusal::from(Reason::RouteNotFound).at("/route"));
         }

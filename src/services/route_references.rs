@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use crate::config::routes::Routes;
 use crate::domain::event::Event;
-use crate::domain::reason::Refusal;
 use crate::projections::{Bodies, Models};
 
 /// Runs that are looked at, and missing routes that are told.
@@ -71,7 +70,7 @@ pub(super) fn find(models: &Models, org: &str, routes: &Routes) -> Places {
 
 impl Places {
     /// Reads what runs say. Blocks on the disk.
-    pub(super) fn read(self, bodies: &dyn Bodies, routes: &Routes) -> Result<RouteReferences, Refusal> {
+    pub(super) fn read(self, bodies: &dyn Bodies, routes: &Routes) -> RouteReferences {
         let Self { mut missing, runs, complete } = self;
         for (id, seq) in runs {
             let route = match bodies.record(seq).map(|record| record.event) {
@@ -83,6 +82,6 @@ impl Places {
                 missing.push(MissingRoute { named_by: Namer::Run, id: Some(id), route });
             }
         }
-        Ok(RouteReferences { routes: routes.iter().map(|(id, _)| id.to_owned()).collect(), missing, complete })
+        RouteReferences { routes: routes.iter().map(|(id, _)| id.to_owned()).collect(), missing, complete }
     }
 }

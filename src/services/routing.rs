@@ -77,13 +77,12 @@ fn build((file, text): (&RoutesFile, &str), check: &Check, around: &Surroundings
 impl Routing {
     /// Reads the file, or takes the routes that there are without one.
     pub fn open(file: Option<RoutesFile>, around: Surroundings, check: Check) -> Result<Self, Refusal> {
-        let force = match &file {
-            Some(file) => build((file, &Routes::read(&file.path)?), &check, &around)?,
-            None => {
-                let routes = Routes::default();
-                let providers = Providers::new(&routes, &around)?;
-                InForce { routes: Arc::new(routes), providers, sha256: None }
-            }
+        let force = if let Some(file) = &file {
+            build((file, &Routes::read(&file.path)?), &check, &around)?
+        } else {
+            let routes = Routes::default();
+            let providers = Providers::new(&routes, &around)?;
+            InForce { routes: Arc::new(routes), providers, sha256: None }
         };
         let numbers = ProviderNumbers::new(force.routes.iter().map(|(id, _)| id.to_owned()));
         let (force, problem) = (ArcSwap::from_pointee(force), ArcSwap::default());
@@ -127,9 +126,10 @@ impl Routing {
         if **self.problem.load() == problem {
             return;
         }
-        match &problem {
-            Some(detail) => tracing::error!(detail, "the routes file is broken; the last good routes stay in force"),
-            None => tracing::info!("the routes file is in order again"),
+        if let Some(detail) = &problem {
+            tracing::error!(detail, "the routes file is broken; the last good routes stay in force");
+        } else {
+            tracing::info!("the routes file is in order again");
         }
         self.problem.store(Arc::new(problem));
     }

@@ -75,7 +75,7 @@ impl Runs {
 
     /// Puts a run into its session's queue; the work is done later.
     pub async fn start(&self, by: By, session_id: SessionId, input: Start) -> Result<Done<RunView>, Refusal> {
-        let (route, model) = self.desk.check_route(input.route, input.model)?;
+        let (route, model) = self.desk.check_route(input.route.as_deref(), input.model.as_deref())?;
         let items = match (input.content, input.input_items) {
             (Some(text), None) if text.trim().is_empty() => {
                 return Err(invalid("/content", "A run is asked something."));

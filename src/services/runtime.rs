@@ -233,7 +233,7 @@ impl Runtime {
 
     /// Sets route and model for sessions that choose none.
     pub async fn set_model(&self, by: By, input: SetModel) -> Result<Done<RuntimeView>, Refusal> {
-        let (route, model) = self.desk.check_route(input.route, input.model)?;
+        let (route, model) = self.desk.check_route(input.route.as_deref(), input.model.as_deref())?;
         self.set_part(by, Part::Model(ModelChoice { route, model }), input.expected_revision).await
     }
 
@@ -265,7 +265,7 @@ impl Runtime {
         let (routes, org) = (self.desk.routes(), org.to_owned());
         let looked = Arc::clone(&routes);
         let find = move |models: &Models| Ok(route_references::find(models, &org, &looked));
-        self.desk.recall(find, move |places, bodies| places.read(bodies, &routes)).await
+        self.desk.recall(find, move |places, bodies| Ok(places.read(bodies, &routes))).await
     }
 
     /// What bounds tools.

@@ -78,7 +78,7 @@ impl Sessions {
 
     /// Opens a session.
     pub async fn create(&self, by: By, input: Create) -> Result<Done<SessionView>, Refusal> {
-        let (route, model) = self.desk.check_route(input.route, input.model)?;
+        let (route, model) = self.desk.check_route(input.route.as_deref(), input.model.as_deref())?;
         let body = session::Created {
             title: input.title.map(Into::into),
             route,
@@ -99,7 +99,7 @@ impl Sessions {
         session_id: SessionId,
         input: RoutePolicy,
     ) -> Result<Done<SessionView>, Refusal> {
-        let (route, model) = self.desk.check_route(input.route, input.model)?;
+        let (route, model) = self.desk.check_route(input.route.as_deref(), input.model.as_deref())?;
         let choice = ModelChoice { route, model };
         let ask = session::SetRoutePolicy { org: by.org.clone(), session_id, choice };
         self.submit(Command::SetRoutePolicy(ask), by, Lane::Ordinary).await

@@ -35,9 +35,8 @@ pub enum MasterKeyFault {
 impl From<MasterKeyFault> for Refusal {
     fn from(fault: MasterKeyFault) -> Self {
         let reason = match fault {
-            MasterKeyFault::Shape(_) => Reason::StateRootMasterKeyMismatch,
             MasterKeyFault::File(PrivateFileFault::Loose(_)) => Reason::StateRootInsecurePermissions,
-            MasterKeyFault::File(_) => Reason::StateRootMasterKeyMismatch,
+            MasterKeyFault::Shape(_) | MasterKeyFault::File(_) => Reason::StateRootMasterKeyMismatch,
             MasterKeyFault::Twice => Reason::ConfigInvalid,
         };
         Self::new(reason, fault.to_string())

@@ -79,7 +79,7 @@ mod tests {
             (b"\n", SecretFault::Empty),
             (b"two\nlines", SecretFault::Control),
             (b"\xff\xfe", SecretFault::NotUtf8),
-            (&[b'x'; SECRET_BYTES + 1], SecretFault::TooLarge),
+            (&vec![b'x'; SECRET_BYTES + 1], SecretFault::TooLarge),
         ] {
             assert_eq!(Secret::parse(given), Err(fault));
         }

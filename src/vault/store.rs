@@ -69,14 +69,14 @@ pub fn look(disk: &dyn Disk) -> Result<Option<Slots>, Refusal> {
 impl Store {
     /// Opens the slots of this state root. A key that opens none of what is there is refused, and nothing is changed.
     pub fn open(
-        disk: Arc<dyn Disk>,
+        disk: &Arc<dyn Disk>,
         entropy: Arc<dyn Entropy>,
         master: MasterKey,
         root_id: &str,
     ) -> Result<Self, Refusal> {
         let head = Head { format: FORMAT, root_id: root_id.to_owned(), check: master.check_value(root_id) };
         let store = |sealed, damaged, unreadable| Self {
-            disk: Arc::clone(&disk),
+            disk: Arc::clone(disk),
             entropy,
             master,
             head: head.clone(),
@@ -232,7 +232,7 @@ mod tests {
         }
 
         fn open(&self, digit: char) -> Result<Store, Refusal> {
-            Store::open(self.disk(), Arc::new(SystemEntropy::default()), master(digit), "root_x")
+            Store::open(&self.disk(), Arc::new(SystemEntropy::default()), master(digit), "root_x")
         }
 
         fn bytes(&self) -> Vec<u8> {

@@ -21,6 +21,7 @@ const CANARIES: usize = 10;
 
 /// Which checks; without any, all that call nobody.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct RoutesArgs {
     /// Looks whether each route's key can be used
     #[arg(long)]

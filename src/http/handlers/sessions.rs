@@ -48,7 +48,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
 async fn create(State(app): State<App>, ask: Mutation<Create>) -> Reply {
     let sessions = app.sessions.clone();
     let work = |by, (), body| async move { sessions.create(by, body).await };
-    app.carry_out(Action::SessionCreate, StatusCode::CREATED, ask, work).await
+    Box::pin(app.carry_out(Action::SessionCreate, StatusCode::CREATED, ask, work)).await
 }
 
 async fn list(State(app): State<App>, Right(right): Right, Query(query): Query<ListQuery<Status>>) -> Reply {

@@ -49,7 +49,8 @@ mod tests {
         assert_eq!(check(folder.as_ref()).outcome, Outcome::Ok);
         let open = || {
             let key = MasterKey::parse(&"0123456789abcdef".repeat(4), "here").unwrap();
-            Store::open(folder.clone(), Arc::new(SystemEntropy::default()), key, "root_x").unwrap()
+            let disk: Arc<dyn Disk> = folder.clone();
+            Store::open(&disk, Arc::new(SystemEntropy::default()), key, "root_x").unwrap()
         };
         let put = |reference: &str| {
             let place = Place { org: "default".into(), reference: reference.into(), version: 1 };
