@@ -33,7 +33,7 @@ async fn ask_model(house: &Opened, run_id: RunId, turn: u32) {
         model: "script".into(),
         ..turn::Requested::default()
     };
-    act(house, Command::RecordTurnRequested(turn::Request { run_id, body })).await;
+    act(house, Command::RecordTurnRequested(turn::Request { run_id, body, quote: None })).await;
 }
 
 async fn answer(house: &Opened, run_id: RunId, turn: u32, tool: Option<&str>) -> u64 {
@@ -59,6 +59,7 @@ async fn one_run(house: &Opened, session_id: SessionId) {
         route: None,
         model: None,
         max_turns: None,
+        max_output_tokens: None,
         metadata: std::collections::BTreeMap::new(),
         reply_targets: None,
     };
@@ -69,6 +70,7 @@ async fn one_run(house: &Opened, session_id: SessionId) {
         driver: "rehearsal".into(),
         model: "script".into(),
         chosen_by: RouteChoice::Default,
+        chosen_under: (0, None),
         rehearsal: true,
     };
     act(house, Command::StartRun(start)).await;
