@@ -15,5 +15,7 @@ mod faults;
 mod server;
 #[path = "providers/tls.rs"]
 mod tls;
+#[path = "providers/ways.rs"]
+mod ways;
 #[path = "providers/wire/mod.rs"]
 mod wire;

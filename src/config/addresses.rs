@@ -120,6 +120,11 @@ pub(super) fn parse_host_port(text: &str) -> Result<HostPort, String> {
     Ok(HostPort { host: name.trim_start_matches('[').trim_end_matches(']').to_owned(), port })
 }
 
+pub(super) fn parse_proxy(text: &str) -> Result<HostPort, String> {
+    let place = text.strip_prefix("http://").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+    place.and_then(|place| parse_host_port(place).ok()).ok_or_else(|| "is not http://HOST:PORT".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +148,10 @@ mod tests {
         let port = |host: &str, port| Ok(HostPort { host: host.to_owned(), port });
         assert_eq!(parse_host_port("10.0.0.7:8080"), port("10.0.0.7", 8080));
         assert_eq!(parse_host_port("[fd00::1]:443"), port("fd00::1", 443));
+        assert_eq!(parse_proxy("http://Proxy.example:3128/"), port("proxy.example", 3128));
+        for bad in ["proxy:3128", "https://proxy:3128", "http://proxy", "http://user@proxy:1", "http://proxy:1/a"] {
+            assert!(parse_proxy(bad).is_err(), "{bad}");
+        }
         assert!(parse_host_port("10.0.0.7").is_err() && parse_host_port("a:0").is_err());
     }
 }

@@ -12,6 +12,8 @@ pub const MODELS: usize = 1_000;
 pub const MODEL_BYTES: usize = 200;
 /// Longest address of a route, bytes.
 pub const BASE_URL_BYTES: usize = 500;
+/// Largest file of further certificate authorities, bytes.
+pub const CA_FILE_BYTES: usize = 1 << 20;
 /// Most output tokens that a route may ask for.
 pub const OUTPUT_TOKENS: u64 = 10_000_000;
 /// Longest time that a route may give one call, milliseconds.

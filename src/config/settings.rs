@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::addresses::{Bind, HostPort, parse_bind, parse_host, parse_host_port, parse_origin};
+use super::addresses::{Bind, HostPort, parse_bind, parse_host, parse_host_port, parse_origin, parse_proxy};
 use super::limits::RUNS_AT_A_TIME_MOST;
 
 /// Whether and how callers prove who they are.
@@ -102,6 +102,12 @@ pub struct ServeArgs {
         value_name = "HOST:PORT"
     )]
     pub outbound_allow: Vec<String>,
+    /// The proxy through which public machines are reached, http://HOST:PORT; variables such as HTTPS_PROXY are not read
+    #[arg(long, env = "CHANCERY_OUTBOUND_PROXY", hide_env_values = true, value_name = "URL")]
+    pub outbound_proxy: Option<String>,
+    /// File of further certificate authorities (PEM) that outgoing calls trust
+    #[arg(long, env = "CHANCERY_OUTBOUND_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    pub outbound_ca_file: Option<PathBuf>,
     /// Whether commands run confined
     #[arg(long, env = "CHANCERY_TOOL_SANDBOX", hide_env_values = true, value_enum, default_value = "on")]
     pub tool_sandbox: Switch,
@@ -142,6 +148,10 @@ pub struct ServeSettings {
     pub cors_origins: Vec<String>,
     /// Allowed internal destinations.
     pub outbound_allow: Vec<HostPort>,
+    /// The proxy to public machines.
+    pub outbound_proxy: Option<HostPort>,
+    /// The file of further certificate authorities.
+    pub outbound_ca_file: Option<PathBuf>,
     /// Whether commands run confined.
     pub tool_sandbox: bool,
     /// Whether confined commands may use the network.
@@ -241,6 +251,8 @@ impl ServeArgs {
             http_hosts: problems.each("--http-host", &self.http_host, parse_host),
             cors_origins: problems.each("--http-cors-allow-origin", &self.http_cors_allow_origin, parse_origin),
             outbound_allow: problems.each("--outbound-allow", &self.outbound_allow, parse_host_port),
+            outbound_proxy: problems.each("--outbound-proxy", self.outbound_proxy.as_slice(), parse_proxy).pop(),
+            outbound_ca_file: self.outbound_ca_file.clone(),
             bind,
             state_root,
             workspace_root,
@@ -322,8 +334,12 @@ mod tests {
             ["--bind", "0.0.0.0:4000", "--http-auth-mode", "none", "--tool-network", "on", "--http-host", "a b"];
         let more =
             ["--http-cors-allow-origin", "https://evil.example", "--outbound-allow", "x", "--default-route", "r"];
-        let flags: Vec<_> =
-            settings(&[&words[..], &more[..]].concat()).unwrap_err().into_iter().map(|problem| problem.flag).collect();
+        let proxy = ["--outbound-proxy", "https://proxy.example:3128"];
+        let flags: Vec<_> = settings(&[&words[..], &more[..], &proxy[..]].concat())
+            .unwrap_err()
+            .into_iter()
+            .map(|problem| problem.flag)
+            .collect();
         assert_eq!(
             flags,
             [
@@ -331,6 +347,7 @@ mod tests {
                 "--http-host",
                 "--http-cors-allow-origin",
                 "--outbound-allow",
+                "--outbound-proxy",
                 "--http-auth-mode",
                 "--tool-network",
                 "--default-route"

@@ -11,6 +11,7 @@ use crate::agent::sandbox::{self, Confinement, Launcher, SandboxMode};
 use crate::agent::tools;
 use crate::agent::workspace::Workspace;
 use crate::config::addresses::Bind;
+use crate::config::limits::CA_FILE_BYTES;
 use crate::config::routes::Routes;
 use crate::config::settings::ServeSettings;
 use crate::domain::ids::BootId;
@@ -19,6 +20,7 @@ use crate::outbound::client::Deadlines;
 use crate::outbound::guard::SystemResolver;
 use crate::outbound::providers::Surroundings;
 use crate::outbound::trust::Trust;
+use crate::platform::bounded_read::bounded_read;
 use crate::platform::clock::Clock;
 use crate::platform::entropy::Entropy;
 use crate::platform::files::Folder;
@@ -61,7 +63,8 @@ impl Agents {
             clock: Arc::clone(clock),
             resolver: Arc::new(SystemResolver),
             allowed: settings.outbound_allow.clone(),
-            trust: Trust::of_machine(None)?,
+            proxy: settings.outbound_proxy.clone(),
+            trust: trust(settings.outbound_ca_file.as_deref())?,
             deadlines: Deadlines::default(),
         };
         let mode = if settings.tool_sandbox { SandboxMode::On } else { SandboxMode::Off };
@@ -186,7 +189,9 @@ fn check_unwritable(settings: &ServeSettings, routes: &Routes, workspace: &Path)
     let scripts = routes.iter().filter_map(|(_, route)| route.script.as_ref());
     let routes = settings.routes_file.iter().chain(scripts).map(|path| ("--routes-file", path));
     let socket = if let Bind::Unix(path) = &settings.bind { Some(("--bind", path)) } else { None };
+    let authorities = settings.outbound_ca_file.iter().map(|path| ("--outbound-ca-file", path));
     let problems: Vec<String> = routes
+        .chain(authorities)
         .chain(socket)
         .map(|(flag, path)| (flag, std::path::absolute(path).unwrap_or_else(|_| path.clone())))
         .filter(|(_, whole)| sandbox::leads_through(whole, workspace))
@@ -196,6 +201,16 @@ fn check_unwritable(settings: &ServeSettings, routes: &Routes, workspace: &Path)
         })
         .collect();
     refused(&problems)
+}
+
+/// The machine's authorities, and those of the operator's file.
+fn trust(ca_file: Option<&Path>) -> Result<Trust, Refusal> {
+    let Some(path) = ca_file else { return Trust::of_machine(None) };
+    let place = |problem: String| {
+        Refusal::new(Reason::ConfigInvalid, format!("--outbound-ca-file {}: {problem}", path.display()))
+    };
+    let pem = bounded_read(path, CA_FILE_BYTES).map_err(|error| place(error.to_string()))?;
+    Trust::of_machine(Some(&pem)).map_err(|refusal| place(refusal.detail))
 }
 
 fn refused(problems: &[String]) -> Result<(), Refusal> {

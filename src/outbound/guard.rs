@@ -1,5 +1,5 @@
 //! The one door to other machines: a connector that resolves a name once, vets every answer, and dials exactly an address
-//! that it vetted. It reads no proxy variable, and whoever uses it follows no redirect.
+//! that it vetted. A proxy is what the operator names and no variable of others, and whoever uses it follows no redirect.
 
 use std::future::Future;
 use std::io;
@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::address::{Host, is_public};
-use super::limits;
+use super::{limits, tunnel};
 use crate::config::addresses::HostPort;
 use crate::domain::reason::{Reason, Refusal};
 
@@ -69,6 +69,7 @@ impl From<Fault> for Refusal {
 pub struct Guard {
     allowed: Arc<[(Host, u16)]>,
     resolver: Arc<dyn Resolve>,
+    proxy: Option<(Host, u16)>,
 }
 
 /// A destination that passed the rules which need no resolver.
@@ -83,7 +84,17 @@ impl Guard {
     /// A connector that reaches public machines, and these hosts and ports wherever they are.
     pub fn new(allowed: &[HostPort], resolver: Arc<dyn Resolve>) -> Self {
         let pair = |one: &HostPort| Host::parse(&one.host).map(|host| (host, one.port));
-        Self { allowed: allowed.iter().filter_map(pair).collect(), resolver }
+        Self { allowed: allowed.iter().filter_map(pair).collect(), resolver, proxy: None }
+    }
+
+    /// The same, which reaches public machines through this proxy. What the operator allows elsewhere is dialled as before.
+    /// The operator's word for the proxy opens it as a proxy only.
+    pub fn through(self, proxy: Option<&HostPort>) -> Result<Self, Refusal> {
+        let pair = |proxy: &HostPort| match Host::parse(&proxy.host) {
+            Some(host) => Ok((host, proxy.port)),
+            None => Err(Refusal::new(Reason::ConfigInvalid, format!("{:?} is no host", proxy.host))),
+        };
+        Ok(Self { proxy: proxy.map(pair).transpose()?, ..self })
     }
 
     /// Checks an address as text, with all that its name resolves to now. A connection is checked again when it is made.
@@ -126,18 +137,7 @@ impl Guard {
     /// Resolves once and vets all answers.
     async fn vetted(&self, uri: &Uri) -> Result<Vec<SocketAddr>, Fault> {
         let Target { host, port, allowed } = self.target(uri)?;
-        let addresses = match host {
-            Host::Address(address) => vec![address],
-            Host::Name(name) => {
-                let answer = self.resolver.resolve(&name);
-                match tokio::time::timeout(Duration::from_millis(limits::RESOLVE_MS), answer).await {
-                    Ok(Ok(addresses)) if !addresses.is_empty() => addresses,
-                    Ok(Ok(_)) => return Err(Fault::Unreachable(format!("the name {name} has no address"))),
-                    Ok(Err(_)) => return Err(Fault::Unreachable(format!("the name {name} does not resolve"))),
-                    Err(_) => return Err(Fault::Unreachable(format!("resolving the name {name} took too long"))),
-                }
-            }
-        };
+        let addresses = self.resolve(host).await?;
         if addresses.len() > limits::ADDRESSES_VETTED {
             return Err(Fault::Forbidden(format!("the name has more than {} addresses", limits::ADDRESSES_VETTED)));
         }
@@ -147,8 +147,36 @@ impl Guard {
         Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
+    async fn resolve(&self, host: Host) -> Result<Vec<IpAddr>, Fault> {
+        let name = match host {
+            Host::Address(address) => return Ok(vec![address]),
+            Host::Name(name) => name,
+        };
+        let answer = self.resolver.resolve(&name);
+        match tokio::time::timeout(Duration::from_millis(limits::RESOLVE_MS), answer).await {
+            Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
+            Ok(Ok(_)) => Err(Fault::Unreachable(format!("the name {name} has no address"))),
+            Ok(Err(_)) => Err(Fault::Unreachable(format!("the name {name} does not resolve"))),
+            Err(_) => Err(Fault::Unreachable(format!("resolving the name {name} took too long"))),
+        }
+    }
+
     async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, Fault> {
         let addresses = self.vetted(&uri).await?;
+        let public = addresses.iter().all(|address| is_public(address.ip()));
+        match (&self.proxy, addresses.first()) {
+            (Some((host, port)), Some(target)) if public => {
+                let proxies = self.resolve(host.clone()).await?;
+                let proxies = proxies.into_iter().map(|address| SocketAddr::new(address, *port)).collect();
+                let mut stream = Self::dial(proxies).await?;
+                tunnel::open(&mut stream, *target).await?;
+                Ok(TokioIo::new(stream))
+            }
+            _ => Ok(TokioIo::new(Self::dial(addresses).await?)),
+        }
+    }
+
+    async fn dial(addresses: Vec<SocketAddr>) -> Result<TcpStream, Fault> {
         let mut last = "no address".to_owned();
         for address in addresses.into_iter().take(limits::ADDRESSES_TRIED) {
             let limit = Duration::from_millis(limits::CONNECT_MS);
@@ -156,7 +184,7 @@ impl Guard {
                 Ok(Ok(stream)) => {
                     // Without it small requests wait for acknowledgements; with a socket that refuses it they only do that.
                     let _ = stream.set_nodelay(true);
-                    return Ok(TokioIo::new(stream));
+                    return Ok(stream);
                 }
                 Ok(Err(error)) => last = error.kind().to_string(),
                 Err(_) => last = String::from("connecting took too long"),

@@ -11,6 +11,8 @@ pub const CONNECTION_MS: u64 = 60_000;
 pub const CONNECTION_IDLE_MS: u64 = 4_000;
 /// Most connections without a request that are kept to one host, for each route.
 pub const CONNECTIONS_IDLE: usize = 32;
+/// Longest answer of a proxy to the wish for a tunnel, bytes.
+pub const PROXY_HEAD_BYTES: usize = 8 << 10;
 /// Most addresses of one name that are tried.
 pub const ADDRESSES_TRIED: usize = 4;
 /// Most addresses of one name that are looked at; a name with more is refused.

@@ -9,3 +9,4 @@ pub mod retry;
 mod secured;
 pub mod sse;
 pub mod trust;
+mod tunnel;

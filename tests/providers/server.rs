@@ -162,6 +162,7 @@ pub fn around(resolver: Arc<dyn Resolve>, trust: Trust) -> Surroundings {
         clock: Arc::new(SystemClock),
         resolver,
         allowed: Vec::new(),
+        proxy: None,
         trust,
         deadlines: Deadlines { first_byte: Duration::from_secs(10), idle: Duration::from_secs(10) },
     }

@@ -108,6 +108,8 @@ pub struct Surroundings {
     pub resolver: Arc<dyn Resolve>,
     /// What the operator allows besides public machines; a route's own address is allowed to that route anyway.
     pub allowed: Vec<HostPort>,
+    /// The proxy to public machines, if there is one.
+    pub proxy: Option<HostPort>,
     /// Whose word is taken for who a machine is.
     pub trust: Trust,
     /// How long each stage of a request may take.
@@ -144,7 +146,7 @@ impl Speaker {
             let host = base_url.host().trim_start_matches('[').trim_end_matches(']').to_owned();
             allowed.push(HostPort { host, port: base_url.port() });
         }
-        let guard = Guard::new(&allowed, Arc::clone(&around.resolver));
+        let guard = Guard::new(&allowed, Arc::clone(&around.resolver)).through(around.proxy.as_ref())?;
         let line = Line {
             client: Client::new(guard, &around.trust, around.deadlines),
             base_url,
