@@ -5,8 +5,12 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the disk and the clock themselves")]
 #![allow(clippy::too_many_lines, reason = "a story or a list of cases is told in one go")]
 
+#[path = "agents/canary.rs"]
+mod canary;
 #[path = "agents/crashes.rs"]
 mod crashes;
+#[path = "agents/disguises.rs"]
+mod disguises;
 #[path = "agents/external.rs"]
 mod external;
 #[path = "agents/losses.rs"]

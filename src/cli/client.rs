@@ -35,6 +35,22 @@ const REPEAT: Duration = Duration::from_millis(500);
 const VERBS: &str =
     "token journal index verify runtime approvals questions tasks status sessions runs receipt doctor secrets";
 
+/// A token, which is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden")
+    }
+}
+
+impl From<String> for Hidden {
+    fn from(token: String) -> Self {
+        Self(token)
+    }
+}
+
 /// Where the daemon is, who asks, and how answers are printed.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ClientArgs {
@@ -43,7 +59,7 @@ pub struct ClientArgs {
     pub url: Option<String>,
     /// Bearer token; others see it in the list of processes, so a file is better
     #[arg(long, env = "CHANCERY_TOKEN", global = true, hide_env_values = true)]
-    token: Option<String>,
+    token: Option<Hidden>,
     /// File with the bearer token; where absent, the state root's admin token, for its own daemon
     #[arg(long, env = "CHANCERY_TOKEN_FILE", hide_env_values = true, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -77,7 +93,7 @@ pub struct Heard {
 pub struct Door {
     /// Where.
     pub address: Address,
-    token: Option<String>,
+    token: Option<Hidden>,
 }
 
 impl Door {
@@ -87,7 +103,7 @@ impl Door {
         if token.as_ref().is_some_and(|token| !fine(token)) {
             return Err(Trouble::Usage("the token is empty or holds characters that no token has".to_owned()));
         }
-        Ok(Self { address, token })
+        Ok(Self { address, token: token.map(Hidden) })
     }
 
     /// Whether the other leads to the same address with the same token.
@@ -102,7 +118,7 @@ impl Door {
 
     fn send_over(&self, connection: Connection, mut ask: Ask<'_>) -> std::io::Result<Answer> {
         if let Some(token) = &self.token {
-            ask.headers.push(("Authorization", format!("Bearer {token}")));
+            ask.headers.push(("Authorization", format!("Bearer {}", token.0)));
         }
         self.address.send(connection, &ask)
     }
@@ -220,7 +236,7 @@ impl ClientArgs {
         }
         let address = self.address()?;
         let token = match (&self.token, &self.token_file) {
-            (Some(token), _) => Some(token.clone()),
+            (Some(token), _) => Some(token.0.clone()),
             (None, Some(file)) => Some(read_token(file).map_err(Trouble::Usage)?),
             (None, None) => self.own_token(&address)?,
         };

@@ -7,6 +7,7 @@ use owo_colors::OwoColorize as _;
 use serde_json::Value;
 
 use crate::domain::reason::Refusal;
+use crate::vault::redaction::shapes;
 
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -67,7 +68,7 @@ pub fn refusal(refusal: &Refusal) -> std::process::ExitCode {
 
 /// The same, with its advice made to fit.
 pub fn refusal_with(refusal: &Refusal, fit: &dyn Fn(&str) -> String) -> std::process::ExitCode {
-    talk(&format!("{}: {}", refusal.reason.code(), escape(&fit(&refusal.detail))));
+    talk(&format!("{}: {}", refusal.reason.code(), safe(&fit(&refusal.detail))));
     talk(&format!("next: {}", escape(&fit(refusal.reason.next()))));
     std::process::ExitCode::from(refusal.reason.exit_code())
 }
@@ -92,6 +93,11 @@ pub fn escape(text: &str) -> String {
     text.chars().flat_map(|c| if is_unsafe(c) { c.escape_unicode().collect() } else { vec![c] }).collect()
 }
 
+/// The same for what went wrong, without anything that looks like a secret: it may repeat what was given.
+pub fn safe(text: &str) -> String {
+    escape(&shapes::clean_text(text))
+}
+
 /// The same for JSON, which means what it meant: what could do harm stands inside strings only, and is of one unit.
 pub fn escape_json(text: &str) -> String {
     let unsafe_here = |c: char| is_unsafe(c) && c != '\n';
@@ -113,6 +119,7 @@ mod tests {
     fn nothing_from_elsewhere_can_move_the_cursor_or_turn_the_line() {
         assert_eq!(escape("a\u{1b}[2J\nb\u{202e}c\u{200b}"), "a\\u{1b}[2J\\u{a}b\\u{202e}c\\u{200b}");
         assert_eq!(escape_lines("a\n\tb\r\u{9b}1m"), "a\n\tb\\u{d}\\u{9b}1m");
+        assert_eq!(safe("no\nBearer 0123456789abcdef"), "no\\u{a}Bearer [redacted:credential]");
         assert_eq!(escape("Zoë 日本 🙂"), "Zoë 日本 🙂");
     }
 

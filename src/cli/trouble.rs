@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::output::{self, Format};
+use crate::vault::redaction::Redactor;
 
 const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 3;
@@ -30,25 +31,27 @@ impl Trouble {
     /// Prints it and gives the exit code.
     pub fn tell(&self, format: Format) -> ExitCode {
         if format == Format::Json {
-            output::document(&self.document().to_string());
+            let mut document = self.document();
+            Redactor::default().strict_json(&mut document);
+            output::document(&document.to_string());
         }
         match self {
             Self::Usage(why) => {
-                output::talk(&output::escape(why));
+                output::talk(&output::safe(why));
                 ExitCode::from(USAGE)
             }
             Self::Unsure(why) => {
-                output::talk(&format!("it may have happened, the answer was lost: {}", output::escape(why)));
+                output::talk(&format!("it may have happened, the answer was lost: {}", output::safe(why)));
                 output::talk("next: look whether it did before you ask for it again");
                 ExitCode::FAILURE
             }
             Self::Unreachable(why) | Self::Cut(why) => {
-                output::talk(&format!("no daemon can be reached: {}", output::escape(why)));
+                output::talk(&format!("no daemon can be reached: {}", output::safe(why)));
                 output::talk("next: start one with `chancery serve`, or name it with --url");
                 ExitCode::from(UNREACHABLE)
             }
             Self::Problem(problem) => {
-                let part = |name: &str| output::escape(problem[name].as_str().unwrap_or_default());
+                let part = |name: &str| output::safe(problem[name].as_str().unwrap_or_default());
                 output::talk(&format!("{}: {}", part("code"), part("detail")));
                 // The daemon's advice is for its own machine; here a token is missing although one may be there.
                 if problem["code"] == "auth.missing" {
@@ -62,7 +65,7 @@ impl Trouble {
                 ExitCode::FAILURE
             }
             Self::Refused(why) => {
-                output::talk(&output::escape(why));
+                output::talk(&output::safe(why));
                 ExitCode::FAILURE
             }
         }

@@ -137,7 +137,7 @@ impl Agents {
             workspace: self.workspace,
             launcher: self.launcher,
             background,
-            debug: DebugCapture::new(self.folder, published.clone(), None),
+            debug: DebugCapture::new(self.folder, published.clone()),
             ended,
             entropy,
             boot_id,

@@ -1,6 +1,6 @@
 //! What models and tools were told and said, kept beside the journal for a short time while the debug level asks for it:
 //! files that expire, in `debug/` of the state root. At `redacted` texts are replaced by their lengths and digests; at
-//! `full` everything stands there, secrets that somebody typed included.
+//! `full` everything stands there but the vault's secrets: others that somebody typed are included.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,9 +79,6 @@ pub struct Artifacts {
     pub items: Vec<Artifact>,
 }
 
-/// Takes secrets that are known out of a text.
-pub type Scrub = Arc<dyn Fn(&str) -> String + Send + Sync>;
-
 /// Where artefacts are kept. Clones share it.
 #[derive(Clone)]
 pub struct DebugCapture(Arc<Inner>);
@@ -89,7 +86,6 @@ pub struct DebugCapture(Arc<Inner>);
 struct Inner {
     disk: Arc<dyn Disk>,
     published: Published,
-    scrub: Option<Scrub>,
     number: AtomicU64,
 }
 
@@ -132,9 +128,9 @@ fn outline(value: &mut Value, plain: bool, strict: bool) {
 }
 
 impl DebugCapture {
-    /// Keeps files on this disk, at the level in force; secrets are taken out where somebody knows them.
-    pub fn new(disk: Arc<dyn Disk>, published: Published, scrub: Option<Scrub>) -> Self {
-        Self(Arc::new(Inner { disk, published, scrub, number: AtomicU64::new(0) }))
+    /// Keeps files on this disk, at the level in force, without known secrets.
+    pub fn new(disk: Arc<dyn Disk>, published: Published) -> Self {
+        Self(Arc::new(Inner { disk, published, number: AtomicU64::new(0) }))
     }
 
     /// Keeps something, where the level asks for it. What cannot be kept is told in the log and holds up nobody.
@@ -145,8 +141,12 @@ impl DebugCapture {
         }
         let (inner, mut value) = (Arc::clone(&self.0), value());
         let work = move || {
+            let redactor = inner.published.redactor();
             if level == DebugLevel::Redacted {
+                redactor.strict_json(&mut value);
                 outline(&mut value, false, false);
+            } else {
+                redactor.json(&mut value);
             }
             inner.write(run, kind, level, &value)
         };
@@ -210,9 +210,6 @@ impl Inner {
 
     fn write(&self, run: RunId, kind: ArtifactKind, level: DebugLevel, value: &Value) -> std::io::Result<()> {
         let mut text = serde_json::to_string_pretty(value).map_err(std::io::Error::other)?;
-        if let Some(scrub) = self.scrub.as_ref().filter(|_| level == DebugLevel::Redacted) {
-            text = scrub(&text);
-        }
         text.truncate(text.floor_char_boundary(DEBUG_ARTIFACT_BYTES));
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let at_ms = self.published.clock().wall_ms();

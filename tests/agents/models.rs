@@ -11,21 +11,24 @@ use crate::support::{House, eventually, says, turn};
 
 /// What a server does about a request.
 #[derive(Debug, Clone)]
-enum Answer {
+pub enum Answer {
     /// Says this, and closes.
     Says(String),
     /// Holds on and says nothing.
     Silence,
+    /// Says what it was shown as a credential.
+    Repeats,
 }
 
-struct Server {
+pub struct Server {
     port: u16,
     asked: Arc<AtomicUsize>,
     /// The bodies of the requests.
     heard: Arc<Mutex<Vec<String>>>,
 }
 
-fn request_body(socket: &mut TcpStream) -> Option<String> {
+/// Head and body of a request.
+fn request(socket: &mut TcpStream) -> Option<(String, String)> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4_096];
     loop {
@@ -34,7 +37,7 @@ fn request_body(socket: &mut TcpStream) -> Option<String> {
             let length: Option<usize> =
                 head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
             if body.len() >= length.unwrap_or(0) {
-                return Some(body.to_owned());
+                return Some((head.to_owned(), body.to_owned()));
             }
         }
         match socket.read(&mut piece) {
@@ -46,7 +49,7 @@ fn request_body(socket: &mut TcpStream) -> Option<String> {
 
 impl Server {
     /// The n-th request gets the n-th answer; later ones the last.
-    fn start(answers: Vec<Answer>) -> Self {
+    pub fn start(answers: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (asked, heard) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
@@ -56,11 +59,12 @@ impl Server {
                 let Ok(mut socket) = socket else { return };
                 let (answers, count, bodies) = (answers.clone(), count.clone(), bodies.clone());
                 std::thread::spawn(move || {
-                    let Some(body) = request_body(&mut socket) else { return };
+                    let Some((head, body)) = request(&mut socket) else { return };
                     bodies.lock().unwrap().push(body);
                     let at = count.fetch_add(1, Ordering::SeqCst);
                     match answers.get(at).or(answers.last()) {
                         Some(Answer::Says(words)) => drop(socket.write_all(words.as_bytes())),
+                        Some(Answer::Repeats) => drop(socket.write_all(repeating(&head).as_bytes())),
                         Some(Answer::Silence) | None => drop(socket.read_exact(&mut [0])),
                     }
                 });
@@ -70,7 +74,7 @@ impl Server {
     }
 
     /// A house whose default route leads here, and whose route `practice` plays.
-    fn house(&self, timeout_ms: u64) -> House {
+    pub fn house(&self, timeout_ms: u64) -> House {
         let house = House::playing(&[says("done")]);
         let routes = format!(
             "version = 1\ndefault_route = \"far\"\n\
@@ -88,14 +92,26 @@ fn refused(status: &str) -> Answer {
     Answer::Says(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
 }
 
+/// An answer that repeats the credential of a request.
+fn repeating(head: &str) -> String {
+    let shown = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("authorization").then_some(value)
+    });
+    match streamed(&words(&format!("You said: {}", shown.unwrap_or("nothing"))), true) {
+        Answer::Says(text) => text,
+        Answer::Silence | Answer::Repeats => String::new(),
+    }
+}
+
 /// An answer that streams these events, and says that it is over or breaks off.
-fn streamed(events: &str, whole: bool) -> Answer {
+pub fn streamed(events: &str, whole: bool) -> Answer {
     let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
     Answer::Says(format!("{head}{events}{}", if whole { end } else { "" }))
 }
 
-fn words(text: &str) -> String {
+pub fn words(text: &str) -> String {
     format!("data: {}\n\n", json!({ "choices": [{ "delta": { "content": text } }] }))
 }
 

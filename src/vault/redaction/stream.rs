@@ -8,10 +8,15 @@ use zeroize::Zeroizing;
 use super::{Redactor, into_text};
 
 /// One text on its way. [`StreamRedactor::finish`] gives its end.
-#[derive(Debug)]
 pub struct StreamRedactor {
     redactor: Redactor,
     held: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for StreamRedactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamRedactor").field("held_bytes", &self.held.len()).finish_non_exhaustive()
+    }
 }
 
 impl StreamRedactor {
