@@ -79,9 +79,6 @@ pub struct Artifacts {
     pub items: Vec<Artifact>,
 }
 
-/// Takes secrets that are known out of a text.
-pub type Scrub = Arc<dyn Fn(&str) -> String + Send + Sync>;
-
 /// Where artefacts are kept. Clones share it.
 #[derive(Clone)]
 pub struct DebugCapture(Arc<Inner>);
@@ -89,7 +86,6 @@ pub struct DebugCapture(Arc<Inner>);
 struct Inner {
     disk: Arc<dyn Disk>,
     published: Published,
-    scrub: Option<Scrub>,
     number: AtomicU64,
 }
 
@@ -132,9 +128,9 @@ fn outline(value: &mut Value, plain: bool, strict: bool) {
 }
 
 impl DebugCapture {
-    /// Keeps files on this disk, at the level in force; secrets are taken out where somebody knows them.
-    pub fn new(disk: Arc<dyn Disk>, published: Published, scrub: Option<Scrub>) -> Self {
-        Self(Arc::new(Inner { disk, published, scrub, number: AtomicU64::new(0) }))
+    /// Keeps files on this disk, at the level in force. Secrets that the vault knows are taken out at every level.
+    pub fn new(disk: Arc<dyn Disk>, published: Published) -> Self {
+        Self(Arc::new(Inner { disk, published, number: AtomicU64::new(0) }))
     }
 
     /// Keeps something, where the level asks for it. What cannot be kept is told in the log and holds up nobody.
@@ -210,9 +206,11 @@ impl Inner {
 
     fn write(&self, run: RunId, kind: ArtifactKind, level: DebugLevel, value: &Value) -> std::io::Result<()> {
         let mut text = serde_json::to_string_pretty(value).map_err(std::io::Error::other)?;
-        if let Some(scrub) = self.scrub.as_ref().filter(|_| level == DebugLevel::Redacted) {
-            text = scrub(&text);
-        }
+        let redactor = self.published.redactor();
+        text = match level {
+            DebugLevel::Off | DebugLevel::Redacted => redactor.strict_text(&text).into_owned(),
+            DebugLevel::Full => redactor.owned(text),
+        };
         text.truncate(text.floor_char_boundary(DEBUG_ARTIFACT_BYTES));
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let at_ms = self.published.clock().wall_ms();
