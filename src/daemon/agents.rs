@@ -16,6 +16,7 @@ use crate::config::routes::Routes;
 use crate::config::settings::ServeSettings;
 use crate::domain::ids::BootId;
 use crate::domain::reason::{Reason, Refusal};
+use crate::domain::record::DEFAULT_ORG;
 use crate::outbound::client::Deadlines;
 use crate::outbound::guard::SystemResolver;
 use crate::outbound::providers::Surroundings;
@@ -102,8 +103,9 @@ impl Agents {
     }
 
     /// Whether the routes can be used.
-    pub(super) fn readiness(&self) -> Readiness {
-        Readiness::of(Arc::clone(&self.routing))
+    pub(super) fn readiness(&self, credentials: Credentials) -> Readiness {
+        let usable = move |slot: &str| credentials.check(DEFAULT_ORG, slot).is_ok();
+        Readiness::of(Arc::clone(&self.routing)).with_keys(Arc::new(usable))
     }
 
     /// Removes from the workspace what an earlier daemon left half written. Blocks.

@@ -60,7 +60,7 @@ use crate::services::routing::Routing;
 use crate::services::secrets::Secrets;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
-use crate::services::status::{ControlPlane, StatusSource};
+use crate::services::status::{ControlPlane, Readiness, StatusSource};
 use crate::services::tokens::{TokenChange, Tokens};
 use crate::services::vault;
 use crate::vault::master_key::MasterKey;
@@ -183,7 +183,13 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let past = Past::new(published.clone(), root.folder.clone(), snapshots.clone());
     let (sink, log, closed) = open_access_log(&root, &clock)?;
     let sides = (&clerk, &published, &begun);
-    let status = status_source(sides, (&agents, &root), (&bound, &tokens), (&snapshots, &past), build_digest);
+    let status = status_source(
+        sides,
+        (agents.readiness(credentials.clone()), &agents.sandbox, &root),
+        (&bound, &tokens),
+        (&snapshots, &past),
+        build_digest,
+    );
     let (file, replaced) =
         (daemon_file(&bound, boot_id, tokens.as_deref()), unrecorded(tokens.as_deref(), &agents.routing, &published));
     let mut beginning = Beginning::new(clerk.clone(), Arc::clone(&clock), found, root.folder.clone(), file, replaced);
@@ -228,7 +234,7 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
 
 fn status_source(
     (clerk, published, begun): (&Clerk, &Published, &Milestone),
-    (agents, root): (&Agents, &StateRoot),
+    (readiness, sandbox, root): (Readiness, &str, &StateRoot),
     (bound, tokens): (&Bind, &Option<Arc<Tokens>>),
     (snapshots, past): (&Snapshotter, &Past),
     build_digest: Option<String>,
@@ -238,10 +244,10 @@ fn status_source(
         begun: begun.clone(),
         published: published.clone(),
         control_plane: posture(bound, tokens.is_some()),
-        sandbox: agents.sandbox.clone(),
+        sandbox: sandbox.to_owned(),
         tokens: tokens.clone(),
         folder: root.folder.clone(),
-        readiness: agents.readiness(),
+        readiness,
         snapshots: snapshots.clone(),
         build_digest,
         past: past.clone(),

@@ -73,6 +73,8 @@ pub struct ExternalAction {
     pub call_id: Option<CallId>,
     /// The background task.
     pub task_id: Option<TaskId>,
+    /// Keyed fingerprint of the secret that was used.
+    pub credential_fp: Option<String>,
     /// Digest of what was sent, or of the call that was made, hex.
     pub sha256: Option<String>,
     /// Where the receipt of the intent is had.
@@ -114,6 +116,7 @@ impl Told {
             model: None,
             call_id: None,
             task_id: None,
+            credential_fp: None,
             sha256: None,
             receipt: format!("/v1/journal/proof?seq={}", record.seq),
         };
@@ -141,6 +144,7 @@ impl Told {
                 let action = self.begin(record, Kind::Provider, format!("{}/{}", body.route, body.model));
                 action.rehearsal = rehearsal;
                 (action.route, action.model) = (Some(body.route.clone()), Some(body.model.clone()));
+                action.credential_fp = body.credential.as_ref().map(|used| used.fp.clone());
                 action.sha256 = Some(body.request_sha256.clone());
             }
             Event::TurnAnswered(_) => {
