@@ -212,6 +212,7 @@ pub(crate) mod testing {
             allowed: Vec::new(),
             deadlines: Deadlines::default(),
             trust: Trust::of_machine(None).unwrap(),
+            proxy: None,
         };
         Routing::open(Some(RoutesFile { path, default_route: None }), around, Box::new(|_| Ok(()))).unwrap()
     }
