@@ -211,6 +211,7 @@ pub(crate) mod testing {
             resolver: Arc::new(SystemResolver),
             allowed: Vec::new(),
             deadlines: Deadlines::default(),
+            proxy: None,
             trust: Trust::of_machine(None).unwrap(),
         };
         Routing::open(Some(RoutesFile { path, default_route: None }), around, Box::new(|_| Ok(()))).unwrap()
