@@ -9,6 +9,7 @@ pub mod schema;
 mod scratch_place;
 pub mod serve;
 mod signals;
+mod status_source;
 mod token_files;
 mod workers;
 

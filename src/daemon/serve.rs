@@ -14,6 +14,7 @@ use super::door_path::DoorPath;
 use super::drain::Drain;
 use super::log_level::{self, SetLevel};
 use super::signals::{self, Signals};
+use super::status_source::status_source;
 use super::token_files;
 use super::workers::{Workers, follow_routes, follow_tokens};
 use crate::config::addresses::Bind;
@@ -60,7 +61,7 @@ use crate::services::routing::Routing;
 use crate::services::secrets::Secrets;
 use crate::services::snapshotter::Snapshotter;
 use crate::services::state_root::{self, StateRoot};
-use crate::services::status::{ControlPlane, Readiness, StatusSource};
+use crate::services::status::StatusSource;
 use crate::services::tokens::{TokenChange, Tokens};
 use crate::services::vault;
 use crate::vault::master_key::MasterKey;
@@ -227,28 +228,6 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     until_ended(signals, drain, thread, (log, root)).await
 }
 
-fn status_source(
-    (clerk, published, begun): (&Clerk, &Published, &Milestone),
-    (readiness, sandbox, root): (Readiness, &str, &StateRoot),
-    (bound, tokens): (&Bind, &Option<Arc<Tokens>>),
-    (snapshots, past): (&Snapshotter, &Past),
-    build_digest: Option<String>,
-) -> Arc<StatusSource> {
-    Arc::new(StatusSource {
-        clerk: clerk.clone(),
-        begun: begun.clone(),
-        published: published.clone(),
-        control_plane: posture(bound, tokens.is_some()),
-        sandbox: sandbox.to_owned(),
-        tokens: tokens.clone(),
-        folder: root.folder.clone(),
-        readiness,
-        snapshots: snapshots.clone(),
-        build_digest,
-        past: past.clone(),
-    })
-}
-
 /// Once the daemon may write: records which master key is in force, and removes what no record puts to use.
 fn settle_secrets(secrets: &Secrets, begun: &Milestone, tasks: &Tasks) {
     let (secrets, begun, stopping) = (secrets.clone(), begun.reached(), tasks.stopping());
@@ -335,14 +314,6 @@ fn open_access_log(
 
 fn unlogged(error: &std::io::Error) -> Refusal {
     Refusal::new(Reason::StorageAuditUnavailable, error.to_string())
-}
-
-fn posture(bound: &Bind, bearer: bool) -> ControlPlane {
-    ControlPlane {
-        bind: bound.to_string(),
-        loopback: bound.is_loopback(),
-        auth_mode: if bearer { "bearer" } else { "none" },
-    }
 }
 
 /// Listens, and says where: port 0 lets the machine choose.

@@ -211,6 +211,7 @@ pub(crate) mod testing {
             resolver: Arc::new(SystemResolver),
             allowed: Vec::new(),
             deadlines: Deadlines::default(),
+            proxy: None,
             trust: Trust::of_machine(None).unwrap(),
             proxy: None,
         };

@@ -186,7 +186,7 @@ impl Aviary {
 
     /// Asks every route for, with and about the canaries.
     fn provoke(&mut self) {
-        let escaped: String = ODD.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let escaped = ODD.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
         let bodies = [
             json!({ KEY: 1 }),
             json!({ "content": { ODD: KEY } }),

@@ -143,8 +143,8 @@ fn a_word_is_found_in_each_disguise_and_nowhere_else() {
     let word = "canary/AbC+9?&x-0123456789";
     let (bytes, padded) = (word.as_bytes(), format!("ab{word}c"));
     let hexed = data_encoding::HEXLOWER.encode(bytes);
-    let percented: String = bytes.iter().map(|byte| format!("%{byte:02x}")).collect();
-    let units: String = bytes.iter().map(|byte| format!("\\\\u{byte:04X}")).collect();
+    let percented = bytes.iter().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat();
+    let units = bytes.iter().map(|byte| format!("\\\\u{byte:04X}")).collect::<Vec<_>>().concat();
     for disguise in [
         word.to_owned(),
         word.to_uppercase(),

@@ -83,7 +83,7 @@ fn every_action_of_a_run_has_receipts_that_verify_alone_also_when_the_state_root
     // One word of the line changed: found.
     let text = std::fs::read_to_string(&receipts[0]).unwrap();
     let forged = house.folder.path().join("forged.json");
-    std::fs::write(&forged, text.replacen("2", "3", 1).replacen("run_", "ran_", 1)).unwrap();
+    std::fs::write(&forged, text.replacen('2', "3", 1).replacen("run_", "ran_", 1)).unwrap();
     assert_ne!(verify(&forged, &["--key", &key]), 0);
     std::fs::rename(&moved, &state).unwrap();
     let daemon = house.start();
