@@ -2,7 +2,8 @@
 
 mod settings;
 
-use self::settings::{any_credential, command_about_settings};
+pub(crate) use self::settings::any_credential;
+use self::settings::command_about_settings;
 use super::approval::Decision;
 use super::command::Command;
 use super::ids::{ApprovalId, CallId, QuestionId, RunId, SessionId, TaskId};

@@ -213,7 +213,6 @@ pub(crate) mod testing {
             deadlines: Deadlines::default(),
             proxy: None,
             trust: Trust::of_machine(None).unwrap(),
-            proxy: None,
         };
         Routing::open(Some(RoutesFile { path, default_route: None }), around, Box::new(|_| Ok(()))).unwrap()
     }

@@ -10,7 +10,7 @@ use crate::domain::testing::House;
 use crate::domain::{credential, runtime, secret, session};
 
 /// A use of the one secret of these stories: of its newest version, or of one that it never had.
-pub(super) fn any_credential(house: &House, how: u8) -> Option<credential::CredentialUse> {
+pub(crate) fn any_credential(house: &House, how: u8) -> Option<credential::CredentialUse> {
     let slot = house.world.slot(DEFAULT_ORG, SECRET).filter(|_| !how.is_multiple_of(3))?;
     let version = if how.is_multiple_of(7) { slot.version + 1 } else { slot.version };
     let lease_id = LeaseId::from_ulid(ulid::Ulid(5_000 + house.records.len() as u128));
