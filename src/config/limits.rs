@@ -30,3 +30,9 @@ pub const REFERENCE_BYTES: usize = 128;
 pub const RUNS_AT_A_TIME_MOST: usize = 256;
 /// Most problems of a file that are told at once.
 pub const PROBLEMS_LISTED: usize = 50;
+/// Largest price table, bytes.
+pub const PRICE_TABLE_BYTES: usize = 1 << 20;
+/// Most models in a price table.
+pub const PRICED_MODELS: usize = 5_000;
+/// Highest price of a million tokens, micro-units.
+pub const PRICE_MICROS: u64 = 1_000_000_000_000;

@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod base_url;
 pub mod limits;
+pub mod prices;
 pub mod route_terms;
 pub mod routes;
 mod routes_file;

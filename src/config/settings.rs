@@ -63,6 +63,9 @@ pub struct ServeArgs {
     /// Model routes; without it runs follow rehearsal scripts
     #[arg(long, env = "CHANCERY_ROUTES_FILE", hide_env_values = true, value_name = "FILE")]
     pub routes_file: Option<PathBuf>,
+    /// What models cost, instead of the table that ships with the program
+    #[arg(long, env = "CHANCERY_PRICE_TABLE_FILE", hide_env_values = true, value_name = "FILE")]
+    pub price_table_file: Option<PathBuf>,
     /// The route of runs that name none
     #[arg(long, env = "CHANCERY_DEFAULT_ROUTE", hide_env_values = true, value_name = "ROUTE")]
     pub default_route: Option<String>,
@@ -130,6 +133,8 @@ pub struct ServeSettings {
     pub workspace_root: PathBuf,
     /// The routes file, if there is one.
     pub routes_file: Option<PathBuf>,
+    /// The file of the price table, if there is one.
+    pub price_table_file: Option<PathBuf>,
     /// The default route, where the command line names one.
     pub default_route: Option<String>,
     /// How callers prove who they are.
@@ -257,6 +262,7 @@ impl ServeArgs {
             state_root,
             workspace_root,
             routes_file: self.routes_file.clone(),
+            price_table_file: self.price_table_file.clone(),
             default_route: self.default_route.clone(),
             auth_mode: self.http_auth_mode,
             trusted_proxy_secret_file: self.trusted_proxy_secret_file.clone(),

@@ -12,6 +12,7 @@ use crate::agent::tools;
 use crate::agent::workspace::Workspace;
 use crate::config::addresses::Bind;
 use crate::config::limits::CA_FILE_BYTES;
+use crate::config::prices::PriceTable;
 use crate::config::routes::Routes;
 use crate::config::settings::ServeSettings;
 use crate::domain::ids::BootId;
@@ -42,6 +43,7 @@ const WAITING_ENDS: usize = 256;
 pub(super) struct Agents {
     /// The routes in force.
     pub(super) routing: Arc<Routing>,
+    prices: Arc<PriceTable>,
     clock: Arc<dyn Clock>,
     /// The state root, for debug artefacts.
     folder: Arc<Folder>,
@@ -68,6 +70,7 @@ impl Agents {
             trust: trust(settings.outbound_ca_file.as_deref())?,
             deadlines: Deadlines::default(),
         };
+        let prices = Arc::new(PriceTable::load(settings.price_table_file.as_deref())?);
         let mode = if settings.tool_sandbox { SandboxMode::On } else { SandboxMode::Off };
         let mut commands = sandbox::Settings {
             exe: PathBuf::from("/proc/self/exe"),
@@ -93,6 +96,7 @@ impl Agents {
             .map_err(|error| Refusal::new(Reason::ConfigInvalid, format!("--state-root: {error}")))?;
         Ok(Self {
             routing: Arc::new(routing),
+            prices,
             folder: Arc::new(folder),
             clock: Arc::clone(clock),
             workspace: Arc::new(workspace),
@@ -135,7 +139,7 @@ impl Agents {
         let parts = Parts {
             write: Arc::new(clerk.clone()),
             published: published.clone(),
-            models: Arc::new(RoutedModels::new(self.routing, credentials, self.clock)),
+            models: Arc::new(RoutedModels::new(self.routing, (credentials, self.prices), self.clock)),
             workspace: self.workspace,
             launcher: self.launcher,
             background,

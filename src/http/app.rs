@@ -14,6 +14,7 @@ use crate::http::extract::Mutation;
 use crate::http::reply::{Reply, detached, json};
 use crate::services::approvals::Approvals;
 use crate::services::authority::{Action, Authorized, Role};
+use crate::services::budgets::Budgets;
 use crate::services::debug_capture::DebugCapture;
 use crate::services::desk::{By, Desk, Done};
 use crate::services::journal_keys::JournalKeys;
@@ -45,6 +46,8 @@ pub struct App {
     pub tasks: Tasks,
     /// The output of background tasks.
     pub outputs: Outputs,
+    /// Use cases of budgets.
+    pub budgets: Budgets,
     /// Use cases of the runtime configuration.
     pub runtime: Runtime,
     /// Use cases of secrets.
@@ -71,6 +74,7 @@ impl App {
             questions: Questions::new(desk.clone()),
             outputs: Outputs::new(Tasks::new(desk.clone()), runner.background().clone()),
             tasks: Tasks::new(desk.clone()),
+            budgets: Budgets::new(desk.clone(), Arc::clone(published.clock())),
             runtime: Runtime::new(desk),
             secrets,
             journal_keys: JournalKeys::new(status.clerk.clone(), published.clone()),

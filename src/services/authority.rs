@@ -102,6 +102,8 @@ actions! {
     ConnectorWrite = "connector.write", Write;
     ScheduleRead = "schedule.read", Read;
     ScheduleWrite = "schedule.write", Write;
+    BudgetRead = "budget.read", Read;
+    BudgetWrite = "budget.write", Write;
     ModelRead = "model.read", Read;
     ModelCall = "model.call", Write;
     BackupRead = "backup.read", Read;

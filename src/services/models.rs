@@ -12,8 +12,11 @@ use super::numbers::LastCall;
 use super::routing::Routing;
 use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, RouteTerms, Wish};
 use crate::agent::transcript::{CallText, Message};
-use crate::config::routes::{Asked, ResolvedRoute, Routes};
+use crate::config::prices::PriceTable;
+use crate::config::routes::{Asked, Driver, ResolvedRoute, Routes};
 use crate::domain::credential::CredentialUse;
+use crate::domain::ledger::Quote;
+use crate::domain::limits::TOKEN_BYTES;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::stream::Stream;
 use crate::outbound::providers::{self, Delta, RequestedCall, ToolSpec};
@@ -26,13 +29,18 @@ const WAITING_PIECES: usize = 64;
 pub struct RoutedModels {
     routing: Arc<Routing>,
     credentials: Credentials,
+    prices: Arc<PriceTable>,
     clock: Arc<dyn Clock>,
 }
 
 impl RoutedModels {
-    /// Speaks over these drivers, with secrets from there.
-    pub fn new(routing: Arc<Routing>, credentials: Credentials, clock: Arc<dyn Clock>) -> Self {
-        Self { routing, credentials, clock }
+    /// Speaks over these drivers, with secrets from there, at these prices.
+    pub fn new(
+        routing: Arc<Routing>,
+        (credentials, prices): (Credentials, Arc<PriceTable>),
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { routing, credentials, prices, clock }
     }
 
     /// The secret that the record of the intent names, if the route still names the same: what was kept for one address
@@ -121,6 +129,19 @@ impl ModelCaller for RoutedModels {
         let routes = &self.routing.now().routes;
         let named = routes.get(route).and_then(|route| route.terms.auth_ref.as_deref());
         named.map(|reference| self.credentials.offer(org, reference, subjects)).transpose()
+    }
+
+    fn quote(&self, request: &ModelRequest) -> Result<Option<Quote>, Refusal> {
+        let now = self.routing.now();
+        let Some(route) = now.routes.get(&request.route).filter(|route| route.driver != Driver::Rehearsal) else {
+            return Ok(None);
+        };
+        Ok(Some(Quote {
+            input_tokens: request.bytes()?.div_ceil(TOKEN_BYTES) as u64,
+            output_tokens: fewest(route.max_output_tokens, request.max_output_tokens).map(u64::from),
+            answers: 1,
+            price: self.prices.price(&request.model),
+        }))
     }
 
     fn fallbacks(&self, route: &str) -> Vec<(String, String)> {

@@ -438,3 +438,46 @@ fn nobody_stands_in_where_an_answer_began_or_the_request_was_refused() {
         daemon.stop();
     }
 }
+
+#[test]
+fn a_budget_limits_what_a_model_may_answer_and_refuses_the_run_that_it_does_not_cover() {
+    let usage = json!({ "choices": [], "usage": { "prompt_tokens": 1_000, "completion_tokens": 20 } });
+    let server = Server::start(vec![streamed(&format!("{}data: {usage}\n\n", words("here")), true)]);
+    let house = server.house(20_000);
+    let prices = house.folder.path().join("prices.toml");
+    // A token sent costs one micro-unit, and one received a hundred.
+    let table = "version = \"test\"\n[models.m]\ninput = 1_000_000\noutput = 100_000_000\nmax_output_tokens = 1_000\n";
+    std::fs::write(&prices, table).unwrap();
+    let daemon = house.start_with(&["--price-table-file", prices.to_str().unwrap()], &[]);
+    let put = |micros: u64| {
+        let body = json!({ "limit_micros": micros }).to_string();
+        daemon.request(&daemon.token, "PUT", "/v1/budgets/route:far:day", &body)
+    };
+    // What the request is estimated at is known only once one was made; then the budget covers it and 50 tokens.
+    assert_eq!(put(1_000_000).0, 200);
+    let first = daemon.run(&json!({}));
+    daemon.when(&first, "completed");
+    let reservation = &daemon.records(&first, "turn.requested")[0]["data"]["reservation"];
+    assert_eq!((&reservation["price"]["table"], &reservation["principal"]), (&json!("test"), &json!("admin")));
+    let cost = daemon.records(&first, "turn.answered")[0]["data"]["cost"].clone();
+    assert_eq!(cost, json!({ "micros": 3_000, "basis": "reported" }));
+    let estimated = reservation["input_tokens"].as_u64().unwrap();
+    assert_eq!(put(3_000 + estimated + 5_099).0, 200);
+    let second = daemon.run(&json!({}));
+    daemon.when(&second, "completed");
+    let told: Value = serde_json::from_str(&server.heard.lock().unwrap()[1]).unwrap();
+    let limit = told.get("max_tokens").or(told.get("max_completion_tokens")).and_then(Value::as_u64).unwrap();
+    assert!((40..=50).contains(&limit), "{limit} of 50 tokens, for the second request may be a little longer");
+    let shown = daemon.get("/v1/budgets");
+    assert_eq!(shown["budgets"][0]["spent_micros"], 6_000, "{shown}");
+    assert_eq!(put(6_001).0, 200);
+    let third = daemon.run(&json!({}));
+    assert_eq!(daemon.when(&third, "failed")["error"]["code"], "budget.exceeded");
+    assert_eq!(server.asked.load(Ordering::SeqCst), 2, "nothing was sent");
+    let one = daemon.get("/v1/budgets/route:far:day");
+    assert_eq!(one["entries"].as_array().unwrap().len(), 2, "{one}");
+    let removed = daemon.request(&daemon.token, "DELETE", "/v1/budgets/route:far:day", "{}");
+    assert_eq!((removed.0, &removed.1["budgets"]), (200, &json!([])));
+    assert_eq!(daemon.request(&daemon.token, "GET", "/v1/budgets/route:far:day", "").1["code"], "budget.not_found");
+    assert_eq!(daemon.request(&daemon.token, "PUT", "/v1/budgets/far:day", "{\"limit_micros\":1}").0, 422);
+}

@@ -1,5 +1,6 @@
 //! One file of handlers a noun, and the list of all routes.
 
+mod budgets;
 mod clock;
 mod events;
 mod journal;
@@ -29,6 +30,7 @@ pub fn routes() -> Vec<Route<App>> {
     routes.extend(waits::routes());
     routes.extend(tasks::routes());
     routes.extend(runtime::routes());
+    routes.extend(budgets::routes());
     routes.extend(secrets::routes());
     routes.extend(journal::routes());
     routes.extend(events::routes());

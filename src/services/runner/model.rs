@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::transcript::{CallText, LeftOut, Message};
 use crate::domain::credential::CredentialUse;
 use crate::domain::ids::RunId;
+use crate::domain::ledger::Quote;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::RouteChoice;
 use crate::domain::turn::{StopReason, Usage};
@@ -81,10 +82,18 @@ pub struct ModelRequest {
 impl ModelRequest {
     /// SHA-256 of the request, hex.
     pub fn digest(&self) -> Result<String, Refusal> {
-        let bytes = serde_json::to_vec(self).map_err(|fault| {
+        Ok(data_encoding::HEXLOWER.encode(&Sha256::digest(self.written()?)))
+    }
+
+    /// How many bytes it takes, written out.
+    pub fn bytes(&self) -> Result<usize, Refusal> {
+        Ok(self.written()?.len())
+    }
+
+    fn written(&self) -> Result<Vec<u8>, Refusal> {
+        serde_json::to_vec(self).map_err(|fault| {
             Refusal::new(Reason::InternalError, format!("The request to the model cannot be written: {fault}."))
-        })?;
-        Ok(data_encoding::HEXLOWER.encode(&Sha256::digest(bytes)))
+        })
     }
 }
 
@@ -135,6 +144,11 @@ pub trait ModelCaller: Send + Sync {
     /// The secret that a call over this route would use, for the record of its intent; none where it needs none.
     /// `subjects` are whom it serves, nearest first.
     fn credential(&self, _org: &str, _route: &str, _subjects: Vec<String>) -> Result<Option<CredentialUse>, Refusal> {
+        Ok(None)
+    }
+
+    /// What is known about the cost of a request before it is made; none where it costs nothing.
+    fn quote(&self, _request: &ModelRequest) -> Result<Option<Quote>, Refusal> {
         Ok(None)
     }
 

@@ -146,8 +146,10 @@ impl Drive {
             route_decision: self.decision(&request.route),
             reservation: None,
         };
-        let ask = turn::Request { run_id: self.story.run, body, quote: None };
+        let quote = self.house.models.quote(&request)?.map(Box::new);
+        let ask = turn::Request { run_id: self.story.run, body, quote };
         self.house.pen.intent(Command::RecordTurnRequested(ask), self.by()).await?;
+        request.max_output_tokens = self.bought().or(request.max_output_tokens);
         let (run, debug) = (self.story.run, self.house.debug.clone());
         debug.keep(run, ArtifactKind::ModelRequest, || json!(request)).await;
         let clock = self.house.published.clock().clone();
@@ -170,6 +172,13 @@ impl Drive {
                 self.broke_off(turn, reason, reason.title().to_owned(), partial, took).await
             }
         }
+    }
+
+    /// Tokens after which the answer ends, where something was set aside for it; never more than was asked for.
+    fn bought(&self) -> Option<NonZeroU32> {
+        let models = self.house.published.models();
+        let limit = models.ledger.books.open(Stream::Run(self.story.run))?.reservation.output_tokens?;
+        NonZeroU32::new(u32::try_from(limit).unwrap_or(u32::MAX))
     }
 
     /// Whom a secret serves that this run uses over a route.

@@ -1,0 +1,59 @@
+//! Budgets: what may be spent, and what was.
+
+use axum::extract::State;
+use hyper::StatusCode;
+
+use crate::domain::ledger::Name;
+use crate::domain::reason::Refusal;
+use crate::http::app::App;
+use crate::http::extract::{Mutation, On, Place, Right};
+use crate::http::reply::{Reply, ok};
+use crate::http::routes::Route;
+use crate::services::authority::Action;
+use crate::services::budgets::{self, BudgetEntriesView, BudgetsView, SetBudget};
+
+const ONE: &str = "/v1/budgets/{budget}";
+
+pub(super) fn routes() -> Vec<Route<App>> {
+    vec![
+        Route::get("/v1/budgets", Action::BudgetRead, "Every budget, and what was spent.", list)
+            .gives::<BudgetsView>(200),
+        Route::get(ONE, Action::BudgetRead, "A budget, and the newest calls that it was charged for.", get)
+            .gives::<BudgetEntriesView>(200),
+        Route::put(ONE, Action::BudgetWrite, "Sets a budget.", set).takes::<SetBudget>().gives::<BudgetsView>(200),
+        Route::delete(ONE, Action::BudgetWrite, "Removes a budget.", remove)
+            .takes::<Nothing>()
+            .gives::<BudgetsView>(200),
+    ]
+}
+
+impl Place for Name {
+    fn read(name: &str) -> Result<Self, Refusal> {
+        budgets::name(name)
+    }
+}
+
+async fn list(State(app): State<App>, Right(right): Right) -> Reply {
+    ok(&app.budgets.list(right.demand(Action::BudgetRead)?.organisation()))
+}
+
+async fn get(State(app): State<App>, ask: On<Name>) -> Reply {
+    ok(&app.budgets.get(ask.org(Action::BudgetRead)?, &ask.on)?)
+}
+
+async fn set(State(app): State<App>, ask: Mutation<SetBudget, Name>) -> Reply {
+    let budgets = app.budgets.clone();
+    let work = |by, name, body| async move { budgets.set(by, name, body).await };
+    app.carry_out(Action::BudgetWrite, StatusCode::OK, ask, work).await
+}
+
+/// No words.
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+async fn remove(State(app): State<App>, ask: Mutation<Nothing, Name>) -> Reply {
+    let budgets = app.budgets.clone();
+    let work = |by, name, Nothing {}| async move { budgets.remove(by, name).await };
+    app.carry_out(Action::BudgetWrite, StatusCode::OK, ask, work).await
+}

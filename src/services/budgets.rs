@@ -1,0 +1,101 @@
+//! What one can ask of budgets, and of the ledger that they bound.
+
+use serde::{Deserialize, Serialize};
+
+use super::desk::{By, Desk, Done, Lane};
+use crate::domain::command::{Command, invalid};
+use crate::domain::ledger::{Name, budget};
+use crate::domain::reason::{Reason, Refusal};
+use crate::platform::clock::Clock;
+use crate::projections::Models;
+use crate::projections::ledger::{AccountView, BudgetView, EntryView};
+use std::sync::Arc;
+
+/// Most entries of the ledger that are told as the cause of a refusal.
+const ENTRIES_TOLD: usize = 50;
+
+/// Another limit of a budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetBudget {
+    /// Most that may be spent in a period, micro-units.
+    pub limit_micros: u64,
+}
+
+/// Every budget and every account as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct BudgetsView {
+    /// Budgets.
+    pub budgets: Vec<BudgetView>,
+    /// What each payer spent.
+    pub accounts: Vec<AccountView>,
+}
+
+/// One budget with the newest calls that it was charged for, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct BudgetEntriesView {
+    /// The budget as it stands.
+    pub budget: BudgetView,
+    /// Calls.
+    pub entries: Vec<EntryView>,
+}
+
+/// The use cases.
+#[derive(Clone)]
+pub struct Budgets {
+    desk: Desk,
+    clock: Arc<dyn Clock>,
+}
+
+/// Reads a budget's name out of a path.
+pub fn name(text: &str) -> Result<Name, Refusal> {
+    Name::parse(text).ok_or_else(|| {
+        let detail =
+            "A budget is organisation, token:<name>, route:<id> or session:<id>, and then :day, :month or :total.";
+        invalid("/budget", detail)
+    })
+}
+
+impl Budgets {
+    /// Use cases at a desk.
+    pub fn new(desk: Desk, clock: Arc<dyn Clock>) -> Self {
+        Self { desk, clock }
+    }
+
+    /// Everything as it stands.
+    pub fn list(&self, org: &str) -> BudgetsView {
+        let now_ms = self.clock.wall_ms();
+        self.desk.look(|models| view(models, org, now_ms))
+    }
+
+    /// One budget and what it was charged for.
+    pub fn get(&self, org: &str, name: &Name) -> Result<BudgetEntriesView, Refusal> {
+        let now_ms = self.clock.wall_ms();
+        self.desk.look(|models| {
+            let budget = models.ledger.budget(org, name, now_ms).ok_or(Reason::BudgetNotFound)?;
+            let of = models.ledger.entries().filter(|entry| entry.org == org && entry.is_of(&name.subject));
+            Ok(BudgetEntriesView { budget, entries: of.take(ENTRIES_TOLD).map(|entry| entry.view()).collect() })
+        })
+    }
+
+    /// Sets a budget.
+    pub async fn set(&self, by: By, budget: Name, input: SetBudget) -> Result<Done<BudgetsView>, Refusal> {
+        let ask = budget::Set { org: by.org.clone(), budget, limit_micros: input.limit_micros };
+        self.submit(Command::SetBudget(ask), by).await
+    }
+
+    /// Removes a budget.
+    pub async fn remove(&self, by: By, budget: Name) -> Result<Done<BudgetsView>, Refusal> {
+        let ask = budget::Remove { org: by.org.clone(), budget };
+        self.submit(Command::RemoveBudget(ask), by).await
+    }
+
+    async fn submit(&self, command: Command, by: By) -> Result<Done<BudgetsView>, Refusal> {
+        let (org, now_ms) = (by.org.clone(), self.clock.wall_ms());
+        self.desk.submit_plain(command, by, Lane::Ordinary, |models| view(models, &org, now_ms)).await
+    }
+}
+
+fn view(models: &Models, org: &str, now_ms: u64) -> BudgetsView {
+    BudgetsView { budgets: models.ledger.budgets(org, now_ms), accounts: models.ledger.accounts(org, now_ms) }
+}
