@@ -8,7 +8,7 @@ use crate::domain::ledger::{Name, budget};
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::clock::Clock;
 use crate::projections::Models;
-use crate::projections::ledger::{AccountView, BudgetView, EntryView};
+use crate::projections::ledger::{AccountView, BudgetView, Entry, EntryView};
 use std::sync::Arc;
 
 /// Most entries of the ledger that are told as the cause of a refusal.
@@ -74,7 +74,7 @@ impl Budgets {
         self.desk.look(|models| {
             let budget = models.ledger.budget(org, name, now_ms).ok_or(Reason::BudgetNotFound)?;
             let of = models.ledger.entries().filter(|entry| entry.org == org && entry.is_of(&name.subject));
-            Ok(BudgetEntriesView { budget, entries: of.take(ENTRIES_TOLD).map(|entry| entry.view()).collect() })
+            Ok(BudgetEntriesView { budget, entries: of.take(ENTRIES_TOLD).map(Entry::view).collect() })
         })
     }
 
