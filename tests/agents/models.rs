@@ -393,11 +393,9 @@ fn chain(house: &House, servers: &[&Server]) {
     let mut text = "version = 1\ndefault_route = \"r0\"\n".to_owned();
     for (at, server) in servers.iter().enumerate() {
         let next = if at + 1 < servers.len() { format!("[\"r{}\"]", at + 1) } else { "[]".to_owned() };
-        text += &format!(
-            "[routes.r{at}]\ndriver = \"openai\"\ndefault_model = \"m{at}\"\nfallbacks = {next}\n\
-             base_url = \"http://127.0.0.1:{}/v1\"\n",
-            server.port
-        );
+        let (head, port) = (format!("[routes.r{at}]\ndriver = \"openai\"\ndefault_model = \"m{at}\"\n"), server.port);
+        let rest = format!("fallbacks = {next}\nbase_url = \"http://127.0.0.1:{port}/v1\"\n");
+        text.extend([head, rest]);
     }
     std::fs::write(house.folder.path().join("routes.toml"), text).unwrap();
 }
