@@ -9,7 +9,7 @@ use super::{Daemon, House};
 fn file(models: &[(&str, &str)]) -> String {
     let mut text = format!("version = 1\ndefault_route = \"{}\"\n", models[0].0);
     for (id, model) in models {
-        text.push_str(&format!("[routes.{id}]\ndriver = \"rehearsal\"\ndefault_model = \"{model}\"\n"));
+        text.extend([format!("[routes.{id}]\ndriver = \"rehearsal\"\ndefault_model = \"{model}\"\n")]);
     }
     text
 }

@@ -287,7 +287,7 @@ async fn every_driver_keeps_the_words_of_an_answer_that_breaks_off_and_calls_it_
             let stream: String = events[..count].iter().map(|event| wire.event(event)).collect();
             match told(wire.as_ref(), sent(stream)).await {
                 Ok(answer) => {
-                    assert_eq!((answer.stop, answer.tool_calls), (expected.stop, expected.tool_calls.clone()))
+                    assert_eq!((answer.stop, answer.tool_calls), (expected.stop, expected.tool_calls.clone()));
                 }
                 Err(error) => {
                     assert_eq!(error.reason, Reason::ProviderStreamBroken, "{} {count}: {error}", wire.name());

@@ -117,11 +117,12 @@ async fn a_provider_with_a_certificate_of_a_trusted_authority_is_asked_by_its_na
     let (port, seen) = serve(authority.vouch("model.example", (2020, 2120)));
     let answer = call(port, Trust::only(authority.pem.as_bytes()).unwrap()).await.unwrap();
     assert_eq!(answer.text.as_deref(), Some("safe"));
-    let seen = seen.lock().unwrap();
-    assert_eq!(seen.names, [Some("model.example".to_owned())]);
-    assert!(seen.requests[0].starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{seen:?}");
+    {
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.names, [Some("model.example".to_owned())]);
+        assert!(seen.requests[0].starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{seen:?}");
+    }
     // The operator's own authority counts beside those of the machine.
-    drop(seen);
     let (port, _) = serve(authority.vouch("model.example", (2020, 2120)));
     call(port, Trust::of_machine(Some(authority.pem.as_bytes())).unwrap()).await.unwrap();
 }
