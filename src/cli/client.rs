@@ -368,13 +368,8 @@ impl Client {
         self.change("PUT", path, body)
     }
 
-    /// Deletes something.
-    pub fn delete(&self, path: &str) -> Result<Value, Trouble> {
-        self.change("DELETE", path, &serde_json::json!({}))
-    }
-
     /// Asks for a change, under a key: where the answer is lost it is asked for once more, and made once.
-    fn change(&self, method: &str, path: &str, body: &Value) -> Result<Value, Trouble> {
+    pub fn change(&self, method: &str, path: &str, body: &Value) -> Result<Value, Trouble> {
         let key = format!("cli-{:032x}", SystemEntropy::default().u128());
         let headers = vec![("Idempotency-Key", key)];
         let ask = Ask { method, path, headers, body: Some(body.to_string()) };

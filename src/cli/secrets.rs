@@ -157,7 +157,7 @@ pub fn run(args: &ClientArgs, verb: &SecretsVerb) -> ExitCode {
         }
         SecretsVerb::Delete { reference, .. } => with(args, |client| {
             client
-                .delete(&format!("/v1/runtime/secrets/{}", segment(reference)))
+                .change("DELETE", &format!("/v1/runtime/secrets/{}", segment(reference)), &json!({}))
                 .map(|view| (secret_shapes::REVOCATION, view))
         }),
         SecretsVerb::Rekey { key, new_master_key_file, backup, .. } => {
@@ -281,7 +281,12 @@ fn rekey(args: &ClientArgs, key: &AuthStoreKey, new: &Path, backup: Option<&Path
     let none = || Refusal::new(Reason::VaultLocked, format!("Name the present master key in {VARIABLE}_FILE."));
     let old = MasterKey::given(key.file.as_deref())?.ok_or_else(none)?;
     let new = MasterKey::read(new)?;
-    let copy = backup.map(open_root).transpose()?.map(|folder| Arc::new(folder) as Arc<dyn Disk>);
+    let copy = backup.map(open_root).transpose()?;
+    let whole = |path: &Path| path.canonicalize().ok();
+    if copy.as_ref().is_some_and(|copy| whole(copy.path()) == args.root().and_then(|root| whole(&root))) {
+        return Err(Refusal::new(Reason::RequestInvalid, "The copy is the state root itself."));
+    }
+    let copy = copy.map(|folder| Arc::new(folder) as Arc<dyn Disk>);
     let done = under_lock(args, |place| async move {
         if let Some(copy) = copy {
             place.proves_copy(&copy, &old)?;

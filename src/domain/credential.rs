@@ -138,8 +138,10 @@ impl Vault {
 
 /// The subjects of a run's call.
 pub(super) fn subjects_of_run(world: &World, holder: Stream, route: &str) -> Vec<String> {
-    let session = holder.run().and_then(|id| world.runs.get(&id)).map(|run| Stream::Session(run.session).to_string());
-    [Some(holder.to_string()), session, Some(format!("route/{route}"))].into_iter().flatten().collect()
+    let run = holder.run().and_then(|id| world.runs.get(&id));
+    let session = run.map(|run| Stream::Session(run.session).to_string());
+    let token = run.map(|run| format!("token/{}", world.names.text(run.principal)));
+    [Some(holder.to_string()), session, token, Some(format!("route/{route}"))].into_iter().flatten().collect()
 }
 
 impl World {
@@ -317,7 +319,9 @@ mod tests {
         let run = house.started(session);
         set(&mut house);
         let mut attempt = 1;
-        for name in ["route/r".to_owned(), format!("run/{run}"), format!("session/{session}")] {
+        let names =
+            ["route/r".to_owned(), "token/admin".to_owned(), format!("run/{run}"), format!("session/{session}")];
+        for name in names {
             ask(&mut house, run, attempt, 1).unwrap();
             attempt += 1;
             house.act(Command::RevokeSubject(subject(&name))).unwrap();

@@ -70,7 +70,7 @@ pub struct Requested {
     /// The secret that the call uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialUse>,
-    /// Digest of the request as the driver was given it, hex.
+    /// Digest of the request as the driver was given it, hex, but for its limit of tokens, which `reservation` has.
     pub request_sha256: String,
     /// Earlier runs of the session that the request does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -333,7 +333,9 @@ fn cost_of_answer(reservation: &Reservation, usage: Option<&Usage>) -> Cost {
 
 /// What an attempt without an answer cost: nothing where the provider did not take it, otherwise what was heard of it.
 fn cost_of_failure(reservation: &Reservation, body: &Failed) -> Cost {
-    let taken = !body.code.surely_no_effect() || body.code == Reason::RunStopping || body.partial.is_some();
+    let taken = !body.code.surely_no_effect() || body.partial.is_some()
+        // Both cut a call that went on.
+        || [Reason::RunStopping, Reason::VaultLeaseRevoked].contains(&body.code);
     if !taken {
         return reservation.nothing();
     }

@@ -140,7 +140,8 @@ impl Told {
             Event::TurnRequested(body) => {
                 self.unknown(self.asked);
                 self.asked = Some(next);
-                let rehearsal = self.rehearsal;
+                // A route that asks a model has a price, or none that is known, and reserves.
+                let rehearsal = self.rehearsal && body.reservation.is_none();
                 let action = self.begin(record, Kind::Provider, format!("{}/{}", body.route, body.model));
                 action.rehearsal = rehearsal;
                 (action.route, action.model) = (Some(body.route.clone()), Some(body.model.clone()));

@@ -58,8 +58,9 @@ impl RoutedModels {
         }
         let Some(used) = &request.credential else { return Ok(None) };
         self.credentials.redeem(used.lease_id, Stream::Run(request.run_id)).map(Some).map_err(|refusal| {
-            if refusal.reason == Reason::VaultLeaseRevoked {
-                return failure("The secret was replaced or revoked before it was used; nothing was sent.");
+            // Its record may also have waited longer than a lease does. The next attempt gets another one.
+            if [Reason::VaultLeaseRevoked, Reason::VaultLeaseUsed].contains(&refusal.reason) {
+                return failure("The lease ended before the secret was used; nothing was sent.");
             }
             ModelFailure { code: refusal.reason, detail: refusal.detail, retry_after_ms: None, partial: None }
         })
@@ -136,11 +137,17 @@ impl ModelCaller for RoutedModels {
         let Some(route) = now.routes.get(&request.route).filter(|route| route.driver != Driver::Rehearsal) else {
             return Ok(None);
         };
+        let input_tokens = request.bytes()?.div_ceil(TOKEN_BYTES) as u64;
+        if let Some(most) = route.terms.max_input_tokens.filter(|most| input_tokens > u64::from(*most)) {
+            let detail = format!("The request has about {input_tokens} tokens; the route takes {most}.");
+            return Err(Refusal::new(Reason::RequestTooLarge, detail));
+        }
+        let priced = route.terms.price_table_model.as_deref().unwrap_or(&request.model);
         Ok(Some(Quote {
-            input_tokens: request.bytes()?.div_ceil(TOKEN_BYTES) as u64,
+            input_tokens,
             output_tokens: fewest(route.max_output_tokens, request.max_output_tokens).map(u64::from),
             answers: 1,
-            price: self.prices.price(&request.model),
+            price: self.prices.price(priced),
         }))
     }
 

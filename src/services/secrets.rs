@@ -23,6 +23,7 @@ use crate::domain::secret::{Activate, Activated, Key, Named, Provider, SlotState
 use crate::platform::keyed::FingerprintKey;
 use crate::projections::vault::{LeaseView, RevokedSubject, Slot, Version};
 use crate::projections::{Models, Page, Paging};
+use crate::vault::redaction::Redactor;
 use crate::vault::seal::Place;
 use crate::vault::secret::Secret;
 
@@ -200,6 +201,7 @@ impl Secrets {
                 tracing::warn!(code = refusal.reason.code(), "the change of the master key is not recorded yet");
             }
         }
+        let _turn = self.turn.lock().await;
         self.collect().await;
     }
 
@@ -216,6 +218,9 @@ impl Secrets {
         check_reference("/ref", &ask.reference)?;
         let provider = provider(&ask.provider)?;
         let secret = Secret::parse(ask.value.0.as_bytes()).map_err(|fault| invalid("/value", fault.to_string()))?;
+        if Redactor::knowing(&ask.reference, &secret).found(ask.reference.as_bytes()).is_some() {
+            return Err(invalid("/value", "The secret stands in its own name, which every record of its use tells."));
+        }
         let _turn = self.turn.lock().await;
         self.key(&by).await?;
         let version = self.desk.look(|models| models.newest_version(&by.org, &ask.reference)).saturating_add(1);
@@ -243,8 +248,9 @@ impl Secrets {
         on_disk(move || credentials.put(place, &secret)).await
     }
 
-    /// Removes ciphertexts that no record puts to use. What cannot be removed is tried again by the next change.
-    pub async fn collect(&self) {
+    /// Removes ciphertexts that no record puts to use, in the turn of whoever calls: what another one has stored and not
+    /// yet recorded would be among them. What cannot be removed is tried again by the next change.
+    async fn collect(&self) {
         let mut used = BTreeSet::new();
         self.desk.look(|models| {
             for (org, reference, slot) in models.vault.in_force(&models.names) {
@@ -327,6 +333,7 @@ impl Secrets {
     pub async fn delete(&self, by: By, reference: String) -> Result<Done<RevocationView>, Refusal> {
         let command = Command::DeleteSecret(Named { org: by.org.clone(), reference: reference.clone() });
         let done = self.end_slot(by, command, reference).await?;
+        let _turn = self.turn.lock().await;
         self.collect().await;
         Ok(done)
     }
@@ -342,7 +349,10 @@ impl Secrets {
         let org = by.org.clone();
         let newest = |models: &Models| models.newest_version(&org, &reference);
         let done = self.desk.submit_plain(command, by, Lane::Reserved, newest).await?;
-        self.credentials.cut_slot(&org, &reference);
+        // A repeat of what was done before says nothing about the calls of now.
+        if !done.replayed {
+            self.credentials.cut_slot(&org, &reference);
+        }
         let leases_revoked = self.ended_by(done.seq).await;
         let (version, reference) = (Some(done.view), Some(reference));
         let view = RevocationView { reference, version, subject: None, revoked: true, leases_revoked };
@@ -360,7 +370,7 @@ impl Secrets {
         let named = NamedSubject { org: org.clone(), subject: subject.clone() };
         let command = if revoked { Command::RevokeSubject(named) } else { Command::ReinstateSubject(named) };
         let done = self.desk.submit_plain(command, by, Lane::Reserved, |_| ()).await?;
-        if revoked {
+        if revoked && !done.replayed {
             self.credentials.cut_subject(&org, &subject);
         }
         let leases_revoked = self.ended_by(done.seq).await;
@@ -373,7 +383,9 @@ impl Secrets {
         let org = by.org.clone();
         let command = Command::RevokeLease(NamedLease { org: org.clone(), lease_id });
         let done = self.desk.submit_plain(command, by, Lane::Reserved, |models| models.lease(&org, lease_id)).await?;
-        self.credentials.cut_lease(&org, lease_id);
+        if !done.replayed {
+            self.credentials.cut_lease(&org, lease_id);
+        }
         Ok(Done { view: done.view?, seq: done.seq, replayed: done.replayed })
     }
 

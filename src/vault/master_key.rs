@@ -99,6 +99,14 @@ impl MasterKey {
         Self::parse(text, &source)
     }
 
+    /// The key of one state root, so that no other root's ciphertext opens with the same master key.
+    #[must_use]
+    pub fn of_root(&self, root_id: &str) -> Self {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        self.derive(&[b"root", root_id.as_bytes()], &mut bytes);
+        Self(Salt::new(HKDF_SHA256, b"chancery vault of one root").extract(bytes.as_ref()))
+    }
+
     /// The value that this key has in one state root; it tells a wrong key before anything is opened with it.
     pub fn check_value(&self, root_id: &str) -> String {
         let mut value = [0; CHECK_BYTES];

@@ -54,7 +54,7 @@ impl std::fmt::Debug for Store {
 
 /// Whether anything is encrypted here. A file that cannot be looked at counts.
 pub fn holds_secrets(disk: &dyn Disk) -> Result<bool, Refusal> {
-    Ok(look(disk)?.is_some_and(|slots| !slots.sealed.is_empty() || slots.unreadable > 0))
+    Ok(look(disk)?.is_some_and(|slots| !slots.sealed.is_empty() || slots.unreadable > 0 || slots.head.is_none()))
 }
 
 /// What the file holds, as far as that can be told without a key; none where there is no file.
@@ -74,6 +74,7 @@ impl Store {
         master: MasterKey,
         root_id: &str,
     ) -> Result<Self, Refusal> {
+        let master = master.of_root(root_id);
         let head = Head { format: FORMAT, root_id: root_id.to_owned(), check: master.check_value(root_id) };
         let store = |sealed, damaged, unreadable| Self {
             disk: Arc::clone(disk),
@@ -95,7 +96,13 @@ impl Store {
         let proven =
             found.as_ref() == Some(&head) || store.sealed().values().any(|slot| slot.open(&store.master).is_some());
         if !proven {
-            let detail = format!("No slot of {PATH} opens with this master key.");
+            let detail = if found.is_none() && store.is_empty() {
+                format!(
+                    "{PATH} holds nothing that can be read: put a copy back, or remove it if no secret is to be kept."
+                )
+            } else {
+                format!("No slot of {PATH} opens with this master key.")
+            };
             return Err(Refusal::new(Reason::StateRootMasterKeyMismatch, detail));
         }
         Ok(store)
@@ -178,7 +185,13 @@ impl Store {
     /// Encrypts everything under another master key, all or nothing: until the new file stands in the old one's place, the
     /// old key opens it. What does not open refuses, for the new key would never open it.
     pub fn rekey(&mut self, next: MasterKey) -> Result<usize, Refusal> {
+        if self.turn.lock().unwrap_or_else(PoisonError::into_inner).damaged {
+            let detail =
+                format!("{PATH} is damaged: store or delete a secret first, which puts the damaged file aside.");
+            return Err(Refusal::new(Reason::VaultSlotCorrupt, detail));
+        }
         let mut sealed = BTreeMap::new();
+        let next = next.of_root(&self.head.root_id);
         for place in self.sealed().keys() {
             let secret = self.reveal(place)?;
             let again = Sealed::new(&next, place.clone(), &secret, self.entropy.as_ref()).ok_or_else(unencrypted)?;
@@ -193,6 +206,12 @@ impl Store {
 
     fn write(&self, head: &Head, sealed: &Sealeds) -> Result<(), Refusal> {
         let bytes = Slots::render(head, sealed.values().cloned());
+        if bytes.len() as u64 > FILE_BYTES {
+            return Err(Refusal::new(
+                Reason::RequestInvalid,
+                format!("The secrets take more than {FILE_BYTES} bytes."),
+            ));
+        }
         replace_atomically(self.disk.as_ref(), FOLDER, NAME, &bytes).map_err(|error| unwritten(&error))
     }
 }

@@ -138,6 +138,7 @@ fn what_is_wrong_with_a_secret_is_said_without_it_and_nothing_is_stored() {
         (json!({ "ref": "Open AI", "provider": "openai", "value": KEY }), "request.invalid"),
         (json!({ "ref": "a", "provider": KEY, "value": KEY }), "request.invalid"),
         (json!({ "ref": "a", "provider": "openai", "value": "" }), "request.invalid"),
+        (json!({ "ref": "openai.production", "provider": "openai", "value": "openai.production" }), "request.invalid"),
         (json!({ "ref": "a", "provider": "openai", "value": format!("{KEY}\n{KEY}") }), "request.invalid"),
         (json!({ "ref": "a", "provider": "openai", "value": long }), "request.invalid"),
         (json!({ "ref": "a", "provider": "openai", "value": [KEY] }), "request.malformed"),
@@ -254,7 +255,7 @@ fn secrets_are_kept_offline_as_by_the_daemon_and_never_beside_it() {
     assert_eq!(daemon.secret("xai.key")["health"], "ok");
     assert_eq!(house.code(&["set", "xai.key", "--provider", "xai", "--offline"], KEY), "state_root.locked");
     assert!(daemon.stop().success());
-    house.told(&["delete", "xai.key", "--offline"], "");
+    assert_eq!(house.told(&["delete", "xai.key", "--offline"], "")["version"], 2);
     assert_eq!(house.told(&["list", "--offline"], "")["items"], json!([]));
     assert_eq!(house.verify(&house.state()).0, 0);
 }
@@ -286,6 +287,10 @@ fn another_master_key_takes_all_secrets_or_none() {
     assert_eq!(done, json!({ "slots": 2, "resumed": false }));
     assert!(house.refused_start().1.contains("state_root.master_key_mismatch"));
     // As after a kill between the file and its record: the same command ends it.
+    let itself = house.state();
+    assert_eq!(house.code(&rekey(new, &["--backup", itself.to_str().unwrap()]), ""), "request.invalid");
+    let again = house.told(&rekey(new, &["--backup", copy.to_str().unwrap()]), "");
+    assert_eq!(again, json!({ "slots": 2, "resumed": true }));
     assert_eq!(house.told(&rekey(new, &["--force"]), ""), json!({ "slots": 2, "resumed": true }));
     std::fs::rename(new, house.path("master.key")).unwrap();
     let daemon = house.start();

@@ -4,7 +4,7 @@ use axum::extract::State;
 use hyper::StatusCode;
 
 use crate::domain::ledger::Name;
-use crate::domain::reason::Refusal;
+use crate::domain::reason::{Reason, Refusal};
 use crate::http::app::App;
 use crate::http::extract::{Mutation, On, Place, Right};
 use crate::http::reply::{Reply, ok};
@@ -27,6 +27,15 @@ pub(super) fn routes() -> Vec<Route<App>> {
     ]
 }
 
+/// A budget that is named to be looked at or removed: what is no name is absent like any other.
+struct Named(Name);
+
+impl Place for Named {
+    fn read(name: &str) -> Result<Self, Refusal> {
+        budgets::name(name).map(Self).map_err(|_| Reason::BudgetNotFound.into())
+    }
+}
+
 impl Place for Name {
     fn read(name: &str) -> Result<Self, Refusal> {
         budgets::name(name)
@@ -37,8 +46,8 @@ async fn list(State(app): State<App>, Right(right): Right) -> Reply {
     ok(&app.budgets.list(right.demand(Action::BudgetRead)?.organisation()))
 }
 
-async fn get(State(app): State<App>, ask: On<Name>) -> Reply {
-    ok(&app.budgets.get(ask.org(Action::BudgetRead)?, &ask.on)?)
+async fn get(State(app): State<App>, ask: On<Named>) -> Reply {
+    ok(&app.budgets.get(ask.org(Action::BudgetRead)?, &ask.on.0)?)
 }
 
 async fn set(State(app): State<App>, ask: Mutation<SetBudget, Name>) -> Reply {
@@ -52,8 +61,8 @@ async fn set(State(app): State<App>, ask: Mutation<SetBudget, Name>) -> Reply {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-async fn remove(State(app): State<App>, ask: Mutation<Nothing, Name>) -> Reply {
+async fn remove(State(app): State<App>, ask: Mutation<Nothing, Named>) -> Reply {
     let budgets = app.budgets.clone();
-    let work = |by, name, Nothing {}| async move { budgets.remove(by, name).await };
+    let work = |by, Named(name), Nothing {}| async move { budgets.remove(by, name).await };
     app.carry_out(Action::BudgetWrite, StatusCode::OK, ask, work).await
 }

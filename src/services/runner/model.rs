@@ -75,7 +75,7 @@ pub struct ModelRequest {
     #[serde(skip)]
     pub credential: Option<CredentialUse>,
     /// Tokens after which it shall stop, where the route does not say fewer.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip)]
     pub max_output_tokens: Option<NonZeroU32>,
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Story {
     pub(super) transcript: Transcript,
     /// What its creator asked for.
     pub(super) queued: Option<run::Queued>,
+    /// Who asked for the run.
+    pub(super) principal: String,
     /// What the first claim pinned.
     pub(super) claim: Option<run::Started>,
     /// The configuration that was in force at that claim.
@@ -129,6 +131,7 @@ impl Story {
             state: RunState::default(),
             transcript: Transcript::within(bounds),
             queued: None,
+            principal: String::new(),
             claim: None,
             configuration: Configuration::default(),
             answers: BTreeMap::new(),
@@ -187,7 +190,10 @@ impl Story {
         self.state.apply(record);
         self.tell(record);
         match &record.event {
-            Event::RunQueued(body) => self.queued = Some(body.clone()),
+            Event::RunQueued(body) => {
+                self.queued = Some(body.clone());
+                self.principal.clone_from(&record.actor.id);
+            }
             Event::RunStarted(body) => self.claimed(body),
             Event::TurnRequested(_) => self.forget_calls(),
             Event::PermissionDecided(body) => {

@@ -183,8 +183,8 @@ impl Drive {
 
     /// Whom a secret serves that this run uses over a route.
     fn subjects(&self, route: &str) -> Vec<String> {
-        let run = Stream::Run(self.story.run).to_string();
-        vec![run, Stream::Session(self.story.session).to_string(), format!("route/{route}")]
+        let (run, session) = (Stream::Run(self.story.run), Stream::Session(self.story.session));
+        vec![run.to_string(), session.to_string(), format!("token/{}", self.story.principal), format!("route/{route}")]
     }
 
     /// How long to wait before another attempt, milliseconds.
