@@ -252,7 +252,7 @@ mod tests {
             let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
             let master = MasterKey::parse(&"0123456789abcdef".repeat(4), "here").unwrap();
             let disk: Arc<dyn crate::platform::disk::Disk> = root.folder.clone();
-            let store = Store::open(&disk, Arc::clone(&entropy), master, "root_x").unwrap();
+            let store = Store::open(&disk, Arc::clone(&entropy), &master, "root_x").unwrap();
             let clock: Arc<dyn Clock> = root.clock.clone();
             let credentials = Credentials::new(Some(store), opened.published.clone(), clock, entropy);
             let run = queue_run(&opened, create_session(&opened, "s"), "Do it.");

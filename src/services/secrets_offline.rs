@@ -140,7 +140,7 @@ impl Place {
         let check = new.clone();
         let (store, rekeyed) = match self.opened(Some(old)) {
             Ok(Some(mut store)) => {
-                let slots = store.rekey(new)?;
+                let slots = store.rekey(&new)?;
                 (store, Rekeyed { slots, resumed: false })
             }
             Ok(None) => return Err(Reason::VaultLocked.into()),

@@ -32,7 +32,7 @@ pub fn open(
     } else {
         create::create(disk.as_ref(), clock, entropy.as_ref()).map_err(|error: OpenError| Refusal::from(error))?.id
     };
-    Store::open(disk, Arc::clone(entropy), master, &root_id.to_string()).map(Some)
+    Store::open(disk, Arc::clone(entropy), &master, &root_id.to_string()).map(Some)
 }
 
 /// Compares the vault with what the journal knows. A key that is not the recorded one is taken where it opens what is

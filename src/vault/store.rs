@@ -71,7 +71,7 @@ impl Store {
     pub fn open(
         disk: &Arc<dyn Disk>,
         entropy: Arc<dyn Entropy>,
-        master: MasterKey,
+        master: &MasterKey,
         root_id: &str,
     ) -> Result<Self, Refusal> {
         let master = master.of_root(root_id);
@@ -184,7 +184,7 @@ impl Store {
 
     /// Encrypts everything under another master key, all or nothing: until the new file stands in the old one's place, the
     /// old key opens it. What does not open refuses, for the new key would never open it.
-    pub fn rekey(&mut self, next: MasterKey) -> Result<usize, Refusal> {
+    pub fn rekey(&mut self, next: &MasterKey) -> Result<usize, Refusal> {
         if self.turn.lock().unwrap_or_else(PoisonError::into_inner).damaged {
             let detail =
                 format!("{PATH} is damaged: store or delete a secret first, which puts the damaged file aside.");
@@ -251,7 +251,7 @@ mod tests {
         }
 
         fn open(&self, digit: char) -> Result<Store, Refusal> {
-            Store::open(&self.disk(), Arc::new(SystemEntropy::default()), master(digit), "root_x")
+            Store::open(&self.disk(), Arc::new(SystemEntropy::default()), &master(digit), "root_x")
         }
 
         fn bytes(&self) -> Vec<u8> {
@@ -326,7 +326,7 @@ mod tests {
         let house = House::new();
         let mut store = house.open('1').unwrap();
         store.put(place("a", 1), &secret("sk-one")).unwrap();
-        assert_eq!(store.rekey(master('2')).unwrap(), 1);
+        assert_eq!(store.rekey(&master('2')).unwrap(), 1);
         assert_eq!(house.open('1').unwrap_err().reason, Reason::StateRootMasterKeyMismatch);
         assert_eq!(house.open('2').unwrap().reveal(&place("a", 1)).unwrap().expose(), "sk-one");
     }

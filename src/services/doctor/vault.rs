@@ -50,7 +50,7 @@ mod tests {
         let open = || {
             let key = MasterKey::parse(&"0123456789abcdef".repeat(4), "here").unwrap();
             let disk: Arc<dyn Disk> = folder.clone();
-            Store::open(&disk, Arc::new(SystemEntropy::default()), key, "root_x").unwrap()
+            Store::open(&disk, Arc::new(SystemEntropy::default()), &key, "root_x").unwrap()
         };
         let put = |reference: &str| {
             let place = Place { org: "default".into(), reference: reference.into(), version: 1 };
