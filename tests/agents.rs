@@ -13,6 +13,8 @@ mod crashes;
 mod disguises;
 #[path = "agents/external.rs"]
 mod external;
+#[path = "agents/gateway.rs"]
+mod gateway;
 #[path = "agents/losses.rs"]
 mod losses;
 #[path = "agents/models.rs"]

@@ -30,6 +30,8 @@ use crate::platform::tasks::{Milestone, Tasks};
 use crate::services::clerk::Clerk;
 use crate::services::credentials::Credentials;
 use crate::services::debug_capture::DebugCapture;
+use crate::services::desk::WritePath;
+use crate::services::gateway::{self, Gateway};
 use crate::services::models::RoutedModels;
 use crate::services::published::Published;
 use crate::services::routing::{self, RouteBook as _, RoutesFile, Routing};
@@ -115,6 +117,24 @@ impl Agents {
     pub(super) fn readiness(&self, credentials: Credentials) -> Readiness {
         let usable = move |slot: &str| credentials.check(DEFAULT_ORG, slot).is_ok();
         Readiness::of(Arc::clone(&self.routing)).with_keys(Arc::new(usable))
+    }
+
+    /// The model gateway: records through the door, and ends through the clerk itself, which goes on while the door closes.
+    pub(super) fn gateway(
+        &self,
+        (door, clerk): (Arc<dyn WritePath>, &Clerk),
+        credentials: Credentials,
+        (published, tasks): (&Published, &Tasks),
+    ) -> Gateway {
+        Gateway::new(gateway::Parts {
+            routing: Arc::clone(&self.routing),
+            credentials,
+            prices: Arc::clone(&self.prices),
+            door,
+            clerk: Arc::new(clerk.clone()),
+            published: published.clone(),
+            tasks: tasks.clone(),
+        })
     }
 
     /// Removes from the workspace what an earlier daemon left half written. Blocks.

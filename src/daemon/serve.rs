@@ -51,7 +51,7 @@ use crate::services::access_log;
 use crate::services::clerk::{Clerk, ClerkThread};
 use crate::services::credentials::Credentials;
 use crate::services::daemon_file::DaemonFile;
-use crate::services::desk::Desk;
+use crate::services::desk::{Desk, WritePath};
 use crate::services::doctor;
 use crate::services::numbers::BatchNumbers;
 use crate::services::opening::{Opened, Opening, open};
@@ -207,17 +207,19 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
         tasks: tasks.clone(),
     };
     let path = DoorPath { clerk: clerk.clone(), begun: begun.clone(), tasks: tasks.clone() };
-    let desk = Desk::new(Arc::new(path), Arc::new(published.clone()), agents.routing.clone()).with_past(past);
+    let door: Arc<dyn WritePath> = Arc::new(path);
+    let desk = Desk::new(Arc::clone(&door), Arc::new(published.clone()), agents.routing.clone()).with_past(past);
     let secrets = Secrets::new(desk.clone(), credentials.clone(), key, agents.routing.clone());
     settle_secrets(&secrets, &begun, &tasks);
     // Background tasks have a set of their own: they end when the runner stops them, not when the door closes.
     let (commands, scratch) = (Tasks::new(), agents.scratch.clone());
     let routing = Arc::clone(&agents.routing);
+    let gateway = agents.gateway((door, &clerk), credentials.clone(), (&published, &tasks));
     let runner =
         agents.start((&clerk, &published, credentials), entropy, (&settings, &commands, boot_id), begun.clone());
     let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
     let routes = routes(Arc::clone(&status), registry, numbers);
-    let edge = Edge::new(parts, routes, App::new(desk, secrets, published.clone(), status, &runner));
+    let edge = Edge::new(parts, routes, App::new(desk, (secrets, gateway), published.clone(), status, &runner));
     beginning.write_file()?;
     let changes = (tokens.as_ref().map(|tokens| follow_tokens(tokens, &tasks)), follow_routes(&routing, &tasks));
     let workers = workers((&clerk, published, &snapshots), &root, closed, changes);

@@ -66,6 +66,8 @@ pub const CALLS_PER_TURN: usize = 64;
 pub const LEDGER_ENTRIES: usize = 2_000;
 /// Bytes of words that count as one token where nobody counted better.
 pub const TOKEN_BYTES: usize = 3;
+/// Bytes of words that one token is taken to have at most: an answer with more of them than its limit allows is cut.
+pub const TOKEN_BYTES_MOST: usize = 16;
 /// Most budgets of an organisation.
 pub const BUDGETS: usize = 1_000;
 /// Largest budget, micro-units.

@@ -17,6 +17,7 @@ use crate::services::authority::{Action, Authorized, Role};
 use crate::services::budgets::Budgets;
 use crate::services::debug_capture::DebugCapture;
 use crate::services::desk::{By, Desk, Done};
+use crate::services::gateway::Gateway;
 use crate::services::journal_keys::JournalKeys;
 use crate::services::published::Published;
 use crate::services::questions::Questions;
@@ -48,6 +49,8 @@ pub struct App {
     pub outputs: Outputs,
     /// Use cases of budgets.
     pub budgets: Budgets,
+    /// The model gateway.
+    pub gateway: Gateway,
     /// Use cases of the runtime configuration.
     pub runtime: Runtime,
     /// Use cases of secrets.
@@ -66,7 +69,13 @@ pub struct App {
 
 impl App {
     /// Handlers' state over a desk.
-    pub fn new(desk: Desk, secrets: Secrets, published: Published, status: Arc<StatusSource>, runner: &Runner) -> Self {
+    pub fn new(
+        desk: Desk,
+        (secrets, gateway): (Secrets, Gateway),
+        published: Published,
+        status: Arc<StatusSource>,
+        runner: &Runner,
+    ) -> Self {
         Self {
             sessions: Sessions::new(desk.clone()),
             runs: Runs::new(desk.clone()),
@@ -75,6 +84,7 @@ impl App {
             outputs: Outputs::new(Tasks::new(desk.clone()), runner.background().clone()),
             tasks: Tasks::new(desk.clone()),
             budgets: Budgets::new(desk.clone(), published.clone()),
+            gateway,
             runtime: Runtime::new(desk),
             secrets,
             journal_keys: JournalKeys::new(status.clerk.clone(), published.clone()),

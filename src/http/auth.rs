@@ -59,10 +59,11 @@ impl Authentication {
         if is_loopback_host(host) { Ok(()) } else { Err(Reason::RequestHostUnknown.into()) }
     }
 
-    /// Who sends this request. Failures are counted by source; a valid token is never limited.
+    /// Who sends this request. A token may also stand in the header `api_key`, where there is one. Failures are counted by
+    /// source; a valid token is never limited.
     pub(super) fn caller(
         &self,
-        headers: &HeaderMap,
+        (headers, api_key): (&HeaderMap, Option<&HeaderName>),
         source: Source,
         failures: &Failures,
         now_ms: u64,
@@ -71,8 +72,14 @@ impl Authentication {
             Authentication::None(caller) => return Ok(caller.clone()),
             Authentication::Bearer(tokens) => tokens,
         };
-        let Some(value) = headers.get(AUTHORIZATION) else { return Err(Reason::AuthMissing.into()) };
-        let fault = match bearer(value.as_bytes()) {
+        let shown = match headers.get(AUTHORIZATION) {
+            Some(value) => bearer(value.as_bytes()),
+            None => match api_key.and_then(|name| headers.get(name)) {
+                Some(value) => Some(value.as_bytes()),
+                None => return Err(Reason::AuthMissing.into()),
+            },
+        };
+        let fault = match shown {
             Some(token) => match tokens.caller(token) {
                 Ok(caller) => return Ok(caller),
                 Err(fault) => fault,

@@ -25,6 +25,7 @@ use super::connection::{
     AnswerBody, BodyBudget, BodyShare, HeadFault, InFlight, RequestBody, SCREEN_HEADER, too_large,
 };
 use super::cors::{self, Origin};
+use super::dialect;
 use super::limits::Limits;
 use super::metrics::{EdgeMetrics, RouteTable};
 use super::passage::{self, Passage, REQUEST_ID, Source};
@@ -230,6 +231,7 @@ impl Edge {
             request_id,
             peer: connection.peer,
             source,
+            dialect: dialect::of(parts.uri.path(), &parts.headers),
             held: self.gate.bodies.share(),
             gate: self.gate.clone(),
             route: OnceLock::new(),
@@ -255,8 +257,8 @@ impl Edge {
         let has_body = !body.is_end_stream();
         canonical::check(&parts, &gate.hosts, has_body)?;
         gate.authentication.check_directness(&parts.headers)?;
-        if body.size_hint().lower() > gate.limits.body_bytes {
-            return Err(too_large(gate.limits.body_bytes));
+        if body.size_hint().lower() > passage.body_bytes() {
+            return Err(too_large(passage.body_bytes()));
         }
         if let (Origin::Foreign, Some(reason)) = (origin, cors::refusal(&parts)) {
             let wait = gate.origin_failures.count(passage.source, gate.clock.boot_ms());
@@ -347,7 +349,12 @@ fn admit(connection: &ConnectionFacts, passage: &Passage, method: &Method, route
 
 fn refused(refusal: &Refusal, passage: &Passage) -> Response {
     let _ = passage.refused.set(refusal.reason);
-    problem::response(&problem::clean(refusal, &passage.gate.redactor), passage.id())
+    let clean = problem::clean(refusal, &passage.gate.redactor);
+    let response = problem::response(&clean, passage.id());
+    match passage.dialect {
+        Some(dialect) => dialect::spoken(response, dialect, &clean, passage.id()),
+        None => response,
+    }
 }
 
 /// Gives refusals their body, and answers that a library made by itself the shape of refusals.

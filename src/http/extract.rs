@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use bytes::Bytes;
-use hyper::Uri;
 use hyper::http::request::Parts;
+use hyper::{HeaderMap, Uri};
 use serde::de::DeserializeOwned;
 
 use super::connection::whole;
@@ -129,6 +129,30 @@ impl<T: DeserializeOwned, P: Place, S: Send + Sync> FromRequest<S> for Mutation<
         let request = facts_of(&right, &passage, &parts, &raw)?;
         let body = json::read(&raw, passage.gate().limits.json_depth)?;
         Ok(Self { right, on, request, body, passage })
+    }
+}
+
+/// A request that is passed on: the right, the facts that its record keeps, its headers, and its body as it came.
+pub struct Forwarded {
+    /// The right to do it.
+    pub right: Authorized,
+    /// Request id, idempotency key, scope and body MAC.
+    pub request: RequestFacts,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub raw: Bytes,
+    /// The request on its way.
+    pub passage: Arc<Passage>,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Forwarded {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (On { right, on: () }, passage, parts, raw) = open(request, state).await?;
+        let request = facts_of(&right, &passage, &parts, &raw)?;
+        Ok(Self { right, request, headers: parts.headers, raw, passage })
     }
 }
 

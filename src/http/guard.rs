@@ -12,6 +12,7 @@ use hyper::body::Body as _;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use tower::{Layer, Service};
 
+use super::dialect::API_KEY;
 use super::edge::Gate;
 use super::extract;
 use super::passage::Passage;
@@ -109,7 +110,9 @@ fn check_query(facts: &RouteFacts, uri: &hyper::Uri) -> Result<(), Refusal> {
 /// Who sends the request; a failure is counted to its source.
 pub(super) fn authenticate(gate: &Gate, request: &Request) -> Result<Caller, Refusal> {
     let passage = passage(request)?;
-    let caller = gate.authentication.caller(request.headers(), passage.source, &gate.failures, gate.clock.boot_ms())?;
+    let api_key = passage.dialect.map(|_| API_KEY);
+    let shown = (request.headers(), api_key.as_ref());
+    let caller = gate.authentication.caller(shown, passage.source, &gate.failures, gate.clock.boot_ms())?;
     let _ = passage.caller.set(caller.clone());
     Ok(caller)
 }

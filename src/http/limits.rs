@@ -43,6 +43,8 @@ pub struct Limits {
     pub chunk_line_bytes: usize,
     /// Largest body, bytes.
     pub body_bytes: u64,
+    /// Largest body of a model call, bytes: pictures come within it.
+    pub model_call_bytes: u64,
     /// Most bytes of bodies in memory at a time, all requests that are not answered yet together.
     pub all_bodies_bytes: u64,
     /// Most bytes of answers in memory at a time, all that are not read yet together.
@@ -92,6 +94,7 @@ impl Default for Limits {
             head_lines: 64,
             chunk_line_bytes: 4 << 10,
             body_bytes: crate::domain::limits::REQUEST_BODY_BYTES as u64,
+            model_call_bytes: 8 << 20,
             all_bodies_bytes: 64 << 20,
             all_answers_bytes: 64 << 20,
             small_answer_bytes: 16 << 10,

@@ -8,6 +8,7 @@ pub mod canonical;
 pub mod connection;
 pub mod cors;
 pub mod cursor;
+pub mod dialect;
 pub mod edge;
 pub mod extract;
 mod guard;

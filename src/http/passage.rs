@@ -11,6 +11,7 @@ use super::connection::BodyShare;
 use super::edge::Gate;
 use super::limits::REQUEST_ID_BYTES;
 use crate::domain::ids::RequestId;
+use crate::domain::model_call::Dialect;
 use crate::domain::reason::Reason;
 use crate::services::authority::Caller;
 
@@ -43,6 +44,8 @@ pub struct Passage {
     pub peer: Source,
     /// Who is counted: the peer, or whom a trusted proxy speaks for.
     pub source: Source,
+    /// How its client speaks, where it is one of a model provider.
+    pub(super) dialect: Option<Dialect>,
     /// What its body takes of the memory for bodies.
     pub(super) held: BodyShare,
     pub(super) gate: Arc<Gate>,
@@ -55,6 +58,12 @@ impl Passage {
     /// The request's id as text.
     pub fn id(&self) -> &str {
         self.request_id.to_str().unwrap_or_default()
+    }
+
+    /// Most bytes that its body may have.
+    pub(super) fn body_bytes(&self) -> u64 {
+        let limits = &self.gate.limits;
+        if self.dialect.is_some() { limits.model_call_bytes } else { limits.body_bytes }
     }
 
     /// The door that the request belongs to.

@@ -16,6 +16,7 @@ pub mod desk;
 pub mod doctor;
 pub mod external_actions;
 mod file_watch;
+pub mod gateway;
 pub mod house_verify;
 pub mod index_offline;
 pub mod indexer;

@@ -374,7 +374,7 @@ fn collect(value: &Value, ids: &mut Vec<(String, String)>) {
 }
 
 /// Stores a secret in the vault of a house's daemon.
-fn store(house: &House, name: &str, secret: &str) {
+pub fn store(house: &House, name: &str, secret: &str) {
     let mut command = Command::new(BINARY);
     command
         .args(["secrets", "set", name, "--provider", "openai", "--state-root"])

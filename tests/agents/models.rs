@@ -14,6 +14,8 @@ use crate::support::{BINARY, Daemon, House, eventually, says, turn};
 pub enum Answer {
     /// Says this, and closes.
     Says(String),
+    /// Says this, and holds on.
+    Begins(String),
     /// Holds on and says nothing.
     Silence,
     /// Says what it was shown as a credential.
@@ -21,10 +23,10 @@ pub enum Answer {
 }
 
 pub struct Server {
-    port: u16,
-    asked: Arc<AtomicUsize>,
+    pub port: u16,
+    pub asked: Arc<AtomicUsize>,
     /// The bodies of the requests.
-    heard: Arc<Mutex<Vec<String>>>,
+    pub heard: Arc<Mutex<Vec<String>>>,
 }
 
 /// Head and body of a request.
@@ -64,6 +66,10 @@ impl Server {
                     let at = count.fetch_add(1, Ordering::SeqCst);
                     match answers.get(at).or(answers.last()) {
                         Some(Answer::Says(words)) => drop(socket.write_all(words.as_bytes())),
+                        Some(Answer::Begins(words)) => {
+                            drop(socket.write_all(words.as_bytes()));
+                            drop(socket.read_exact(&mut [0]));
+                        }
                         Some(Answer::Repeats) => drop(socket.write_all(repeating(&head).as_bytes())),
                         Some(Answer::Silence) | None => drop(socket.read_exact(&mut [0])),
                     }
@@ -100,7 +106,7 @@ fn repeating(head: &str) -> String {
     });
     match streamed(&words(&format!("You said: {}", shown.unwrap_or("nothing"))), true) {
         Answer::Says(text) => text,
-        Answer::Silence | Answer::Repeats => String::new(),
+        Answer::Begins(_) | Answer::Silence | Answer::Repeats => String::new(),
     }
 }
 

@@ -133,8 +133,8 @@ impl Body for RequestBody {
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     this.taken += data.len() as u64;
-                    if this.taken > this.limits.body_bytes {
-                        return Poll::Ready(Some(Err(too_large(this.limits.body_bytes))));
+                    if this.taken > this.passage.body_bytes() {
+                        return Poll::Ready(Some(Err(too_large(this.passage.body_bytes()))));
                     }
                     if !this.passage.held.take(data.len() as u64) {
                         let detail = "the bodies of other requests take all the memory that there is for bodies";

@@ -3,6 +3,7 @@
 mod budgets;
 mod clock;
 mod events;
+mod gateway;
 mod journal;
 mod runs;
 mod runtime;
@@ -31,6 +32,7 @@ pub fn routes() -> Vec<Route<App>> {
     routes.extend(tasks::routes());
     routes.extend(runtime::routes());
     routes.extend(budgets::routes());
+    routes.extend(gateway::routes());
     routes.extend(secrets::routes());
     routes.extend(journal::routes());
     routes.extend(events::routes());

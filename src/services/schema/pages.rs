@@ -54,7 +54,6 @@ const NOT_YET: &[&str] = &[
     "quota.prompt_limit_exceeded",
     "quota.worker_limit_exceeded",
     "rate.limited",
-    "request.already_done",
     "schedule.not_found",
     "secret.already_shown",
     "support.diagnostics_redaction_required",

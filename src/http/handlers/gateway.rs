@@ -1,0 +1,81 @@
+//! The model gateway: models are called in the way that clients of their providers do.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use hyper::header::{HeaderName, HeaderValue};
+
+use crate::domain::ids::SessionId;
+use crate::domain::model_call::Dialect;
+use crate::domain::reason::{Reason, Refusal};
+use crate::http::app::App;
+use crate::http::dialect::{CHAT_COMPLETIONS, MESSAGES, MODELS, RESPONSES};
+use crate::http::extract::{Forwarded, Right};
+use crate::http::json;
+use crate::http::reply::{Reply, ok};
+use crate::http::routes::Route;
+use crate::services::authority::Action;
+use crate::services::gateway::{Ask, ModelsView};
+
+/// The session that pays as well.
+const SESSION: HeaderName = HeaderName::from_static("chancery-session");
+/// The call, as the journal names it.
+const MODEL_CALL: HeaderName = HeaderName::from_static("chancery-model-call");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+pub(super) fn routes() -> Vec<Route<App>> {
+    let post = Action::ModelCall;
+    vec![
+        Route::get(MODELS, Action::ModelRead, "Lists the models that clients can call.", models)
+            .gives::<ModelsView>(200),
+        Route::post(CHAT_COMPLETIONS, post, "Calls a model as clients of chat completions do.", chat)
+            .takes::<serde_json::Value>()
+            .gives::<serde_json::Value>(200),
+        Route::post(RESPONSES, post, "Calls a model as clients of responses do.", responses)
+            .takes::<serde_json::Value>()
+            .gives::<serde_json::Value>(200),
+        Route::post(MESSAGES, post, "Calls a model as clients of messages do.", messages)
+            .asks(&[("beta", "string")])
+            .takes::<serde_json::Value>()
+            .gives::<serde_json::Value>(200),
+    ]
+}
+
+async fn models(State(app): State<App>, Right(right): Right) -> Reply {
+    right.demand(Action::ModelRead)?;
+    ok(&app.gateway.models())
+}
+
+async fn chat(State(app): State<App>, ask: Forwarded) -> Reply {
+    call(app, ask, Dialect::ChatCompletions).await
+}
+
+async fn responses(State(app): State<App>, ask: Forwarded) -> Reply {
+    call(app, ask, Dialect::Responses).await
+}
+
+async fn messages(State(app): State<App>, ask: Forwarded) -> Reply {
+    call(app, ask, Dialect::Messages).await
+}
+
+async fn call(app: App, ask: Forwarded, dialect: Dialect) -> Reply {
+    let Forwarded { right, request, headers, raw, passage } = ask;
+    let by = App::by(&right, Action::ModelCall, request)?;
+    json::check(&raw, passage.gate().limits.json_depth)?;
+    let named = headers.get(&SESSION).map(|value| value.to_str().unwrap_or_default());
+    let session_id = named.map(parse_session).transpose()?;
+    let passed = app.gateway.call(Ask { by, dialect, session_id, headers, raw }).await?;
+    let mut response = Response::new(Body::from_stream(passed.pieces));
+    *response.status_mut() = passed.status;
+    *response.headers_mut() = passed.headers;
+    let headers = response.headers_mut();
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    if let Ok(id) = HeaderValue::from_str(&passed.model_call_id.to_string()) {
+        headers.insert(MODEL_CALL, id);
+    }
+    Ok(response)
+}
+
+fn parse_session(text: &str) -> Result<SessionId, Refusal> {
+    text.parse().map_err(|_| Reason::SessionNotFound.into())
+}

@@ -1,0 +1,386 @@
+//! The model gateway: clients that speak to a model provider speak to the daemon instead. Each call is recorded with what is
+//! set aside for it before anything is sent, uses the secret of its route, passes through as it comes, and is settled.
+
+mod envelope;
+mod events;
+mod meter;
+mod open;
+mod relay;
+mod words;
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use self::envelope::Envelope;
+use self::meter::Meter;
+use self::open::Open;
+use self::relay::Relay;
+use super::credentials::{Credentials, Leased};
+use super::desk::{By, Lane, WritePath};
+use super::published::Published;
+use super::routing::{InForce, Routing};
+use crate::config::prices::PriceTable;
+use crate::config::routes::{Asked, Driver, ModelSupport, ResolvedRoute, Route};
+use crate::domain::command::Command;
+use crate::domain::ids::{ModelCallId, SessionId};
+use crate::domain::ledger::Quote;
+use crate::domain::limits::TOKEN_BYTES;
+use crate::domain::model_call::{self, Dialect, Outcome};
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::stream::Stream;
+use crate::outbound::client::Answer;
+use crate::outbound::limits::ERROR_BODY_BYTES;
+use crate::outbound::providers::{Endpoint, ProviderError};
+use crate::platform::tasks::Tasks;
+
+pub use relay::{BrokenOff, Pieces};
+pub use words::error;
+
+/// Headers of a client that its provider is told.
+const TOLD: [&str; 3] = ["anthropic-version", "anthropic-beta", "openai-beta"];
+/// Headers of a provider that its client is told.
+const ANSWERED: [HeaderName; 9] = [
+    RETRY_AFTER,
+    HeaderName::from_static("retry-after-ms"),
+    HeaderName::from_static("x-should-retry"),
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
+/// What the gateway works with.
+pub struct Parts {
+    /// The routes in force.
+    pub routing: Arc<Routing>,
+    /// Secrets of routes.
+    pub credentials: Credentials,
+    /// Prices.
+    pub prices: Arc<PriceTable>,
+    /// Writes for requests.
+    pub door: Arc<dyn WritePath>,
+    /// Writes the ends of calls, also while the daemon winds down.
+    pub clerk: Arc<dyn WritePath>,
+    /// The read side.
+    pub published: Published,
+    /// The daemon's tasks.
+    pub tasks: Tasks,
+}
+
+/// The use cases. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Parts>);
+
+/// A client's call.
+pub struct Ask {
+    /// On whose behalf.
+    pub by: By,
+    /// How the client speaks.
+    pub dialect: Dialect,
+    /// The session that pays as well.
+    pub session_id: Option<SessionId>,
+    /// The client's headers.
+    pub headers: HeaderMap,
+    /// The body: one JSON object without repeated keys.
+    pub raw: bytes::Bytes,
+}
+
+/// The provider's answer.
+pub struct Passed {
+    /// The call.
+    pub model_call_id: ModelCallId,
+    /// Status.
+    pub status: http::StatusCode,
+    /// Headers for the client.
+    pub headers: HeaderMap,
+    /// The body.
+    pub pieces: Pieces,
+}
+
+/// A model that can be asked for, as clients of either kind read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct ModelView {
+    /// `<route>/<model>`.
+    pub id: String,
+    /// Always `model`.
+    pub object: &'static str,
+    /// Always `model`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// When it came to be, Unix seconds; not known.
+    pub created: u64,
+    /// The same as a date.
+    pub created_at: &'static str,
+    /// The driver of its route.
+    pub owned_by: String,
+    /// Name for people.
+    pub display_name: String,
+}
+
+/// Every model that routes name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct ModelsView {
+    /// Always `list`.
+    pub object: &'static str,
+    /// The models.
+    pub data: Vec<ModelView>,
+    /// Whether there are more.
+    pub has_more: bool,
+    /// The first one's id.
+    pub first_id: Option<String>,
+    /// The last one's id.
+    pub last_id: Option<String>,
+}
+
+fn endpoint(dialect: Dialect) -> Endpoint {
+    match dialect {
+        Dialect::ChatCompletions => Endpoint::ChatCompletions,
+        Dialect::Responses => Endpoint::Responses,
+        Dialect::Messages => Endpoint::Messages,
+    }
+}
+
+/// The models that a route names.
+fn models(route: &Route) -> impl Iterator<Item = &String> {
+    let listed = if let ModelSupport::Listed(models) = &route.model_support { models.as_slice() } else { &[] };
+    let others = listed.iter().filter(|model| **model != route.default_model);
+    std::iter::once(&route.default_model).chain(others)
+}
+
+/// The route that answers: the one that the model names, or else the default one, or else the first that names the model.
+fn choose(now: &InForce, dialect: Dialect, model: &str) -> Result<ResolvedRoute, Refusal> {
+    let asked = now.routes.asked(None, Some(model));
+    let speaks = |route: &ResolvedRoute| now.providers.passes(route, endpoint(dialect));
+    let chosen = now.routes.choose(asked, Asked::default()).map_err(|refusal| refusal.at("/model"));
+    if asked.route.is_none() && !chosen.as_ref().is_ok_and(speaks) {
+        let naming = now.routes.iter().filter(|(_, route)| models(route).any(|named| named == model));
+        let others = naming.map(|(id, _)| Asked { route: Some(id), model: Some(model) });
+        let other = others.filter_map(|asked| now.routes.choose(asked, Asked::default()).ok()).find(speaks);
+        if let Some(other) = other {
+            return Ok(other);
+        }
+    }
+    let route = chosen?;
+    if speaks(&route) {
+        return Ok(route);
+    }
+    let ids = now.routes.iter().map(|(id, _)| Asked { route: Some(id), model: None });
+    let able = ids.filter_map(|asked| now.routes.choose(asked, Asked::default()).ok()).filter(speaks);
+    let able: Vec<String> = able.map(|route| route.route_id).collect();
+    let able = if able.is_empty() { "none".to_owned() } else { able.join(", ") };
+    let (id, driver, endpoint) = (&route.route_id, route.driver.name(), endpoint(dialect));
+    let detail = format!("The route {id} (driver {driver}) does not speak {endpoint:?}. Routes that do: {able}.");
+    Err(Refusal::new(Reason::RequestInvalid, detail).at("/model"))
+}
+
+/// The name of a limit where the client named none.
+fn spare_key(dialect: Dialect, route: &ResolvedRoute) -> &'static str {
+    // OpenAI's own models and xAI's refuse what all compatible servers call the limit.
+    let is_own = route.base_url == route.driver.default_base_url();
+    match dialect {
+        Dialect::ChatCompletions if route.driver == Driver::Xai || (route.driver == Driver::OpenAi && is_own) => {
+            "max_completion_tokens"
+        }
+        Dialect::ChatCompletions | Dialect::Messages => "max_tokens",
+        Dialect::Responses => "max_output_tokens",
+    }
+}
+
+impl Gateway {
+    /// A gateway that works with these.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The models that clients can ask for.
+    pub fn models(&self) -> ModelsView {
+        let now = self.0.routing.now();
+        let every = [Dialect::ChatCompletions, Dialect::Responses, Dialect::Messages];
+        let mut data = Vec::new();
+        for (id, route) in now.routes.iter() {
+            for model in models(route) {
+                let asked = Asked { route: Some(id), model: Some(model) };
+                let Ok(resolved) = now.routes.choose(asked, Asked::default()) else { continue };
+                if every.iter().any(|dialect| now.providers.passes(&resolved, endpoint(*dialect))) {
+                    data.push(ModelView {
+                        id: format!("{id}/{model}"),
+                        object: "model",
+                        kind: "model",
+                        created: 0,
+                        created_at: "1970-01-01T00:00:00Z",
+                        owned_by: route.driver.name().to_owned(),
+                        display_name: model.clone(),
+                    });
+                }
+            }
+        }
+        let id = |model: &ModelView| model.id.clone();
+        let (first_id, last_id) = (data.first().map(id), data.last().map(id));
+        ModelsView { object: "list", data, has_more: false, first_id, last_id }
+    }
+
+    /// Makes a call: records it, sends it, and hands the answer back as it comes.
+    pub async fn call(&self, ask: Ask) -> Result<Passed, Refusal> {
+        let envelope = Envelope::read(&ask.raw, ask.dialect)?;
+        // The whole call goes by what is in force now: address and secret belong together.
+        let now = self.0.routing.now();
+        let route = choose(&now, ask.dialect, &envelope.model)?;
+        let request = self.request(&ask, &envelope, (&route, &now))?;
+        let lease_id = request.credential.as_ref().map(|used| used.lease_id);
+        let mut open = self.reserve(&ask, &envelope, request).await?;
+        let holder = Stream::ModelCall(open.id);
+        let leased = lease_id.map(|lease_id| self.0.credentials.redeem(lease_id, holder)).transpose();
+        let leased = leased.inspect_err(|refusal| open.code = Some(refusal.reason))?;
+        let body = envelope.written(&route.model, open.reservation.output_tokens, spare_key(ask.dialect, &route));
+        let headers = told(&ask.headers);
+        // From here on nobody knows what it took until the answer comes.
+        open.outcome = Outcome::Left;
+        let secret = leased.as_ref().map(|leased| &leased.secret);
+        let sending = now.providers.pass(&route, endpoint(ask.dialect), (headers, body.into()), secret);
+        let sent = tokio::select! {
+            sent = sending => sent.map_err(|error| unsent(&error, &mut open)),
+            () = revoked(leased.as_ref()) => Err(given_up(Reason::VaultLeaseRevoked, &mut open)),
+            () = self.0.tasks.stopping() => Err(given_up(Reason::RequestOverloaded, &mut open)),
+        };
+        self.answer(sent?, (ask.dialect, leased), open).await
+    }
+
+    /// The record of the intent.
+    fn request(
+        &self,
+        ask: &Ask,
+        envelope: &Envelope<'_>,
+        (route, now): (&ResolvedRoute, &InForce),
+    ) -> Result<model_call::Request, Refusal> {
+        let terms = now.routes.get(&route.route_id).map(|route| &route.terms);
+        let priced = terms.and_then(|terms| terms.price_table_model.as_deref()).unwrap_or(&route.model);
+        let input_tokens = ask.raw.len().div_ceil(TOKEN_BYTES) as u64;
+        if let Some(most) = terms.and_then(|terms| terms.max_input_tokens)
+            && input_tokens > u64::from(most)
+        {
+            let detail = format!("The input is estimated at {input_tokens} tokens; the route takes {most}.");
+            return Err(Refusal::new(Reason::RequestInvalid, detail));
+        }
+        let subjects = model_call::subjects(&ask.by.provenance.actor.id, ask.session_id, &route.route_id);
+        let reference = terms.and_then(|terms| terms.auth_ref.as_deref());
+        let offer = |reference| self.0.credentials.offer(&ask.by.org, reference, subjects);
+        Ok(model_call::Request {
+            org: ask.by.org.clone(),
+            route: route.route_id.clone(),
+            driver: route.driver.name().to_owned(),
+            model: route.model.clone(),
+            dialect: ask.dialect,
+            stream: envelope.stream,
+            body_sha256: data_encoding::HEXLOWER.encode(&Sha256::digest(&ask.raw)),
+            session_id: ask.session_id,
+            quote: Quote {
+                input_tokens,
+                output_tokens: envelope.output_tokens.into_iter().chain(route.max_output_tokens.map(u64::from)).min(),
+                answers: envelope.answers,
+                price: self.0.prices.price(priced),
+            },
+            credential: reference.map(offer).transpose()?,
+        })
+    }
+
+    /// Records the intent, in a task of its own: whoever hangs up meanwhile leaves nothing open.
+    async fn reserve(&self, ask: &Ask, envelope: &Envelope<'_>, request: model_call::Request) -> Result<Open, Refusal> {
+        let (parts, by, route) = (Arc::clone(&self.0), ask.by.provenance.clone(), request.route.clone());
+        let metered = (envelope.answers, Meter::new(ask.dialect, envelope.wants_usage));
+        let recording = self.0.tasks.spawn(async move {
+            let command = Command::RequestModelCall(Box::new(request));
+            let committed = parts.door.submit(command, by.clone(), Lane::Ordinary).await?;
+            Open::new(parts, committed, (by, route), metered)
+        });
+        recording.await.map_err(|_| Refusal::from(Reason::InternalError))?
+    }
+
+    /// Begins to hand an answer on.
+    async fn answer(
+        &self,
+        mut answer: Answer,
+        (dialect, leased): (Dialect, Option<Leased>),
+        mut open: Open,
+    ) -> Result<Passed, Refusal> {
+        let status = answer.status();
+        open.status = Some(status.as_u16());
+        let redactor = self.0.published.redactor();
+        let mut headers = answer.headers(&ANSWERED);
+        let echoes: Vec<HeaderName> = headers
+            .iter()
+            .filter(|(_, value)| redactor.strict_bytes(value.as_bytes()) != value.as_bytes())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &echoes {
+            headers.remove(name);
+        }
+        let model_call_id = open.id;
+        if status != http::StatusCode::OK {
+            let code = reason_of(status.as_u16());
+            open.fails(Outcome::Refused, code);
+            let body = answer.beginning(ERROR_BODY_BYTES).await;
+            // A key that the provider refuses is the operator's, not the client's.
+            let is_shown = status.as_u16() >= 400 && !matches!(status.as_u16(), 401 | 403);
+            if !is_shown || serde_json::from_slice::<serde_json::Map<_, _>>(&body).is_err() {
+                return Err(Refusal::new(code, format!("The provider of the route answers with HTTP {status}.")));
+            }
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            let clean = bytes::Bytes::from(redactor.strict_bytes(&body).into_owned());
+            let pieces = futures_util::stream::once(std::future::ready(Ok(clean))).boxed();
+            return Ok(Passed { model_call_id, status, headers, pieces });
+        }
+        let media = answer.header(CONTENT_TYPE).unwrap_or_default().trim().to_ascii_lowercase();
+        let is_stream = media.starts_with("text/event-stream");
+        if !is_stream && !media.starts_with("application/json") {
+            open.fails(Outcome::Broken, Reason::ProviderRejected);
+            let detail = "The provider answers with neither JSON nor a stream of events.";
+            return Err(Refusal::new(Reason::ProviderRejected, detail));
+        }
+        let media = if is_stream { "text/event-stream" } else { "application/json" };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+        let relay = Relay::new((answer, open), dialect, is_stream, (Arc::clone(&self.0), leased));
+        Ok(Passed { model_call_id, status, headers, pieces: relay.pieces() })
+    }
+}
+
+/// The headers that the provider is told.
+fn told(given: &HeaderMap) -> HeaderMap {
+    let known = TOLD.into_iter().map(HeaderName::from_static);
+    known.filter_map(|name| given.get(&name).cloned().map(|value| (name, value))).collect()
+}
+
+/// Resolves when the lease is revoked.
+async fn revoked(leased: Option<&Leased>) {
+    match leased {
+        Some(leased) => leased.revoked.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A call that has no answer.
+fn unsent(error: &ProviderError, open: &mut Open) -> Refusal {
+    let taken = error.reason == Reason::ProviderStreamBroken;
+    open.fails(if taken { Outcome::Unanswered } else { Outcome::NotSent }, error.reason);
+    let refusal = Refusal::new(error.reason, error.detail.clone());
+    Refusal { retry_after_ms: error.retry_after_ms, ..refusal }
+}
+
+/// A call that is given up before its answer comes.
+fn given_up(reason: Reason, open: &mut Open) -> Refusal {
+    open.fails(Outcome::Cut, reason);
+    reason.into()
+}
+
+fn reason_of(status: u16) -> Reason {
+    match status {
+        429 | 529 => Reason::ProviderRateLimited,
+        408 | 425 | 500..=599 => Reason::ProviderUnavailable,
+        _ => Reason::ProviderRejected,
+    }
+}

@@ -1,0 +1,133 @@
+//! A call from the record of its intent to that of its end. Whatever becomes of it, and of whoever asked, its end is recorded:
+//! by a task of the daemon, which holds up nobody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Parts;
+use super::meter::Meter;
+use crate::domain::command::{Answer, Command};
+use crate::domain::ids::ModelCallId;
+use crate::domain::ledger::Reservation;
+use crate::domain::model_call::{Outcome, Settle, Taken};
+use crate::domain::reason::{Reason, Refusal};
+use crate::domain::record::Provenance;
+use crate::domain::stream::Stream;
+use crate::services::desk::{Committed, Lane};
+use crate::services::numbers::LastCall;
+
+/// How long an end that the journal does not take now waits, milliseconds.
+const RETRY_MS: u64 = 250;
+
+/// A call that goes on. Dropped, it is settled with what is known then.
+pub(super) struct Open {
+    parts: Arc<Parts>,
+    by: Provenance,
+    began: Duration,
+    route: String,
+    answers: u64,
+    /// The call.
+    pub(super) id: ModelCallId,
+    /// What is set aside for it.
+    pub(super) reservation: Reservation,
+    /// What becomes of it, as far as is known.
+    pub(super) outcome: Outcome,
+    /// Why it does not end well.
+    pub(super) code: Option<Reason>,
+    /// Status of the provider's answer.
+    pub(super) status: Option<u16>,
+    /// What has passed of the answer.
+    pub(super) meter: Meter,
+}
+
+impl Open {
+    /// The call that a record has just made. Refuses what another request under the same key made before.
+    pub(super) fn new(
+        parts: Arc<Parts>,
+        committed: Committed,
+        (by, route): (Provenance, String),
+        (answers, meter): (u64, Meter),
+    ) -> Result<Self, Refusal> {
+        let Answer::ModelCall(id) = committed.answer else { return Err(Reason::InternalError.into()) };
+        let open = parts.published.models().ledger.books.open(Stream::ModelCall(id)).cloned();
+        if committed.replayed {
+            let reason = if open.is_some() { Reason::RequestInProgress } else { Reason::RequestAlreadyDone };
+            let detail = format!("{} It is the model call {id}; answers are not kept.", reason.title());
+            return Err(Refusal::new(reason, detail));
+        }
+        let reservation = open.ok_or(Reason::InternalError)?.reservation;
+        Ok(Self {
+            began: parts.published.clock().since_boot(),
+            // A repeat under the same key is another request: the end belongs to the first.
+            by: Provenance { request: None, ..by },
+            parts,
+            route,
+            answers,
+            id,
+            reservation,
+            outcome: Outcome::NotSent,
+            code: None,
+            status: None,
+            meter,
+        })
+    }
+
+    /// Notes that it does not end well, and why.
+    pub(super) fn fails(&mut self, outcome: Outcome, code: Reason) {
+        (self.outcome, self.code) = (outcome, Some(code));
+    }
+
+    /// Whether more of the answer has come than is set aside.
+    pub(super) fn is_beyond(&self) -> bool {
+        let most = self.reservation.output_tokens.map(|limit| limit.saturating_mul(self.answers));
+        // What is over is not cut any more.
+        !self.meter.ended && most.is_some_and(|most| self.meter.is_beyond(most))
+    }
+
+    fn taken(&self) -> Taken {
+        match self.outcome {
+            Outcome::NotSent | Outcome::Refused => Taken::Nothing,
+            Outcome::Unanswered | Outcome::Lost => Taken::Unknown,
+            // Who left before the answer's head knows as little of what it took as we do.
+            _ if self.status.is_none() => Taken::Unknown,
+            _ => self.meter.taken(&self.reservation, self.answers),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let parts = Arc::clone(&self.parts);
+        let took = parts.published.clock().since_boot().saturating_sub(self.began);
+        // What we or the client gave up says nothing about the provider.
+        if self.outcome == Outcome::Answered || (self.code.is_some() && self.outcome != Outcome::Cut) {
+            let call = LastCall { code: self.code, at_ms: parts.published.clock().wall_ms() };
+            parts.routing.numbers().observe(&self.route, call, took);
+        }
+        let settle = Settle {
+            model_call_id: self.id,
+            outcome: self.outcome,
+            taken: self.taken(),
+            status: self.status,
+            code: self.code,
+            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        };
+        let by = self.by.clone();
+        let tasks = parts.tasks.clone();
+        tasks.spawn(async move { record(&parts, settle, by).await });
+    }
+}
+
+/// Records the end. Where the journal takes nothing until the daemon ends, the next start settles the call in full.
+async fn record(parts: &Parts, settle: Settle, by: Provenance) {
+    loop {
+        let command = Command::SettleModelCall(settle.clone());
+        let Err(refusal) = parts.clerk.submit(command, by.clone(), Lane::Reserved).await else { return };
+        if !refusal.reason.retry() || parts.tasks.is_stopping() {
+            let (id, code) = (settle.model_call_id, refusal.reason.code());
+            tracing::warn!(%id, code, "the end of a model call was not recorded; the next start does");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(refusal.retry_after_ms.unwrap_or(RETRY_MS))).await;
+    }
+}
