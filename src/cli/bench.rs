@@ -127,6 +127,7 @@ fn scratch_root(home: &Path) -> Result<Opened, String> {
         entropy: Arc::new(entropy),
         options: Options::default(),
         build: "bench".to_owned(),
+        price_table: None,
         encode: |_, _, line, out| {
             let at = out.len();
             out.extend_from_slice(line);

@@ -3,6 +3,7 @@
 mod ask;
 mod auth;
 mod bench;
+mod budget;
 mod client;
 mod doctor;
 mod events;
@@ -99,6 +100,9 @@ enum Verb {
     /// Secrets that the daemon uses and never shows
     #[command(subcommand)]
     Secrets(secrets::SecretsVerb),
+    /// Budgets: what may be spent, and what was
+    #[command(subcommand)]
+    Budget(budget::Budget),
     /// The journal
     #[command(subcommand)]
     Journal(remote::Journal),
@@ -152,6 +156,7 @@ pub fn main() -> ExitCode {
         Verb::Tasks(verb) => tasks::tasks(client, &verb),
         Verb::Runtime(verb) => runtime::runtime(client, &verb),
         Verb::Secrets(verb) => secrets::run(client, &verb),
+        Verb::Budget(verb) => budget::run(client, &verb),
         Verb::Journal(verb) => remote::journal(client, &verb),
         Verb::Index(verb) => index::run(client, &verb),
         Verb::Schema(verb) => schema::run(&verb),

@@ -106,6 +106,11 @@ impl Agents {
         })
     }
 
+    /// Version of the price table in force.
+    pub(super) fn price_table(&self) -> &str {
+        self.prices.version()
+    }
+
     /// Whether the routes can be used.
     pub(super) fn readiness(&self, credentials: Credentials) -> Readiness {
         let usable = move |slot: &str| credentials.check(DEFAULT_ORG, slot).is_ok();

@@ -140,6 +140,7 @@ fn take(
         options: Options::default(),
         boot_id,
         build: build(build_digest.as_deref()),
+        price_table: Some(agents.price_table().to_owned()),
         encode: sse::encode_record,
         observe: Arc::new(move |records, took| counted.observe(records, took)),
         redactor,

@@ -76,6 +76,8 @@ pub const OUTPUT_TOKENS_LEAST: u64 = 16;
 pub const APPROVAL_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long a question waits, milliseconds.
 pub const QUESTION_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Calls that budgets refused since the start and that can be explained whole.
+pub const BUDGET_REFUSALS: usize = 256;
 /// Most permission rules in one scope.
 pub const PERMISSION_RULES: usize = 500;
 /// Longest note of an operator, bytes.

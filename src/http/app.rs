@@ -74,7 +74,7 @@ impl App {
             questions: Questions::new(desk.clone()),
             outputs: Outputs::new(Tasks::new(desk.clone()), runner.background().clone()),
             tasks: Tasks::new(desk.clone()),
-            budgets: Budgets::new(desk.clone(), Arc::clone(published.clock())),
+            budgets: Budgets::new(desk.clone(), published.clone()),
             runtime: Runtime::new(desk),
             secrets,
             journal_keys: JournalKeys::new(status.clerk.clone(), published.clone()),

@@ -156,15 +156,7 @@ impl Ledger {
 
     fn standing(&self, org: &str, name: &Name, limit_micros: u64, now_ms: u64) -> BudgetView {
         let account = self.books.account(org, &name.subject);
-        let spent_micros = account.spent(name.period, now_ms);
-        let reserved_micros = account.reserved_micros;
-        BudgetView {
-            budget: name.clone(),
-            limit_micros,
-            spent_micros,
-            reserved_micros,
-            left_micros: limit_micros.saturating_sub(spent_micros).saturating_sub(reserved_micros),
-        }
+        BudgetView::of(name, limit_micros, account.spent(name.period, now_ms), account.reserved_micros)
     }
 
     /// What an organisation's payers spent, as it stands at this moment.
@@ -194,6 +186,14 @@ pub struct BudgetView {
     pub reserved_micros: u64,
     /// What is left.
     pub left_micros: u64,
+}
+
+impl BudgetView {
+    /// The view of these figures.
+    pub fn of(name: &Name, limit_micros: u64, spent_micros: u64, reserved_micros: u64) -> Self {
+        let left_micros = limit_micros.saturating_sub(spent_micros).saturating_sub(reserved_micros);
+        Self { budget: name.clone(), limit_micros, spent_micros, reserved_micros, left_micros }
+    }
 }
 
 /// What one payer spent. All amounts are micro-units.

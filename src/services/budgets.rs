@@ -2,17 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::desk::{By, Desk, Done, Lane};
+use super::budget_refusals::RefusedCallView;
+use super::desk::{By, Desk, Done, Lane, parse_filter};
+use super::published::Published;
 use crate::domain::command::{Command, invalid};
+use crate::domain::ids::RunId;
 use crate::domain::ledger::{Name, budget};
 use crate::domain::reason::{Reason, Refusal};
-use crate::platform::clock::Clock;
 use crate::projections::Models;
 use crate::projections::ledger::{AccountView, BudgetView, Entry, EntryView};
-use std::sync::Arc;
+use crate::projections::runs::FailureView;
 
-/// Most entries of the ledger that are told as the cause of a refusal.
-const ENTRIES_TOLD: usize = 50;
+/// Most entries of the ledger that are told of a budget, or of a run.
+pub(super) const ENTRIES_TOLD: usize = 50;
 
 /// Another limit of a budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -31,20 +33,31 @@ pub struct BudgetsView {
     pub accounts: Vec<AccountView>,
 }
 
-/// One budget with the newest calls that it was charged for, newest first.
+/// One budget with the newest calls that it was charged for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct BudgetEntriesView {
-    /// The budget as it stands.
+    /// The budget as it stands; as it stood where a refusal is explained.
     pub budget: BudgetView,
-    /// Calls.
+    /// Calls, newest first.
     pub entries: Vec<EntryView>,
+}
+
+/// Why calls were refused, and what those that were made cost. It is empty where nothing is known any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct ExplainView {
+    /// Calls that budgets refused since the daemon started, newest first.
+    pub refusals: Vec<RefusedCallView>,
+    /// Why the run failed, where that is what was asked.
+    pub error: Option<FailureView>,
+    /// Calls of the ledger that were made, newest first.
+    pub calls: Vec<EntryView>,
 }
 
 /// The use cases.
 #[derive(Clone)]
 pub struct Budgets {
     desk: Desk,
-    clock: Arc<dyn Clock>,
+    published: Published,
 }
 
 /// Reads a budget's name out of a path.
@@ -58,24 +71,56 @@ pub fn name(text: &str) -> Result<Name, Refusal> {
 
 impl Budgets {
     /// Use cases at a desk.
-    pub fn new(desk: Desk, clock: Arc<dyn Clock>) -> Self {
-        Self { desk, clock }
+    pub fn new(desk: Desk, published: Published) -> Self {
+        Self { desk, published }
     }
 
     /// Everything as it stands.
     pub fn list(&self, org: &str) -> BudgetsView {
-        let now_ms = self.clock.wall_ms();
+        let now_ms = self.published.clock().wall_ms();
         self.desk.look(|models| view(models, org, now_ms))
     }
 
     /// One budget and what it was charged for.
     pub fn get(&self, org: &str, name: &Name) -> Result<BudgetEntriesView, Refusal> {
-        let now_ms = self.clock.wall_ms();
+        let now_ms = self.published.clock().wall_ms();
         self.desk.look(|models| {
             let budget = models.ledger.budget(org, name, now_ms).ok_or(Reason::BudgetNotFound)?;
             let of = models.ledger.entries().filter(|entry| entry.org == org && entry.is_of(&name.subject));
             Ok(BudgetEntriesView { budget, entries: of.take(ENTRIES_TOLD).map(Entry::view).collect() })
         })
+    }
+
+    /// Why what a request or a run asked for was refused, or what it cost.
+    pub async fn explain(
+        &self,
+        org: &str,
+        request_id: Option<&str>,
+        run_id: Option<&str>,
+    ) -> Result<ExplainView, Refusal> {
+        let run_id = run_id.map(|id| parse_filter::<RunId>("/run_id", id)).transpose()?;
+        let error = match (request_id, run_id) {
+            (Some(_), None) => None,
+            (None, Some(id)) => {
+                let org = org.to_owned();
+                self.desk.show(move |models| models.run(&org, id)).await?.error
+            }
+            _ => return Err(invalid("/request_id", "Name a request or a run, and not both.")),
+        };
+        let is_it = |request: Option<&str>, run: Option<RunId>| {
+            if run_id.is_some() { run == run_id } else { request == request_id }
+        };
+        Ok(self.desk.look(|models| {
+            let entries = models
+                .ledger
+                .entries()
+                .filter(|entry| entry.org == org && is_it(entry.request_id.as_deref(), entry.stream.run()));
+            ExplainView {
+                refusals: self.published.budget_refusals().explain(models, org, is_it),
+                error,
+                calls: entries.take(ENTRIES_TOLD).map(Entry::view).collect(),
+            }
+        }))
     }
 
     /// Sets a budget.
@@ -91,7 +136,7 @@ impl Budgets {
     }
 
     async fn submit(&self, command: Command, by: By) -> Result<Done<BudgetsView>, Refusal> {
-        let (org, now_ms) = (by.org.clone(), self.clock.wall_ms());
+        let (org, now_ms) = (by.org.clone(), self.published.clock().wall_ms());
         self.desk.submit_plain(command, by, Lane::Ordinary, |models| view(models, &org, now_ms)).await
     }
 }

@@ -46,6 +46,7 @@ fn opening(disk: &SimDisk, clock: &Arc<FakeClock>, boot: u64) -> Opening {
         redactor: Redactor::default(),
         boot_id: BootId::from_ulid(ulid::Ulid::from_parts(boot, 1)),
         build: "test".to_owned(),
+        price_table: None,
         encode: |_, _, line, out| {
             let at = out.len();
             out.extend_from_slice(line);

@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod approvals;
 pub mod authority;
 pub mod blobs;
+pub mod budget_refusals;
 pub mod budgets;
 pub mod clerk;
 pub mod clock_watch;

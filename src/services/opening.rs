@@ -43,6 +43,8 @@ pub struct Opening {
     pub boot_id: BootId,
     /// Version of the program and digest of its binary.
     pub build: String,
+    /// Version of the price table in force.
+    pub price_table: Option<String>,
     /// Makes events of lines.
     pub encode: Encode,
     /// Told of each batch.
@@ -122,7 +124,7 @@ pub fn open(opening: Opening) -> Result<Opened, Refusal> {
         build: opening.build,
         config_revision: fold.world.runtime.revision,
         policy_sha256: fold.world.runtime.policy_digest(),
-        price_table: None,
+        price_table: opening.price_table,
     };
     let (disk, clock) = (Arc::clone(&opening.disk), Arc::clone(&opening.clock));
     let mut unopened = Unopened::new(recovered, disk, clock, opening.options, context);

@@ -10,18 +10,17 @@ use tokio::sync::Semaphore;
 
 use self::gathered::{Gathered, unreadable};
 use super::blobs::Blobs;
-use super::desk::ReadSide;
+use super::budget_refusals::BudgetRefusals;
 use crate::domain::ids::{RunId, SessionId};
-use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Record;
 use crate::domain::stream::Stream;
 use crate::journal::line;
 use crate::journal::reader::{Head, Reader};
 use crate::platform::clock::Clock;
+use crate::projections::Models;
 use crate::projections::feed::{Buffer, Feed, Filter, Item, Most, Scope};
 use crate::projections::index::Index;
-use crate::projections::{Bodies, Models};
 use crate::vault::redaction::Redactor;
 
 /// Makes an event of a record's line at the end of the buffer, and gives the offset in it at which the line stands,
@@ -73,6 +72,7 @@ struct Shared {
     blobs: Blobs,
     clock: Arc<dyn Clock>,
     redactor: Redactor,
+    budget_refusals: BudgetRefusals,
     encode: Encode,
     observe: Observe,
     /// When the newest batch was sealed, by the clock that never goes back.
@@ -101,8 +101,21 @@ impl Published {
         let sealed_boot_ms = AtomicU64::new(clock.boot_ms());
         let (models, index) = (RwLock::new(models), RwLock::default());
         let replays = Arc::new(Semaphore::new(REPLAYS));
-        let shared =
-            Shared { models, reader, feed, blobs, clock, redactor, encode, observe, sealed_boot_ms, index, replays };
+        let budget_refusals = BudgetRefusals::default();
+        let shared = Shared {
+            models,
+            reader,
+            feed,
+            blobs,
+            clock,
+            redactor,
+            budget_refusals,
+            encode,
+            observe,
+            sealed_boot_ms,
+            index,
+            replays,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -164,6 +177,11 @@ impl Published {
     /// Knows the secrets that nobody may see.
     pub fn redactor(&self) -> &Redactor {
         &self.shared.redactor
+    }
+
+    /// What budgets refused since the start.
+    pub fn budget_refusals(&self) -> &BudgetRefusals {
+        &self.shared.budget_refusals
     }
 
     /// Makes the events of a batch, some in each buffer.
@@ -374,35 +392,7 @@ fn stream_of(scope: Scope) -> Option<Stream> {
     }
 }
 
-impl ReadSide for Published {
-    fn models(&self) -> RwLockReadGuard<'_, Models> {
-        Published::models(self)
-    }
-
-    fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.shared.feed.changes()
-    }
-
-    fn recent(&self, seq: u64) -> Option<Record> {
-        let item = self.shared.feed.recent(seq).filter(|item| item.line.len() <= READ_AT_ONCE_BYTES)?;
-        line::parse_record(&item.line).ok()
-    }
-}
-
-impl Bodies for Published {
-    fn record(&self, seq: u64) -> Option<Record> {
-        line::parse_record(&self.shared.reader.line(seq).ok()??).ok()
-    }
-
-    fn text(&self, part: &Personal) -> Option<String> {
-        match part {
-            Personal::Clear(text) => Some(text.clone()),
-            Personal::Blob { blob } => String::from_utf8(self.shared.blobs.read(blob)?).ok(),
-            Personal::Sealed { .. } => None,
-        }
-    }
-}
-
 mod gathered;
+mod sides;
 #[cfg(test)]
 mod tests;

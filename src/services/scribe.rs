@@ -158,7 +158,12 @@ impl Scribe {
             entropy: &mut || entropy.u128(),
             actor: &job.provenance.actor,
         };
-        let Decided { drafts, answer } = decide(&self.world, &job.command, &mut context).map_err(Unfit::Refused)?;
+        let decided = decide(&self.world, &job.command, &mut context);
+        if let Err(refusal) = &decided {
+            let refusals = self.published.budget_refusals();
+            refusals.note(&self.world, job, refusal, (build.batch.next_seq(), now_ms));
+        }
+        let Decided { drafts, answer } = decided.map_err(Unfit::Refused)?;
         if drafts.is_empty() {
             return Ok(Committed { answer, seq: None, replayed: false });
         }

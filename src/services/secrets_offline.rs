@@ -93,6 +93,8 @@ impl Place {
             options: Options { background: false, ..Options::default() },
             boot_id,
             build: self.build.clone(),
+            // No calls are made offline.
+            price_table: None,
             encode: no_frame,
             observe: Arc::new(|_, _| {}),
             redactor: Redactor::default(),

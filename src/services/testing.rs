@@ -72,6 +72,7 @@ impl Root {
             redactor: Redactor::default(),
             boot_id: BootId::from_ulid(Ulid::from_parts(NOW_MS, self.boots)),
             build: "test".to_owned(),
+            price_table: None,
             encode: |_, _, line, out| {
                 let at = out.len();
                 out.extend_from_slice(line);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use crate::support::{House, eventually, says, turn};
+use crate::support::{BINARY, Daemon, House, eventually, says, turn};
 
 /// What a server does about a request.
 #[derive(Debug, Clone)]
@@ -472,10 +472,77 @@ fn a_budget_limits_what_a_model_may_answer_and_refuses_the_run_that_it_does_not_
     let third = daemon.run(&json!({}));
     assert_eq!(daemon.when(&third, "failed")["error"]["code"], "budget.exceeded");
     assert_eq!(server.asked.load(Ordering::SeqCst), 2, "nothing was sent");
+    let explained = daemon.get(&format!("/v1/budgets/explain?run_id={third}"));
+    let [refusal] = explained["refusals"].as_array().unwrap().as_slice() else { panic!("{explained}") };
+    let way = &refusal["budgets"][0]["budget"];
+    assert_eq!((&refusal["code"], &refusal["token"]), (&json!("budget.exceeded"), &json!("admin")));
+    assert_eq!((&refusal["run_id"], &refusal["model"]), (&json!(third), &json!("m")));
+    assert_eq!(way["budget"], "route:far:day", "{explained}");
+    assert_eq!(
+        (&way["limit_micros"], &way["spent_micros"], &way["left_micros"]),
+        (&json!(6_001), &json!(6_000), &json!(1))
+    );
+    assert!(refusal["needed_micros"].as_u64().unwrap() > 1, "{explained}");
+    let causes: Vec<&str> = refusal["budgets"][0]["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["run_id"].as_str().unwrap())
+        .collect();
+    assert_eq!((causes, &explained["calls"]), (vec![second.as_str(), first.as_str()], &json!([])));
+    let cli = |words: &[&str]| {
+        let mut command = std::process::Command::new(BINARY);
+        command.arg("budget").args(words).arg("--state-root").arg(house.folder.path().join("state"));
+        let out = command.env("HOME", house.folder.path()).env_remove("XDG_STATE_HOME").output().unwrap();
+        (out.status.code().unwrap(), String::from_utf8(out.stdout).unwrap() + &String::from_utf8_lossy(&out.stderr))
+    };
+    let (code, told) = cli(&["explain", &third]);
+    assert_eq!(code, 0, "{told}");
+    for part in ["budget.exceeded", "route:far:day", "6001", "6000", first.as_str(), second.as_str(), third.as_str()] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let cost = daemon.get(&format!("/v1/budgets/explain?run_id={first}"));
+    assert_eq!((&cost["refusals"], &cost["calls"][0]["cost_micros"]), (&json!([]), &json!(3_000)));
+    for (query, code) in [("", "request.invalid"), ("?run_id=run_01ARZ3NDEKTSV4RRFFQ69G5FAV", "run.not_found")] {
+        assert_eq!(daemon.get(&format!("/v1/budgets/explain{query}"))["code"], code);
+    }
+    let unknown = daemon.get("/v1/budgets/explain?request_id=req_unknown");
+    assert_eq!(unknown, json!({ "refusals": [], "error": null, "calls": [] }));
     let one = daemon.get("/v1/budgets/route:far:day");
     assert_eq!(one["entries"].as_array().unwrap().len(), 2, "{one}");
+    assert!(cli(&["set", "token:admin:month", "77"]).1.contains("token:admin:month"));
+    assert_eq!(daemon.get("/v1/budgets/token:admin:month")["budget"]["limit_micros"], 77);
+    assert!(!cli(&["remove", "token:admin:month"]).1.contains("token:admin:month"));
+    assert!(cli(&["list"]).1.contains("route:far:day"));
+    assert!(cli(&["set", "far", "1"]).0 > 0);
     let removed = daemon.request(&daemon.token, "DELETE", "/v1/budgets/route:far:day", "{}");
     assert_eq!((removed.0, &removed.1["budgets"]), (200, &json!([])));
     assert_eq!(daemon.request(&daemon.token, "GET", "/v1/budgets/route:far:day", "").1["code"], "budget.not_found");
     assert_eq!(daemon.request(&daemon.token, "PUT", "/v1/budgets/far:day", "{\"limit_micros\":1}").0, 422);
+    daemon.stop();
+    let daemon = house.start();
+    // Refusals are gone with the start; the run still says why it failed, and its calls what they cost.
+    let explained = daemon.get(&format!("/v1/budgets/explain?run_id={third}"));
+    assert_eq!((&explained["refusals"], &explained["error"]["code"]), (&json!([]), &json!("budget.exceeded")));
+    let cost = daemon.get(&format!("/v1/budgets/explain?run_id={first}"));
+    assert_eq!(cost["calls"][0]["cost_micros"], 3_000);
+    daemon.stop();
+}
+
+#[test]
+fn each_start_records_the_price_table_in_force() {
+    let house = House::playing(&[says("done")]);
+    let prices = house.folder.path().join("prices.toml");
+    std::fs::write(&prices, "version = \"of-2027\"\n[models]\n").unwrap();
+    let last = |daemon: &Daemon| -> Value {
+        let Value::String(lines) = daemon.get("/v1/journal/records?from=0&limit=1000") else { panic!("no lines") };
+        let records = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        records.filter(|record| record["kind"] == "context.set").next_back().unwrap()["data"]["price_table"].clone()
+    };
+    let daemon = house.start_with(&["--price-table-file", prices.to_str().unwrap()], &[]);
+    assert_eq!(last(&daemon), "of-2027");
+    daemon.stop();
+    let daemon = house.start();
+    assert_eq!(last(&daemon), "2025-10-01");
+    daemon.stop();
 }

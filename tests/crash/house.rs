@@ -30,6 +30,7 @@ fn opening(disk: &SimDisk) -> Opening {
         redactor: Redactor::default(),
         boot_id: BootId::from_ulid(ulid::Ulid(1)),
         build: "test".to_owned(),
+        price_table: None,
         encode: |_, _, line, out| {
             let at = out.len();
             out.extend_from_slice(line);

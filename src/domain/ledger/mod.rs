@@ -16,6 +16,7 @@ use super::stream::Stream;
 
 pub mod budget;
 pub mod price;
+pub mod refused;
 pub(super) mod reserve;
 
 pub use budget::{Name, Period, Subject};

@@ -34,15 +34,15 @@ pub struct Payer<'a> {
 
 /// A budget that a call is charged to, as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Standing<'w> {
-    name: &'w Name,
-    limit: u64,
-    spent: u64,
-    reserved: u64,
+pub(super) struct Standing<'w> {
+    pub(super) name: &'w Name,
+    pub(super) limit: u64,
+    pub(super) spent: u64,
+    pub(super) reserved: u64,
 }
 
 impl Standing<'_> {
-    fn left(&self) -> u64 {
+    pub(super) fn left(&self) -> u64 {
         self.limit.saturating_sub(self.spent).saturating_sub(self.reserved)
     }
 }
@@ -56,14 +56,19 @@ fn pays(payer: Payer<'_>, subject: &Subject) -> bool {
     }
 }
 
-/// The budget of which least is left.
-fn tightest<'w>(world: &'w World, payer: Payer<'_>, now_ms: u64) -> Option<Standing<'w>> {
-    let budgets = world.ledger.budgets(payer.org).filter(|(name, _)| pays(payer, &name.subject));
-    let standing = |(name, limit): (&'w Name, u64)| {
+/// The budgets that a call is charged to.
+pub(super) fn charged<'w>(world: &'w World, payer: Payer<'w>, now_ms: u64) -> impl Iterator<Item = Standing<'w>> {
+    let budgets = world.ledger.budgets(payer.org).filter(move |(name, _)| pays(payer, &name.subject));
+    budgets.map(move |(name, limit)| {
         let account = world.ledger.account(payer.org, &name.subject);
         Standing { name, limit, spent: account.spent(name.period, now_ms), reserved: account.reserved_micros }
-    };
-    budgets.map(standing).min_by_key(Standing::left)
+    })
+}
+
+/// The least that must be left of a budget for the call to be made, micro-units.
+pub(super) fn needed(quote: &Quote, (price, most): &(Price, u64)) -> u64 {
+    let output = quote.output_tokens.unwrap_or(*most).min(OUTPUT_TOKENS_LEAST);
+    price.worst(quote.input_tokens, output.saturating_mul(quote.answers.max(1)))
 }
 
 /// Sets aside what a call may cost at most, or says which budget does not cover it.
@@ -81,8 +86,9 @@ pub(in crate::domain) fn reserve(
         principal: payer.principal.to_owned(),
         session_id: payer.session_id,
     };
-    let budget = tightest(world, payer, now_ms);
-    let Some((price, most)) = &quote.price else {
+    // The one of which least is left.
+    let budget = charged(world, payer, now_ms).min_by_key(Standing::left);
+    let Some(priced @ (price, most)) = &quote.price else {
         return match budget {
             None => Ok(reservation),
             Some(budget) => Err(unpriced(budget.name)),
@@ -94,7 +100,7 @@ pub(in crate::domain) fn reserve(
     let output = match budget {
         None => wanted,
         Some(budget) => {
-            let needed = worst(wanted.min(OUTPUT_TOKENS_LEAST));
+            let needed = needed(quote, priced);
             let left = budget.left();
             if needed > left {
                 return Err(not_covered(budget, needed));

@@ -117,7 +117,7 @@ reasons! {
         "Start a subscription for the organisation.";
     BudgetExceeded = "budget.exceeded", http 402, [],
         "The budget does not cover this call.",
-        "Run `chancery budget explain` with the request id.";
+        "Run `chancery budget explain` with the id of the request or the run.";
     BudgetModelUnpriced = "budget.model_unpriced", http 402, [],
         "A budget is in force, and the model has no price.",
         "Add the model to a price table and name it with `--price-table-file`, or remove the budget.";
@@ -126,7 +126,7 @@ reasons! {
         "List the budgets with `chancery budget list`.";
     BudgetReserved = "budget.reserved", http 429, [retry],
         "What is left of the budget is reserved for calls that have not ended.",
-        "Wait for them to end, or run `chancery budget explain` with the request id.";
+        "Wait for them to end, or run `chancery budget explain` with the id of the request or the run.";
     ByokKeyMissing = "byok.key_missing", http 409, [],
         "The organisation has stored no provider key of its own.",
         "Store a provider key for the organisation, then retry.";

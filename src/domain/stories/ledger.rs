@@ -6,14 +6,15 @@ use super::code;
 use crate::domain::command::{Answer, Command};
 use crate::domain::event::Event;
 use crate::domain::ids::{ModelCallId, RunId};
+use crate::domain::ledger::refused::{Refused, refused};
 use crate::domain::ledger::{Basis, Cost, Name, Period, Quote, Subject, Tokens, budget};
-use crate::domain::model_call::{Outcome, Taken};
+use crate::domain::model_call::{self, Outcome, Taken};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::DEFAULT_ORG;
 use crate::domain::run::{self, Confirmed};
 use crate::domain::session;
 use crate::domain::stream::Stream;
-use crate::domain::testing::{House, quote};
+use crate::domain::testing::{House, plain_call, quote};
 use crate::domain::turn;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -90,6 +91,31 @@ fn a_budget_that_does_not_cover_a_call_refuses_it_and_says_whether_waiting_helps
     house.settle_call(unknown, took(5, 5)).unwrap();
     let account = house.world.ledger.account(DEFAULT_ORG, &Subject::Organisation);
     assert_eq!((account.total_micros, account.unpriced_calls), (300, 1), "a cost that is not known is counted as such");
+}
+
+#[test]
+fn a_refused_call_names_every_budget_that_did_not_cover_it_as_it_stood() {
+    let mut house = House::new();
+    let budgets =
+        [("route:r:total", 400), ("token:admin:day", 450), ("organisation:total", 601), ("token:other:day", 1)];
+    for (budget, limit) in budgets {
+        house.set_budget(budget, limit).unwrap();
+    }
+    house.call_model(quote(100, Some(10))).unwrap();
+    let ask = |quote: Quote| {
+        let call = model_call::Request { quote, ..plain_call(DEFAULT_ORG) };
+        refused(&house.world, &Command::RequestModelCall(Box::new(call)), "admin", house.now_ms).unwrap()
+    };
+    let names = |refused: &Refused| refused.budgets.iter().map(|way| way.budget.to_string()).collect::<Vec<_>>();
+    let call = ask(quote(100, Some(10)));
+    assert_eq!(names(&call), ["token:admin:day", "route:r:total"], "300 of 301 are left of the organisation's");
+    assert_eq!((call.needed_micros, call.token.as_str()), (Some(300), "admin"));
+    let way = &call.budgets[1];
+    assert_eq!((way.limit_micros, way.spent_micros, way.reserved_micros), (400, 0, 300));
+    let unpriced = ask(Quote { price: None, ..quote(100, Some(10)) });
+    assert_eq!(names(&unpriced), ["organisation:total", "token:admin:day", "route:r:total"]);
+    assert_eq!(unpriced.needed_micros, None);
+    assert_eq!(refused(&house.world, &Command::ExpireApprovals, "admin", house.now_ms), None);
 }
 
 #[test]

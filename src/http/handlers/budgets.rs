@@ -6,18 +6,22 @@ use hyper::StatusCode;
 use crate::domain::ledger::Name;
 use crate::domain::reason::{Reason, Refusal};
 use crate::http::app::App;
-use crate::http::extract::{Mutation, On, Place, Right};
+use crate::http::extract::{Mutation, On, Place, Query, Right};
 use crate::http::reply::{Reply, ok};
 use crate::http::routes::Route;
 use crate::services::authority::Action;
-use crate::services::budgets::{self, BudgetEntriesView, BudgetsView, SetBudget};
+use crate::services::budgets::{self, BudgetEntriesView, BudgetsView, ExplainView, SetBudget};
 
 const ONE: &str = "/v1/budgets/{budget}";
+const EXPLAIN: &str = "/v1/budgets/explain";
 
 pub(super) fn routes() -> Vec<Route<App>> {
     vec![
         Route::get("/v1/budgets", Action::BudgetRead, "Every budget, and what was spent.", list)
             .gives::<BudgetsView>(200),
+        Route::get(EXPLAIN, Action::BudgetRead, "Why a call was refused, or what it cost.", explain)
+            .asks(&[("request_id", "string"), ("run_id", "string")])
+            .gives::<ExplainView>(200),
         Route::get(ONE, Action::BudgetRead, "A budget, and the newest calls that it was charged for.", get)
             .gives::<BudgetEntriesView>(200),
         Route::put(ONE, Action::BudgetWrite, "Sets a budget.", set).takes::<SetBudget>().gives::<BudgetsView>(200),
@@ -44,6 +48,20 @@ impl Place for Name {
 
 async fn list(State(app): State<App>, Right(right): Right) -> Reply {
     ok(&app.budgets.list(right.demand(Action::BudgetRead)?.organisation()))
+}
+
+/// About what.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    request_id: Option<String>,
+    run_id: Option<String>,
+}
+
+async fn explain(State(app): State<App>, Right(right): Right, Query(about): Query<About>) -> Reply {
+    let caller = right.demand(Action::BudgetRead)?;
+    let (request, run) = (about.request_id.as_deref(), about.run_id.as_deref());
+    ok(&app.budgets.explain(caller.organisation(), request, run).await?)
 }
 
 async fn get(State(app): State<App>, ask: On<Named>) -> Reply {

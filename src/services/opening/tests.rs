@@ -23,6 +23,7 @@ fn start(disk: &SimDisk, boot: u128) -> Result<Opened, Refusal> {
         redactor: Redactor::default(),
         boot_id: BootId::from_ulid(Ulid::from_parts(NOW_MS, boot)),
         build: "test".to_owned(),
+        price_table: None,
         encode: |_, _, line, out| {
             let at = out.len();
             out.extend_from_slice(line);

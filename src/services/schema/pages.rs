@@ -104,7 +104,7 @@ const LIMITS_TAIL: &str = "\n## Known gaps\n\n\
     * The disk reserve is no promise on copy-on-write file systems.\n\
     * Large words of a request that is refused are removed from `artifacts/`. Where a kill, or an error after which nobody knows whether\n  \
       a record names them, came between, they stay, and so do those of refused steps of a run.\n\
-    * Vault, backup and restore, organisations other than `default`, connectors and webhooks do not exist yet.\n";
+    * Backup and restore, organisations other than `default`, connectors and webhooks do not exist yet.\n";
 
 /// A limit: its name, its value, and its sentence.
 type Limit = (String, String, String);
