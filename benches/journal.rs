@@ -123,6 +123,7 @@ pub fn opened(root: &Path) -> Opened {
         redactor: Redactor::default(),
         boot_id: BootId::from_ulid(ulid::Ulid(1)),
         build: "bench".to_owned(),
+        price_table: None,
         encode: chancery::http::sse::encode_record,
         observe: Arc::new(|records, _| {
             BATCHES.fetch_add(1, Ordering::Relaxed);

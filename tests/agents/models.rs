@@ -543,7 +543,7 @@ fn each_start_records_the_price_table_in_force() {
     let last = |daemon: &Daemon| -> Value {
         let Value::String(lines) = daemon.get("/v1/journal/records?from=0&limit=1000") else { panic!("no lines") };
         let records = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        records.filter(|record| record["kind"] == "context.set").last().unwrap()["data"]["price_table"].clone()
+        records.filter(|record| record["kind"] == "context.set").next_back().unwrap()["data"]["price_table"].clone()
     };
     let daemon = house.start_with(&["--price-table-file", prices.to_str().unwrap()], &[]);
     assert_eq!(last(&daemon), "of-2027");

@@ -17,9 +17,11 @@ use super::reply::ReplyTarget;
 use super::world::World;
 
 pub(super) mod queue;
+mod stage;
 pub(super) mod stop;
 
 pub use queue::{Queue, Start};
+pub use stage::TurnStage;
 pub use stop::{Cancel, Complete, Confirm, Confirmed, Fail};
 
 /// Where a run stands.
@@ -228,21 +230,6 @@ pub struct Cancelled {
     /// An operator's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-}
-
-/// How far the current turn is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TurnStage {
-    /// None was begun.
-    #[default]
-    None,
-    /// The model was asked.
-    Requested,
-    /// It answered.
-    Answered,
-    /// Its answer broke off.
-    Failed,
 }
 
 /// A run that has not ended, as far as rules need it.
