@@ -542,8 +542,8 @@ fn each_start_records_the_price_table_in_force() {
     std::fs::write(&prices, "version = \"of-2027\"\n[models]\n").unwrap();
     let last = |daemon: &Daemon| -> Value {
         let Value::String(lines) = daemon.get("/v1/journal/records?from=0&limit=1000") else { panic!("no lines") };
-        let records = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        records.filter(|record| record["kind"] == "context.set").next_back().unwrap()["data"]["price_table"].clone()
+        let mut records = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        records.rfind(|record| record["kind"] == "context.set").unwrap()["data"]["price_table"].clone()
     };
     let daemon = house.start_with(&["--price-table-file", prices.to_str().unwrap()], &[]);
     assert_eq!(last(&daemon), "of-2027");
