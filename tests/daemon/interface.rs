@@ -261,6 +261,12 @@ fn a_query_names_only_what_its_route_knows_and_the_refusal_names_the_parameter()
         let path = format!("{}?colour=red", filled(&pattern, own));
         let body = if method == "GET" { "" } else { "{}" };
         let (status, problem) = daemon.call(&daemon.token, &method, &path, body);
+        if problem.get("error").is_some() {
+            // The paths of model clients answer in the clients' own shapes.
+            assert!(status == 400 && problem.to_string().contains("request.malformed"), "{method} {path}: {problem}");
+            assert!(problem.to_string().contains("`colour`"), "{method} {path}: {problem}");
+            continue;
+        }
         let found = (status, problem["code"].as_str(), problem["pointer"].as_str());
         assert_eq!(found, (400, Some("request.malformed"), Some("/colour")), "{method} {path}: {problem}");
     }
@@ -312,7 +318,7 @@ fn a_read_only_token_changes_nothing_on_any_route() {
             (&method, format!("{path}?_method=GET"), "X-HTTP-Method: GET\r\n", "{}"),
         ] {
             let (status, problem) = daemon.request(&readonly, method, &path, headers, body).unwrap();
-            assert!(status == 403 && problem.contains("\"auth.read_only\""), "{method} {path}: {problem}");
+            assert!(status == 403 && problem.contains("auth.read_only"), "{method} {path}: {problem}");
         }
         for disguised in ["GET", "HEAD", "OPTIONS", "PATCH", "DELETE"] {
             let headers = format!("X-HTTP-Method-Override: {method}\r\nX-HTTP-Method: {method}\r\n");
