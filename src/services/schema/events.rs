@@ -13,11 +13,14 @@ use crate::domain::stream::Stream;
 use crate::journal::line::render_record;
 
 /// One stream of each sort.
-const STREAMS: [&str; 6] = [
+const STREAMS: &[&str] = &[
     "journal",
     "daemon",
     "runtime",
     "control_plane",
+    "vault",
+    "ledger",
+    "model_call/mcall_01HF7YAT0000000000000CA115",
     "session/session_01HF7YAT00000000000000SE55",
     "run/run_01HF7YAT00000000000000R0N1",
 ];
@@ -48,6 +51,9 @@ pub(super) fn add(files: &mut Files) -> Result<(), String> {
         schema["x-version"] = json!(version);
         let on = STREAMS.iter().filter(|text| Stream::parse(text).is_some_and(|stream| event.belongs_on(&stream)));
         schema["x-stream"] = on.filter_map(|text| text.split('/').next()).collect::<Value>();
+        if schema["x-stream"] == json!([]) {
+            return Err(format!("{kind} belongs on a stream that is not listed here"));
+        }
         super::put_json(files, &format!("state-schema/events/{kind}.v{version}.json"), &schema);
         let mut line = Vec::new();
         render_record(&sample_record(index as u64, stream, event), &mut line).map_err(|error| error.to_string())?;
