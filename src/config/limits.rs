@@ -24,8 +24,6 @@ pub const INPUT_TOKENS: u64 = 100_000_000;
 pub const CALLS_AT_A_TIME: u64 = 10_000;
 /// Most fallbacks that a route names.
 pub const FALLBACKS: usize = 16;
-/// Longest name of a slot of the vault, bytes.
-pub const REFERENCE_BYTES: usize = 128;
 /// Most runs that an operator may have work at a time.
 pub const RUNS_AT_A_TIME_MOST: usize = 256;
 /// Most problems of a file that are told at once.

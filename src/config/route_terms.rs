@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::limits::{CALLS_AT_A_TIME, FALLBACKS, INPUT_TOKENS, REFERENCE_BYTES};
+use super::limits::{CALLS_AT_A_TIME, FALLBACKS, INPUT_TOKENS};
 use super::routes::{Driver, Route, check_model};
 use super::strict_toml::{Fields, Placed, Problems};
+use crate::domain::secret::check_reference;
 
 /// What a route can do besides words, where the operator says so; what is not said is what the driver makes of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,24 +65,23 @@ pub struct Terms {
     pub capabilities: Capabilities,
 }
 
-/// Checks the name of a slot: words of a-z 0-9 _ - joined by dots.
-fn check_reference(reference: &str) -> Result<(), String> {
-    let plain = |word: &str| {
-        !word.is_empty() && word.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
-    };
-    if reference.len() <= REFERENCE_BYTES && reference.split('.').all(plain) {
-        return Ok(());
-    }
-    Err(format!("words of a-z 0-9 _ - joined by dots, at most {REFERENCE_BYTES} bytes"))
-}
-
 impl Terms {
+    /// The model that a call of this one is priced as.
+    pub fn priced_as<'m>(&'m self, model: &'m str) -> &'m str {
+        self.price_table_model.as_deref().unwrap_or(model)
+    }
+
+    /// The limit of a call's input, tokens, where these are more.
+    pub fn input_limit_passed(&self, tokens: u64) -> Option<u32> {
+        self.max_input_tokens.filter(|most| tokens > u64::from(*most))
+    }
+
     /// Reads the fields of a route that are its terms.
     pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems<'_>) -> Self {
-        let auth_ref = fields.text("auth_ref", problems).and_then(|named| match check_reference(named.value) {
+        let auth_ref = fields.text("auth_ref", problems).and_then(|named| match check_reference("", named.value) {
             Ok(()) => Some(named.value.to_owned()),
             Err(rule) => {
-                problems.add(named.offset, format!("`auth_ref` names no slot: {rule}"));
+                problems.add(named.offset, format!("`auth_ref` names no slot: {}", rule.detail));
                 None
             }
         });
@@ -149,6 +149,7 @@ mod tests {
 
     use super::super::routes::Routes;
     use super::*;
+    use crate::domain::limits::SECRET_REF_BYTES;
 
     fn parse(rest: &str) -> Result<Routes, String> {
         let text = format!(
@@ -186,8 +187,8 @@ mod tests {
             let found = parse(&format!("auth_ref = \"{named}\"\n")).unwrap_err();
             assert!(found.contains("`auth_ref` names no slot"), "{named}: {found}");
         }
-        assert!(parse(&format!("auth_ref = \"{}\"\n", "a".repeat(REFERENCE_BYTES))).is_ok());
-        assert!(parse(&format!("auth_ref = \"{}\"\n", "a".repeat(REFERENCE_BYTES + 1))).is_err());
+        assert!(parse(&format!("auth_ref = \"{}\"\n", "a".repeat(SECRET_REF_BYTES))).is_ok());
+        assert!(parse(&format!("auth_ref = \"{}\"\n", "a".repeat(SECRET_REF_BYTES + 1))).is_err());
         let found = parse("[routes.a.capabilities]\nmagic = true\ntools = \"yes\"\n").unwrap_err();
         assert!(found.contains("unknown field \"magic\"") && found.contains("not true or false"), "{found}");
     }

@@ -48,17 +48,7 @@ impl Stream {
 
     /// The run, where this is a run's stream.
     pub fn run(self) -> Option<RunId> {
-        match self {
-            Self::Run(id) => Some(id),
-            Self::Journal
-            | Self::Daemon
-            | Self::Runtime
-            | Self::ControlPlane
-            | Self::Vault
-            | Self::Ledger
-            | Self::Session(_)
-            | Self::ModelCall(_) => None,
-        }
+        if let Self::Run(id) = self { Some(id) } else { None }
     }
 
     /// The model call, where this is a model call's stream.
@@ -68,17 +58,7 @@ impl Stream {
 
     /// The session, where this is a session's stream.
     pub fn session(self) -> Option<SessionId> {
-        match self {
-            Self::Session(id) => Some(id),
-            Self::Journal
-            | Self::Daemon
-            | Self::Runtime
-            | Self::ControlPlane
-            | Self::Vault
-            | Self::Ledger
-            | Self::Run(_)
-            | Self::ModelCall(_) => None,
-        }
+        if let Self::Session(id) = self { Some(id) } else { None }
     }
 }
 

@@ -3,7 +3,6 @@
 use super::Models;
 use crate::domain::ids::{RunId, SessionId};
 use crate::domain::record::Record;
-use crate::domain::stream::Stream;
 
 /// The objects that a record belongs to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,16 +16,8 @@ pub struct Topics {
 impl Models {
     /// The topics of a record that these models have folded.
     pub fn topics(&self, record: &Record) -> Topics {
-        match record.stream {
-            Stream::Session(id) => Topics { session: Some(id), run: None },
-            Stream::Run(id) => Topics { session: self.runs.session_of(id), run: Some(id) },
-            Stream::Journal
-            | Stream::Daemon
-            | Stream::Runtime
-            | Stream::ControlPlane
-            | Stream::Vault
-            | Stream::Ledger
-            | Stream::ModelCall(_) => Topics::default(),
-        }
+        let run = record.stream.run();
+        let session = record.stream.session().or_else(|| run.and_then(|run| self.runs.session_of(run)));
+        Topics { session, run }
     }
 }

@@ -138,16 +138,15 @@ impl ModelCaller for RoutedModels {
             return Ok(None);
         };
         let input_tokens = request.bytes()?.div_ceil(TOKEN_BYTES) as u64;
-        if let Some(most) = route.terms.max_input_tokens.filter(|most| input_tokens > u64::from(*most)) {
+        if let Some(most) = route.terms.input_limit_passed(input_tokens) {
             let detail = format!("The request has about {input_tokens} tokens; the route takes {most}.");
             return Err(Refusal::new(Reason::RequestTooLarge, detail));
         }
-        let priced = route.terms.price_table_model.as_deref().unwrap_or(&request.model);
         Ok(Some(Quote {
             input_tokens,
             output_tokens: fewest(route.max_output_tokens, request.max_output_tokens).map(u64::from),
             answers: 1,
-            price: self.prices.price(priced),
+            price: self.prices.price(route.terms.priced_as(&request.model)),
         }))
     }
 

@@ -166,10 +166,7 @@ fn a_stream_passes_byte_for_byte_and_its_usage_only_to_who_asked_for_it() {
 fn a_budget_refuses_a_call_before_anything_is_sent_and_limits_those_that_it_covers() {
     let server = Server::start(vec![streamed(&words(&"w".repeat(4_000)), true)]);
     let house = server.house(20_000);
-    let prices = house.folder.path().join("prices.toml");
-    let table = "version = \"test\"\n[models.m]\ninput = 1_000_000\noutput = 100_000_000\nmax_output_tokens = 1_000\n";
-    std::fs::write(&prices, table).unwrap();
-    let daemon = house.start_with(&["--price-table-file", prices.to_str().unwrap()], &[]);
+    let daemon = house.start_priced();
     let put = |micros: u64| {
         let body = json!({ "limit_micros": micros }).to_string();
         assert_eq!(daemon.request(&daemon.token, "PUT", "/v1/budgets/route:far:day", &body).0, 200);

@@ -448,11 +448,7 @@ fn a_budget_limits_what_a_model_may_answer_and_refuses_the_run_that_it_does_not_
     let usage = json!({ "choices": [], "usage": { "prompt_tokens": 1_000, "completion_tokens": 20 } });
     let server = Server::start(vec![streamed(&format!("{}data: {usage}\n\n", words("here")), true)]);
     let house = server.house(20_000);
-    let prices = house.folder.path().join("prices.toml");
-    // A token sent costs one micro-unit, and one received a hundred.
-    let table = "version = \"test\"\n[models.m]\ninput = 1_000_000\noutput = 100_000_000\nmax_output_tokens = 1_000\n";
-    std::fs::write(&prices, table).unwrap();
-    let daemon = house.start_with(&["--price-table-file", prices.to_str().unwrap()], &[]);
+    let daemon = house.start_priced();
     let put = |micros: u64| {
         let body = json!({ "limit_micros": micros }).to_string();
         daemon.request(&daemon.token, "PUT", "/v1/budgets/route:far:day", &body)

@@ -73,6 +73,15 @@ impl House {
         self.start_with(&[], &[])
     }
 
+    /// Starts a daemon for which a token of the model `m` costs one micro-unit sent and a hundred received.
+    pub fn start_priced(&self) -> Daemon {
+        let prices = self.folder.path().join("prices.toml");
+        let table =
+            "version = \"test\"\n[models.m]\ninput = 1_000_000\noutput = 100_000_000\nmax_output_tokens = 1_000\n";
+        std::fs::write(&prices, table).unwrap();
+        self.start_with(&["--price-table-file", prices.to_str().unwrap()], &[])
+    }
+
     /// A daemon with these flags and variables.
     pub fn start_with(&self, flags: &[&str], variables: &[(&str, &str)]) -> Daemon {
         let state = self.folder.path().join("state");

@@ -30,16 +30,9 @@ pub(super) fn run(id: RunId, queued: u64) -> Vec<u8> {
 
 /// Key of a session's or run's sequence numbers from this one on; a session has those of its runs as well.
 pub(super) fn postings(stream: Stream, first: u64) -> Option<Vec<u8>> {
-    let (noun, id) = match stream {
-        Stream::Session(id) => (b's', id.ulid()),
-        Stream::Run(id) => (b'r', id.ulid()),
-        Stream::Journal
-        | Stream::Daemon
-        | Stream::Runtime
-        | Stream::ControlPlane
-        | Stream::Vault
-        | Stream::Ledger
-        | Stream::ModelCall(_) => return None,
+    let (noun, id) = match stream.session() {
+        Some(id) => (b's', id.ulid()),
+        None => (b'r', stream.run()?.ulid()),
     };
     Some([&[POSTINGS, noun][..], &id.0.to_be_bytes(), &first.to_be_bytes()].concat())
 }

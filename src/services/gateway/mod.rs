@@ -259,11 +259,9 @@ impl Gateway {
         (route, now): (&ResolvedRoute, &InForce),
     ) -> Result<model_call::Request, Refusal> {
         let terms = now.routes.get(&route.route_id).map(|route| &route.terms);
-        let priced = terms.and_then(|terms| terms.price_table_model.as_deref()).unwrap_or(&route.model);
+        let priced = terms.map_or(route.model.as_str(), |terms| terms.priced_as(&route.model));
         let input_tokens = ask.raw.len().div_ceil(TOKEN_BYTES) as u64;
-        if let Some(most) = terms.and_then(|terms| terms.max_input_tokens)
-            && input_tokens > u64::from(most)
-        {
+        if let Some(most) = terms.and_then(|terms| terms.input_limit_passed(input_tokens)) {
             let detail = format!("The input is estimated at {input_tokens} tokens; the route takes {most}.");
             return Err(Refusal::new(Reason::RequestInvalid, detail));
         }
