@@ -1,6 +1,7 @@
 //! What handlers share: the use cases, the read side, and how a mutation is carried out.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -32,9 +33,20 @@ use crate::services::tasks::{Outputs, Tasks};
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const HEAD: HeaderName = HeaderName::from_static("chancery-head");
 
-/// The state of all handlers. Cheap to clone.
+/// The state of all handlers. Each request clones it, so that it is one pointer.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<UseCases>);
+
+impl Deref for App {
+    type Target = UseCases;
+
+    fn deref(&self) -> &UseCases {
+        &self.0
+    }
+}
+
+/// What handlers work with.
+pub struct UseCases {
     /// Use cases of sessions.
     pub sessions: Sessions,
     /// Use cases of runs.
@@ -76,7 +88,7 @@ impl App {
         status: Arc<StatusSource>,
         runner: &Runner,
     ) -> Self {
-        Self {
+        Self(Arc::new(UseCases {
             sessions: Sessions::new(desk.clone()),
             runs: Runs::new(desk.clone()),
             approvals: Approvals::new(desk.clone(), Arc::clone(runner.workspace())),
@@ -92,7 +104,7 @@ impl App {
             debug: runner.debug().clone(),
             published,
             status,
-        }
+        }))
     }
 
     /// On whose behalf a mutation is made. The right must be for this action.

@@ -26,6 +26,9 @@ const GATHER: Duration = Duration::from_millis(1);
 /// That wait as a share of the time that their batch took: it may cost little beside what it saves.
 const GATHER_SHARE: u32 = 2;
 
+/// How long what is unhurried waits for a batch that others ask for.
+const UNHURRIED: Duration = Duration::from_millis(5);
+
 /// A command on its way.
 pub(super) struct Job {
     pub(super) command: Command,
@@ -66,6 +69,9 @@ impl Queue {
 struct Queues {
     reserved: Queue,
     ordinary: Queue,
+    unhurried: Queue,
+    /// What is unhurried has waited long enough.
+    due: bool,
     errands: VecDeque<Errand>,
     /// The clerk sleeps, and is to be woken when so many commands wait.
     wake_at: Option<usize>,
@@ -85,10 +91,11 @@ impl Drop for Watch {
         self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(gone);
         let mut queues = self.0.lock();
         queues.gone = true;
-        let jobs = queues.reserved.take(usize::MAX).into_iter().chain(queues.ordinary.take(usize::MAX));
+        let Queues { reserved, ordinary, unhurried, .. } = &mut *queues;
+        let jobs: Vec<Job> = [reserved, ordinary, unhurried].into_iter().flat_map(|queue| queue.take(usize::MAX)).collect();
         let errands = std::mem::take(&mut queues.errands);
         drop(queues);
-        jobs.for_each(|job| drop(job.reply.send(Err(gone()))));
+        jobs.into_iter().for_each(|job| drop(job.reply.send(Err(gone()))));
         drop(errands);
     }
 }
@@ -171,6 +178,7 @@ impl Clerk {
         let queue = match lane {
             Lane::Reserved => &mut queues.reserved,
             Lane::Ordinary => &mut queues.ordinary,
+            Lane::Unhurried => &mut queues.unhurried,
         };
         if queue.is_full() {
             return Err(Refusal::from(Reason::RequestOverloaded).retry_after_ms(1_000));
@@ -216,10 +224,10 @@ impl Clerk {
     /// Commands that wait, and the age of the oldest in milliseconds.
     pub fn queue(&self) -> (usize, u64) {
         let queues = self.desk.lock();
-        let oldest =
-            [&queues.reserved, &queues.ordinary].iter().filter_map(|q| q.jobs.front()).map(|j| j.queued_boot_ms).min();
+        let all = [&queues.reserved, &queues.ordinary, &queues.unhurried];
+        let oldest = all.iter().filter_map(|queue| queue.jobs.front()).map(|job| job.queued_boot_ms).min();
         let now = self.desk.published.clock().boot_ms();
-        (queues.waiting(), oldest.map_or(0, |at| now.saturating_sub(at)))
+        (all.iter().map(|queue| queue.jobs.len()).sum(), oldest.map_or(0, |at| now.saturating_sub(at)))
     }
 }
 
@@ -230,11 +238,17 @@ impl WritePath for Clerk {
         provenance: Provenance,
         lane: Lane,
     ) -> BoxFuture<'_, Result<Committed, Refusal>> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         let queued_boot_ms = self.desk.published.clock().boot_ms();
         let queued = self.enqueue(Job { command, provenance, reply, queued_boot_ms }, lane);
         Box::pin(async move {
             queued?;
+            if lane == Lane::Unhurried {
+                match tokio::time::timeout(UNHURRIED, &mut answer).await {
+                    Ok(answer) => return answer.unwrap_or_else(|_| Err(Reason::StorageJournalUnavailable.into())),
+                    Err(_) => self.desk.now_due(),
+                }
+            }
             answer.await.unwrap_or_else(|_| Err(Reason::StorageJournalUnavailable.into()))
         })
     }
@@ -259,6 +273,12 @@ impl Desk {
     fn rouse(&self) {
         self.lock().wake_at = None;
         self.wake.notify_one();
+    }
+
+    /// Has what is unhurried written, whether or not others ask for a batch.
+    fn now_due(&self) {
+        self.lock().due = true;
+        self.rouse();
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -296,6 +316,7 @@ impl Desk {
         loop {
             let Some(mut queues) = self.wait(asked, took) else { return scribe.into_journal() };
             let errands = std::mem::take(&mut queues.errands);
+            asked = queues.waiting();
             let jobs = queues.take();
             drop(queues);
             for errand in errands {
@@ -305,8 +326,7 @@ impl Desk {
                 let stopped = WriteError::Poisoned(why.to_owned());
                 *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped.into());
             }
-            asked = jobs.len();
-            if asked > 0 {
+            if !jobs.is_empty() {
                 let began = self.published.clock().since_boot();
                 let trouble = scribe.write(jobs);
                 took = self.published.clock().since_boot().saturating_sub(began);
@@ -342,15 +362,20 @@ impl Desk {
 }
 
 impl Queues {
+    /// How many ask for a batch.
     fn waiting(&self) -> usize {
-        self.reserved.jobs.len() + self.ordinary.jobs.len()
+        let unhurried = if self.due || self.closing { self.unhurried.jobs.len() } else { 0 };
+        self.reserved.jobs.len() + self.ordinary.jobs.len() + unhurried
     }
 
     /// The next batch's commands: reserved first, but at most three quarters while others wait.
     fn take(&mut self) -> Vec<Job> {
         let most = limits::BATCH_RECORDS;
-        let mut jobs = self.reserved.take(if self.ordinary.jobs.is_empty() { most } else { most / 4 * 3 });
+        let others_wait = !(self.ordinary.jobs.is_empty() && self.unhurried.jobs.is_empty());
+        let mut jobs = self.reserved.take(if others_wait { most / 4 * 3 } else { most });
+        jobs.extend(self.unhurried.take((most - jobs.len()) / 2));
         jobs.extend(self.ordinary.take(most - jobs.len()));
+        self.due &= !self.unhurried.jobs.is_empty();
         jobs
     }
 }

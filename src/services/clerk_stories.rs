@@ -83,6 +83,21 @@ async fn when_the_clerks_thread_ends_everyone_is_told() {
     assert!(house.thread.finish().is_none());
 }
 
+#[tokio::test]
+async fn what_is_unhurried_goes_with_the_next_batch_and_alone_if_none_comes() {
+    let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));
+    let house = opened(&SimDisk::new(1), &clock, NOW_MS);
+    let unhurried = || house.clerk.submit(create(), Provenance::system("test"), Lane::Unhurried);
+    let mut first = unhurried();
+    assert!(futures_util::poll!(&mut first).is_pending());
+    let hurried = submit(&house.clerk, create()).await.unwrap();
+    let std::task::Poll::Ready(Ok(first)) = futures_util::poll!(&mut first) else { panic!("it was left out") };
+    assert_eq!(first.seq.unwrap() + 1, hurried.seq.unwrap(), "no seal lies between two records of a batch");
+    let alone = unhurried().await.unwrap();
+    assert!(alone.seq > hurried.seq);
+    assert_eq!(house.clerk.queue().0, 0);
+}
+
 /// Has commands wait behind a disk that hangs until one is refused; lets it go on, and gives how many were done.
 async fn crowd(ask: impl Fn() -> Command) -> usize {
     let clock = Arc::new(FakeClock::at(NOW_MS, 1_000));

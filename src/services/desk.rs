@@ -24,13 +24,15 @@ const VIEWS: usize = 16;
 /// Pages that are made at a time: each may hold [`PAGE_BYTES`] twice.
 const PAGES: usize = 4;
 
-/// Which of the clerk's two lanes a command takes.
+/// Which of the clerk's lanes a command takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// For what must get through under load: stops, decisions, answers, outcomes.
     Reserved,
     /// For everything else.
     Ordinary,
+    /// For what nobody waits for: it goes with the next batch, and has one of its own only where none comes for a moment.
+    Unhurried,
 }
 
 /// A command that was decided and whose records are durable and published.

@@ -122,7 +122,7 @@ impl Drop for Open {
 async fn record(parts: &Parts, settle: Settle, by: Provenance) {
     loop {
         let command = Command::SettleModelCall(settle.clone());
-        let Err(refusal) = parts.clerk.submit(command, by.clone(), Lane::Reserved).await else { return };
+        let Err(refusal) = parts.clerk.submit(command, by.clone(), Lane::Unhurried).await else { return };
         if !refusal.reason.retry() || parts.tasks.is_stopping() {
             let (id, code) = (settle.model_call_id, refusal.reason.code());
             tracing::warn!(%id, code, "the end of a model call was not recorded; the next start does");
