@@ -217,7 +217,8 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let gateway = agents.gateway((door, &clerk), credentials.clone(), (&published, &tasks));
     let runner =
         agents.start((&clerk, &published, credentials), entropy, (&settings, &commands, boot_id), begun.clone());
-    let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone() };
+    let vault = secrets.credentials().numbers().clone();
+    let numbers = HouseNumbers { status: Arc::clone(&status), batches, beats: runner.beats().clone(), vault };
     let routes = routes(Arc::clone(&status), registry, numbers);
     let edge = Edge::new(parts, routes, App::new(desk, (secrets, gateway), published.clone(), status, &runner));
     beginning.write_file()?;

@@ -1,4 +1,4 @@
-//! The numbers of the house behind the door: journal, clerk, runs, token files, workers, providers. They are looked up when someone
+//! The numbers of the house behind the door: journal, clerk, runs, token files, workers, providers, vault. They are looked up when someone
 //! asks for them, so nothing is counted twice.
 
 use std::fmt::{Debug, Error, Formatter};
@@ -9,7 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEnc
 use prometheus_client::metrics::MetricType;
 
 use crate::platform::histogram::Reading;
-use crate::services::numbers::{BatchNumbers, RouteReading};
+use crate::services::numbers::{BatchNumbers, LeaseFault, RouteReading, VaultNumbers};
 use crate::services::runner::{Beats, Worker};
 use crate::services::status::StatusSource;
 
@@ -22,6 +22,8 @@ pub struct HouseNumbers {
     pub batches: BatchNumbers,
     /// The workers.
     pub beats: Beats,
+    /// Secrets that were not given.
+    pub vault: VaultNumbers,
 }
 
 impl Debug for HouseNumbers {
@@ -81,6 +83,7 @@ impl Collector for HouseNumbers {
         page.gauge("token_problems", "Faults of the token files", &number(problems))?;
         let ages = Worker::ALL.map(|worker| ([("worker", worker.name())], seconds(self.beats.age_ms(worker))));
         page.gauges("worker_heartbeat_age_seconds", "Time since each worker last looked for work", ages)?;
+        vault(&mut page, &self.vault)?;
         providers(&mut page, &self.status.readiness.numbers().read())
     }
 }
@@ -122,6 +125,18 @@ impl HouseNumbers {
         let waits = waits.into_iter().map(|(kind, count)| ([("kind", kind)], number(count as u64)));
         page.gauges("waits", "What waits for a person", waits)
     }
+}
+
+fn vault(page: &mut Page<'_>, numbers: &VaultNumbers) -> Result<(), Error> {
+    let help = "Secrets that could not be opened for a call";
+    let failures = page.0.encode_descriptor("vault_reveal_failures", help, None, MetricType::Counter)?;
+    counted(failures, numbers.reveal_failures())?;
+    let help = "Leases that gave no secret, by cause";
+    let mut refused = page.0.encode_descriptor("vault_leases_refused", help, None, MetricType::Counter)?;
+    for fault in LeaseFault::ALL {
+        counted(refused.encode_family(&[("cause", fault.word())])?, numbers.leases_refused(fault))?;
+    }
+    Ok(())
 }
 
 fn providers(page: &mut Page<'_>, routes: &[RouteReading]) -> Result<(), Error> {

@@ -18,6 +18,7 @@ use crate::platform::clock::Clock;
 use crate::platform::entropy::Entropy;
 use crate::projections::Models;
 use crate::projections::vault::LeaseStatus;
+use crate::services::numbers::{LeaseFault, VaultNumbers};
 use crate::services::published::Published;
 use crate::vault::seal::Place;
 use crate::vault::secret::Secret;
@@ -45,6 +46,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     leases: Mutex<HashMap<LeaseId, Lease>>,
+    numbers: VaultNumbers,
 }
 
 /// The door of the vault for calls. Cheap to clone.
@@ -102,8 +104,8 @@ impl Credentials {
     /// Over a store, or without one where the daemon has no master key. What is stored is searched from now on in
     /// everything that leaves.
     pub fn new(store: Option<Store>, published: Published, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        let leases = Mutex::default();
-        let credentials = Self { shared: Arc::new(Shared { store, published, clock, entropy, leases }) };
+        let (leases, numbers) = (Mutex::default(), VaultNumbers::default());
+        let credentials = Self { shared: Arc::new(Shared { store, published, clock, entropy, leases, numbers }) };
         credentials.tell_redactor();
         credentials
     }
@@ -132,6 +134,11 @@ impl Credentials {
         self.shared.store.as_ref().ok_or_else(|| Reason::VaultLocked.into())
     }
 
+    /// What is counted of secrets that were not given.
+    pub fn numbers(&self) -> &VaultNumbers {
+        &self.shared.numbers
+    }
+
     /// Whether the daemon has a master key.
     pub fn is_open(&self) -> bool {
         self.shared.store.is_some()
@@ -146,7 +153,7 @@ impl Credentials {
 
     /// A use of the version in force, for the record of a call's intent. `subjects` are whom it serves, nearest first.
     pub fn offer(&self, org: &str, reference: &str, subjects: Vec<String>) -> Result<CredentialUse, Refusal> {
-        self.store()?;
+        self.counted(self.store(), reference)?;
         let (version, fp) = {
             let models = self.shared.published.models();
             if models.clock.trust != ClockTrust::Trusted {
@@ -169,35 +176,54 @@ impl Credentials {
             revoked: CancellationToken::new(),
         };
         let mut leases = self.shared.leases();
-        leases.retain(|_, lease| lease.redeemed || now < lease.until_boot_ms);
+        // One minute longer, so that who comes late is told from who comes twice.
+        leases.retain(|_, lease| lease.redeemed || now < lease.until_boot_ms.saturating_add(LEASE_MS));
         leases.insert(lease_id, lease);
         Ok(used)
     }
 
     /// The secret of a lease, for the call on this stream whose intent is recorded. Once.
     pub fn redeem(&self, lease_id: LeaseId, holder: Stream) -> Result<Leased, Refusal> {
-        let used = || Refusal::from(Reason::VaultLeaseUsed);
+        let (place, revoked) = self.take(lease_id, holder).map_err(|fault| {
+            tracing::warn!(%lease_id, %holder, cause = fault.word(), "a lease gave no secret");
+            self.shared.numbers.refused(fault);
+            fault.reason()
+        })?;
+        let end = End { shared: Arc::clone(&self.shared), lease_id };
+        let secret = self.counted(self.store().and_then(|store| store.reveal(&place)), &place.reference)?;
+        Ok(Leased { secret, revoked, _end: end })
+    }
+
+    /// Counts what a call needed and could not be opened.
+    fn counted<T>(&self, opened: Result<T, Refusal>, reference: &str) -> Result<T, Refusal> {
+        opened.inspect_err(|refusal| {
+            tracing::warn!(code = refusal.reason.code(), reference, "a secret could not be opened for a call");
+            self.shared.numbers.unopened();
+        })
+    }
+
+    fn take(&self, lease_id: LeaseId, holder: Stream) -> Result<(Place, CancellationToken), LeaseFault> {
         // What is published is on disk: no secret leaves before the record that says so.
         let recorded =
             self.shared.published.models().vault.lease_of(holder).map(|lease| (lease.lease_id, lease.status));
         let status = recorded.filter(|(recorded, _)| *recorded == lease_id).map(|(_, status)| status);
-        let (place, revoked) = {
-            let mut leases = self.shared.leases();
-            let lease = leases.get_mut(&lease_id).ok_or_else(used)?;
-            match status {
-                Some(LeaseStatus::Live) if !lease.revoked.is_cancelled() => {}
-                Some(LeaseStatus::Live | LeaseStatus::Revoked) => return Err(Reason::VaultLeaseRevoked.into()),
-                Some(LeaseStatus::Returned | LeaseStatus::Abandoned) | None => return Err(used()),
-            }
-            if lease.redeemed || self.shared.clock.boot_ms() >= lease.until_boot_ms {
-                return Err(used());
-            }
-            lease.redeemed = true;
-            let (reference, version) = (lease.used.reference.clone(), lease.used.version);
-            (Place { org: lease.org.clone(), reference, version }, lease.revoked.clone())
-        };
-        let end = End { shared: Arc::clone(&self.shared), lease_id };
-        Ok(Leased { secret: self.store()?.reveal(&place)?, revoked, _end: end })
+        let mut leases = self.shared.leases();
+        let lease = leases.get_mut(&lease_id).ok_or(LeaseFault::Used)?;
+        match status {
+            Some(LeaseStatus::Live) if !lease.revoked.is_cancelled() => {}
+            Some(LeaseStatus::Live | LeaseStatus::Revoked) => return Err(LeaseFault::Revoked),
+            Some(LeaseStatus::Returned | LeaseStatus::Abandoned) => return Err(LeaseFault::Used),
+            None => return Err(LeaseFault::Unrecorded),
+        }
+        if lease.redeemed {
+            return Err(LeaseFault::Used);
+        }
+        if self.shared.clock.boot_ms() >= lease.until_boot_ms {
+            return Err(LeaseFault::Lapsed);
+        }
+        lease.redeemed = true;
+        let (reference, version) = (lease.used.reference.clone(), lease.used.version);
+        Ok((Place { org: lease.org.clone(), reference, version }, lease.revoked.clone()))
     }
 
     fn cut(&self, org: &str, hit: impl Fn(&Lease) -> bool) {
@@ -296,6 +322,10 @@ mod tests {
             Ok(())
         }
 
+        fn refused(&self) -> [u64; 4] {
+            LeaseFault::ALL.map(|fault| self.credentials.numbers().leases_refused(fault))
+        }
+
         fn redeem(&self, used: &CredentialUse) -> Result<Leased, Reason> {
             let holder = Stream::Run(self.run);
             self.credentials.redeem(used.lease_id, holder).map_err(|refusal| refusal.reason)
@@ -322,6 +352,7 @@ mod tests {
         assert!(results.iter().filter_map(|one| one.as_ref().err()).all(|reason| *reason == Reason::VaultLeaseUsed));
         drop(results);
         assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultLeaseUsed, "its call has ended");
+        assert_eq!(house.refused(), [100, 2, 0, 0], "each is counted by its cause");
         stop(house.opened);
     }
 
@@ -332,6 +363,28 @@ mod tests {
         house.record(&used).unwrap();
         house.root.clock.advance(LEASE_MS);
         assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultLeaseUsed);
+        house.offer();
+        assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultLeaseUsed);
+        assert_eq!(house.refused(), [0, 0, 2, 0], "late is not twice, also after the next offer");
+        stop(house.opened);
+    }
+
+    #[test]
+    fn a_secret_that_does_not_open_is_counted_each_time_that_a_call_needs_it() {
+        let mut house = House::new();
+        let missing = Place { org: DEFAULT_ORG.into(), reference: REF.into(), version: 1 };
+        house.credentials.collect(&BTreeSet::new()).unwrap();
+        assert_eq!(house.credentials.store().unwrap().reveal(&missing).unwrap_err().reason, Reason::VaultSlotCorrupt);
+        for failures in 1..3 {
+            let used = house.offer();
+            house.record(&used).unwrap();
+            assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultSlotCorrupt);
+            assert_eq!(house.credentials.numbers().reveal_failures(), failures);
+        }
+        let published = house.opened.published.clone();
+        let locked = Credentials::new(None, published, house.root.clock.clone(), Arc::new(SystemEntropy::default()));
+        assert_eq!(locked.offer(DEFAULT_ORG, REF, Vec::new()).unwrap_err().reason, Reason::VaultLocked);
+        assert_eq!((locked.numbers().reveal_failures(), house.refused()), (1, [0; 4]));
         stop(house.opened);
     }
 
@@ -349,6 +402,7 @@ mod tests {
         house.record(&fresh).unwrap();
         house.set(3, "sk-third");
         assert_eq!(house.redeem(&fresh).unwrap_err(), Reason::VaultLeaseRevoked);
+        assert_eq!(house.refused(), [0, 0, 0, 1]);
         let newest = house.offer();
         house.record(&newest).unwrap();
         assert_eq!(house.redeem(&newest).unwrap().secret.expose(), "sk-third");

@@ -1,6 +1,8 @@
-//! What the daemon counts while it works: batches of the journal, and calls of model providers.
+//! What the daemon counts while it works: batches of the journal, calls of model providers, and secrets that were not
+//! given.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -114,6 +116,74 @@ impl ProviderNumbers {
             seconds: numbers.seconds.read(),
         };
         self.routes().iter().map(reading).collect()
+    }
+}
+
+/// Why a lease gave no secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseFault {
+    /// It was redeemed before, or its call has ended.
+    Used,
+    /// No record of this call names it.
+    Unrecorded,
+    /// It was not redeemed in time.
+    Lapsed,
+    /// It was taken back.
+    Revoked,
+}
+
+impl LeaseFault {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Used, Self::Unrecorded, Self::Lapsed, Self::Revoked];
+
+    /// Its word in numbers and in the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Used => "used",
+            Self::Unrecorded => "unrecorded",
+            Self::Lapsed => "lapsed",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// What the call is told.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Used | Self::Unrecorded | Self::Lapsed => Reason::VaultLeaseUsed,
+            Self::Revoked => Reason::VaultLeaseRevoked,
+        }
+    }
+}
+
+/// Secrets that calls did not get. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct VaultNumbers(Arc<NotGiven>);
+
+#[derive(Debug, Default)]
+struct NotGiven {
+    leases: [AtomicU64; LeaseFault::ALL.len()],
+    unopened: AtomicU64,
+}
+
+impl VaultNumbers {
+    /// Counts a lease that gave nothing.
+    pub fn refused(&self, fault: LeaseFault) {
+        self.0.leases[fault as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a secret that could not be opened for a call.
+    pub fn unopened(&self) {
+        self.0.unopened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many leases gave nothing for this.
+    pub fn leases_refused(&self, fault: LeaseFault) -> u64 {
+        self.0.leases[fault as usize].load(Ordering::Relaxed)
+    }
+
+    /// How many times a secret could not be opened for a call.
+    pub fn reveal_failures(&self) -> u64 {
+        self.0.unopened.load(Ordering::Relaxed)
     }
 }
 
