@@ -36,6 +36,8 @@ pub enum Auth {
     },
     /// Lists subjects that get no secret
     Subjects,
+    /// Lists which routes may use which secret, and where it is sent
+    Grants,
 }
 
 /// A subject.
@@ -65,6 +67,7 @@ pub fn ask(client: &Client, verb: &Auth) -> Result<(Shape, Value), Trouble> {
             let path = asking(paging.of("/v1/runtime/auth/leases"), "ref", reference.as_deref());
             client.get(&path).map(|list| (secret_shapes::LEASES, list))
         }
+        Auth::Grants => client.get("/v1/runtime/auth/grants").map(|list| (secret_shapes::GRANTS, list)),
         Auth::Subjects => client.get("/v1/runtime/auth/subjects").map(|list| (secret_shapes::SUBJECTS, list)),
     }
 }

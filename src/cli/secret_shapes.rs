@@ -61,5 +61,15 @@ pub const LEASE: Shape = Shape::Card(&[
 ]);
 /// Subjects that get no secret.
 pub const SUBJECTS: Shape = Shape::Table(&[("SUBJECT", "subject", Word), ("REVOKED", "revoked_at_ms", Time)]);
+/// Who may use which secret.
+pub const GRANTS: Shape = Shape::Table(&[
+    ("SUBJECT", "subject", Text),
+    ("SECRET", "ref", Word),
+    ("PROVIDER", "provider", Word),
+    ("AUDIENCE", "audience", Text),
+    ("SOURCE", "source", Word),
+    ("STATE", "state", Word),
+    ("LEASES", "active_leases", Word),
+]);
 /// Another master key.
 pub const REKEYED: Shape = Shape::Card(&[("slots", "slots", Word), ("resumed", "resumed", Word)]);

@@ -66,6 +66,11 @@ impl BaseUrl {
         self.port
     }
 
+    /// Scheme, host and port: where a call goes, and its secret with it.
+    pub fn origin(&self) -> String {
+        format!("{}://{}:{}", self.scheme(), self.host, self.port)
+    }
+
     /// The path without a slash at its end; empty for the root.
     pub fn path(&self) -> &str {
         &self.path
@@ -74,7 +79,7 @@ impl BaseUrl {
 
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}:{}{}", self.scheme(), self.host, self.port, self.path)
+        write!(f, "{}{}", self.origin(), self.path)
     }
 }
 

@@ -282,6 +282,14 @@ impl Models {
         slot.map_or(0, Slot::newest)
     }
 
+    /// How many calls that go on have a lease on a secret over a route.
+    pub fn live_leases(&self, org: &str, reference: &str, route: &str) -> usize {
+        let org = self.names.find(org);
+        let live = |lease: &&Lease| Some(lease.org) == org && lease.view.status == LeaseStatus::Live;
+        let over = |lease: &&Lease| lease.view.reference == reference && lease.view.route == route;
+        self.vault.live.values().filter(live).filter(over).count()
+    }
+
     /// One page of the leases, newest first: those whose call goes on and the newest that ended.
     pub fn lease_page(&self, org: &str, reference: Option<&str>, paging: &Paging) -> Result<Page<LeaseView>, Refusal> {
         let org = self.names.find(org);

@@ -89,15 +89,51 @@ impl Shared {
     }
 }
 
-/// What stands in the way of a use, from what is published; the decision looks again.
-fn in_force(models: &Models, org: &str, reference: &str) -> Result<(u64, String), Refusal> {
+/// Whether a secret may be used, and otherwise what stands in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It may.
+    Allowed,
+    /// The daemon has no master key.
+    Locked,
+    /// The clock is not trusted.
+    ClockUntrusted,
+    /// The subject was revoked.
+    SubjectRevoked,
+    /// There is no such secret.
+    SlotMissing,
+    /// The secret was revoked.
+    SlotRevoked,
+    /// What is stored does not open.
+    SlotCorrupt,
+}
+
+/// What stands in the way, and what whoever asks for a lease is told.
+type Hindrance = (Standing, Refusal);
+
+/// The version in force and its fingerprint, from what is published.
+fn in_force(models: &Models, org: &str, reference: &str) -> Result<(u64, String), Hindrance> {
     let missing = || Refusal::new(Reason::RouteCredentialMissing, format!("There is no secret {reference}."));
-    let slot = models.secret(org, reference).map_err(|_| missing())?;
+    let slot = models.secret(org, reference).map_err(|_| (Standing::SlotMissing, missing()))?;
     if slot.state == SlotState::Revoked {
         let detail = format!("The secret {reference} was revoked; store another one.");
-        return Err(Refusal::new(Reason::VaultLeaseRevoked, detail));
+        return Err((Standing::SlotRevoked, Refusal::new(Reason::VaultLeaseRevoked, detail)));
     }
     Ok((slot.newest(), slot.fp().to_owned()))
+}
+
+/// The same, where these subjects may use it; the decision looks again.
+fn granted(models: &Models, org: &str, reference: &str, subjects: &[String]) -> Result<(u64, String), Hindrance> {
+    if models.clock.trust != ClockTrust::Trusted {
+        let refusal = Refusal::new(Reason::TimeUntrusted, "No lease is given while the clock is not trusted.");
+        return Err((Standing::ClockUntrusted, refusal));
+    }
+    if let Some(subject) = models.vault.revoked_of(models.names.find(org), subjects) {
+        let refusal = Refusal::new(Reason::VaultLeaseRevoked, format!("{subject} was revoked."));
+        return Err((Standing::SubjectRevoked, refusal));
+    }
+    in_force(models, org, reference)
 }
 
 impl Credentials {
@@ -144,26 +180,33 @@ impl Credentials {
         self.shared.store.is_some()
     }
 
-    /// Whether a call could use this secret now. Opens it, and forgets it.
+    /// Whether a call could use this secret now. Decrypts nothing.
     pub fn check(&self, org: &str, reference: &str) -> Result<(), Refusal> {
-        let (version, _) = in_force(&self.shared.published.models(), org, reference)?;
-        let place = Place { org: org.to_owned(), reference: reference.to_owned(), version };
-        self.store()?.reveal(&place).map(drop)
+        let (version, _) = in_force(&self.shared.published.models(), org, reference).map_err(|(_, refusal)| refusal)?;
+        self.opens(org, reference, version)
+    }
+
+    fn opens(&self, org: &str, reference: &str, version: u64) -> Result<(), Refusal> {
+        self.store()?.opens(&Place { org: org.to_owned(), reference: reference.to_owned(), version })
+    }
+
+    /// How a secret stands for these subjects, by the rule that leases are given by. Decrypts nothing.
+    pub(super) fn standing(&self, models: &Models, org: &str, reference: &str, subjects: &[String]) -> Standing {
+        if !self.is_open() {
+            return Standing::Locked;
+        }
+        match granted(models, org, reference, subjects) {
+            Err((standing, _)) => standing,
+            Ok((version, _)) if self.opens(org, reference, version).is_err() => Standing::SlotCorrupt,
+            Ok(_) => Standing::Allowed,
+        }
     }
 
     /// A use of the version in force, for the record of a call's intent. `subjects` are whom it serves, nearest first.
     pub fn offer(&self, org: &str, reference: &str, subjects: Vec<String>) -> Result<CredentialUse, Refusal> {
         self.counted(self.store(), reference)?;
-        let (version, fp) = {
-            let models = self.shared.published.models();
-            if models.clock.trust != ClockTrust::Trusted {
-                return Err(Refusal::new(Reason::TimeUntrusted, "No lease is given while the clock is not trusted."));
-            }
-            if let Some(subject) = models.vault.revoked_of(models.names.find(org), &subjects) {
-                return Err(Refusal::new(Reason::VaultLeaseRevoked, format!("{subject} was revoked.")));
-            }
-            in_force(&models, org, reference)?
-        };
+        let granted = granted(&self.shared.published.models(), org, reference, &subjects);
+        let (version, fp) = granted.map_err(|(_, refusal)| refusal)?;
         let lease_id = LeaseId::from_ulid(Ulid::from_parts(self.shared.clock.wall_ms(), self.shared.entropy.u128()));
         let used = CredentialUse { reference: reference.to_owned(), version, fp, lease_id };
         let now = self.shared.clock.boot_ms();
@@ -338,6 +381,8 @@ mod tests {
         let used = house.offer();
         assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultLeaseUsed, "no record names it");
         house.record(&used).unwrap();
+        let live = |route| house.opened.published.models().live_leases(DEFAULT_ORG, REF, route);
+        assert_eq!((live("r"), live("another")), (1, 0));
         let other = Stream::Run(RunId::from_ulid(Ulid(7)));
         let foreign = house.credentials.redeem(used.lease_id, other).unwrap_err();
         assert_eq!(foreign.reason, Reason::VaultLeaseUsed, "another call's lease");

@@ -12,10 +12,14 @@ use zeroize::Zeroizing;
 
 mod views;
 
-pub use self::views::{Health, RevocationView, SecretList, SecretView, StoredSecret, SubjectList};
+pub use self::views::{
+    CredentialGrant, GrantList, Health, RevocationView, SecretList, SecretView, StoredSecret, SubjectList,
+};
 use super::credentials::Credentials;
 use super::desk::{By, Desk, Done, Lane};
 use super::routing::RouteBook;
+use crate::config::base_url::BaseUrl;
+use crate::config::routes::Route;
 use crate::domain::command::{Command, invalid};
 use crate::domain::credential::{NamedLease, NamedSubject};
 use crate::domain::event::Event;
@@ -216,7 +220,7 @@ impl Secrets {
         let health = match self.credentials.store() {
             Err(_) => Health::Locked,
             Ok(_) if slot.state == SlotState::Revoked => Health::Revoked,
-            Ok(store) if store.opens(&place) => Health::Ok,
+            Ok(store) if store.opens(&place).is_ok() => Health::Ok,
             Ok(_) => Health::Corrupt,
         };
         SecretView {
@@ -303,6 +307,27 @@ impl Secrets {
     /// Subjects that get no lease.
     pub fn subjects(&self, org: &str) -> SubjectList {
         SubjectList { items: self.desk.look(|models| models.revoked_subjects(org)) }
+    }
+
+    /// Which routes may use which secret.
+    pub fn grants(&self, org: &str) -> GrantList {
+        let routes = self.routes.routes();
+        let items = self.desk.look(|models| {
+            let grant = |(id, route): (&str, &Route)| {
+                let (reference, subject) = (route.terms.auth_ref.clone()?, format!("route/{id}"));
+                Some(CredentialGrant {
+                    provider: models.secret(org, &reference).ok().map(|slot| slot.provider),
+                    audience: route.base_url.as_ref().map(BaseUrl::origin),
+                    source: "routes_file",
+                    state: self.credentials.standing(models, org, &reference, std::slice::from_ref(&subject)),
+                    active_leases: models.live_leases(org, &reference, id),
+                    reference,
+                    subject,
+                })
+            };
+            routes.iter().filter_map(grant).collect()
+        });
+        GrantList { items }
     }
 
     /// One page of the leases, newest first.

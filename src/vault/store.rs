@@ -36,7 +36,15 @@ pub struct Store {
     turn: Mutex<Turn>,
 }
 
-type Sealeds = BTreeMap<Place, Sealed>;
+type Sealeds = BTreeMap<Place, Slot>;
+
+/// What is stored at a place.
+#[derive(Clone)]
+struct Slot {
+    sealed: Sealed,
+    /// Whether the key opens it, as was seen when it was read or written: whoever asks for that later decrypts nothing.
+    opens: bool,
+}
 
 /// What whoever changes the file must know.
 struct Turn {
@@ -76,6 +84,7 @@ impl Store {
     ) -> Result<Self, Refusal> {
         let master = master.of_root(root_id);
         let head = Head { format: FORMAT, root_id: root_id.to_owned(), check: master.check_value(root_id) };
+        let known = master.clone();
         let store = |sealed, damaged, unreadable| Self {
             disk: Arc::clone(disk),
             entropy,
@@ -91,10 +100,13 @@ impl Store {
             let detail = format!("{PATH} has format {}; this Chancery reads up to {FORMAT}.", found.format);
             return Err(Refusal::new(Reason::StateRootVersionTooNew, detail));
         }
-        let store = store(sealed, unreadable > 0 || found.is_none(), unreadable);
+        let slot = |(place, sealed): (Place, Sealed)| {
+            let opens = sealed.open(&known).is_some();
+            (place, Slot { sealed, opens })
+        };
+        let store = store(sealed.into_iter().map(slot).collect(), unreadable > 0 || found.is_none(), unreadable);
         // A first line that was struck is mended by the next change, where the key proves itself on a slot.
-        let proven =
-            found.as_ref() == Some(&head) || store.sealed().values().any(|slot| slot.open(&store.master).is_some());
+        let proven = found.as_ref() == Some(&head) || store.sealed().values().any(|slot| slot.opens);
         if !proven {
             let detail = if found.is_none() && store.is_empty() {
                 format!(
@@ -129,27 +141,27 @@ impl Store {
 
     /// The secret of every version that is stored and opens, with its place.
     pub fn reveal_all(&self) -> Vec<(Place, Secret)> {
-        let open = |(place, slot): (&Place, &Sealed)| Some((place.clone(), slot.open(&self.master)?));
+        let open = |(place, slot): (&Place, &Slot)| Some((place.clone(), slot.sealed.open(&self.master)?));
         self.sealed().iter().filter_map(open).collect()
     }
 
-    /// Whether the secret at a place can be had.
-    pub fn opens(&self, place: &Place) -> bool {
-        self.reveal(place).is_ok()
+    /// Whether the secret at a place can be had. Decrypts nothing.
+    pub fn opens(&self, place: &Place) -> Result<(), Refusal> {
+        let slots = self.sealed();
+        slots.get(place).filter(|slot| slot.opens).map(drop).ok_or_else(|| corrupt(place))
     }
 
     /// The secret at a place. Which version is in force, and who may have it, is decided before.
     pub fn reveal(&self, place: &Place) -> Result<Secret, Refusal> {
-        let corrupt =
-            || Refusal::new(Reason::VaultSlotCorrupt, format!("{} version {}", place.reference, place.version));
-        self.sealed().get(place).ok_or_else(corrupt)?.open(&self.master).ok_or_else(corrupt)
+        let slots = self.sealed();
+        slots.get(place).and_then(|slot| slot.sealed.open(&self.master)).ok_or_else(|| corrupt(place))
     }
 
     /// Stores a secret as a version of its slot. It is not in use until the journal says so.
     pub fn put(&self, place: Place, secret: &Secret) -> Result<(), Refusal> {
         let sealed = Sealed::new(&self.master, place.clone(), secret, self.entropy.as_ref()).ok_or_else(unencrypted)?;
         self.change(|all| {
-            all.insert(place, sealed);
+            all.insert(place, Slot { sealed, opens: true });
             true
         })
     }
@@ -159,7 +171,7 @@ impl Store {
     pub fn collect(&self, in_force: &BTreeSet<Place>) -> Result<(), Refusal> {
         self.change(|all| {
             let before = all.len();
-            all.retain(|place, slot| in_force.contains(place) || slot.open(&self.master).is_none());
+            all.retain(|place, slot| in_force.contains(place) || !slot.opens);
             all.len() < before
         })
     }
@@ -195,7 +207,7 @@ impl Store {
         for place in self.sealed().keys() {
             let secret = self.reveal(place)?;
             let again = Sealed::new(&next, place.clone(), &secret, self.entropy.as_ref()).ok_or_else(unencrypted)?;
-            sealed.insert(place.clone(), again);
+            sealed.insert(place.clone(), Slot { sealed: again, opens: true });
         }
         let head = Head { check: next.check_value(&self.head.root_id), ..self.head.clone() };
         self.write(&head, &sealed)?;
@@ -205,7 +217,7 @@ impl Store {
     }
 
     fn write(&self, head: &Head, sealed: &Sealeds) -> Result<(), Refusal> {
-        let bytes = Slots::render(head, sealed.values().cloned());
+        let bytes = Slots::render(head, sealed.values().map(|slot| slot.sealed.clone()));
         if bytes.len() as u64 > FILE_BYTES {
             return Err(Refusal::new(
                 Reason::RequestInvalid,
@@ -214,6 +226,10 @@ impl Store {
         }
         replace_atomically(self.disk.as_ref(), FOLDER, NAME, &bytes).map_err(|error| unwritten(&error))
     }
+}
+
+fn corrupt(place: &Place) -> Refusal {
+    Refusal::new(Reason::VaultSlotCorrupt, format!("{} version {}", place.reference, place.version))
 }
 
 fn unencrypted() -> Refusal {
@@ -319,6 +335,23 @@ mod tests {
         let aside = read_bounded(house.disk().as_ref(), DAMAGED_PATH, FILE_BYTES).unwrap();
         assert_eq!(aside, struck.as_bytes());
         assert_eq!(house.open('1').unwrap().sealed().len(), 2);
+    }
+
+    #[test]
+    fn whether_a_slot_opens_is_known_from_when_it_was_read_or_written_and_asking_decrypts_nothing() {
+        let house = House::new();
+        house.open('1').unwrap().put(place("a", 1), &secret("sk-one")).unwrap();
+        let struck = String::from_utf8(house.bytes()).unwrap().replacen("\"version\":1", "\"version\":2", 1);
+        house.overwrite(struck.as_bytes());
+        let mut store = house.open('1').unwrap();
+        store.put(place("b", 1), &secret("sk-two")).unwrap();
+        // With this key nothing could be decrypted any more.
+        store.master = master('2').of_root("root_x");
+        assert!(store.reveal(&place("b", 1)).is_err());
+        store.opens(&place("b", 1)).unwrap();
+        for (reference, version) in [("a", 2), ("a", 1), ("c", 1)] {
+            assert_eq!(store.opens(&place(reference, version)).unwrap_err().reason, Reason::VaultSlotCorrupt);
+        }
     }
 
     #[test]

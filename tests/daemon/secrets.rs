@@ -301,6 +301,50 @@ fn another_master_key_takes_all_secrets_or_none() {
 }
 
 #[test]
+fn each_route_that_names_a_secret_is_granted_it_as_a_lease_would_be_given() {
+    let house = House::with_master_key();
+    let route = |id: &str| {
+        let terms = format!("base_url = \"http://127.0.0.1:9/{id}\"\nauth_ref = \"{id}.key\"");
+        format!("[routes.{id}]\ndriver = \"openai\"\ndefault_model = \"m\"\n{terms}\n")
+    };
+    let free = "version = 1\ndefault_route = \"free\"\n[routes.free]\ndriver = \"rehearsal\"\ndefault_model = \"m\"\n";
+    std::fs::write(house.path("routes.toml"), [free, &route("one"), &route("two")].concat()).unwrap();
+    let daemon = house.start();
+    daemon.set_secret("one.key", KEY);
+    let grant = |id: &str, provider: Value, state: &str| {
+        json!({
+            "subject": format!("route/{id}"), "ref": format!("{id}.key"), "provider": provider,
+            "audience": "http://127.0.0.1:9", "source": "routes_file", "state": state, "active_leases": 0,
+        })
+    };
+    let stands = |daemon: &Daemon, state: &str| {
+        let expected = [grant("one", json!("openai"), state), grant("two", Value::Null, "slot_missing")];
+        assert_eq!(daemon.get("/v1/runtime/auth/grants").1, json!({ "items": expected }));
+    };
+    stands(&daemon, "allowed");
+    let subject = r#"{"subject":"route/one"}"#;
+    daemon.post("/v1/runtime/auth/subjects/revoke", subject).unwrap();
+    stands(&daemon, "subject_revoked");
+    daemon.post("/v1/runtime/auth/subjects/reinstate", subject).unwrap();
+    daemon.post("/v1/runtime/auth/slots/one.key/revoke", "{}").unwrap();
+    stands(&daemon, "slot_revoked");
+    daemon.set_secret("one.key", KEY);
+    stands(&daemon, "allowed");
+    assert!(daemon.stop().success());
+    let slots = std::fs::read_to_string(house.state().join(SLOTS)).unwrap();
+    std::fs::write(house.state().join(SLOTS), slots.replacen("\"version\":2", "\"version\":1", 1)).unwrap();
+    let daemon = house.start();
+    stands(&daemon, "slot_corrupt");
+    let ready = daemon.get("/v1/status").1["provider_readiness"]["routes"].clone();
+    let keys: Vec<&Value> = ready.as_array().unwrap().iter().map(|route| &route["credential_ready"]).collect();
+    assert_eq!(keys, [&Value::Null, &json!(false), &json!(false)], "{ready}");
+    let words = ["runtime", "auth", "grants", "--output", "json", "--state-root"];
+    let said = Command::new(BINARY).args(words).arg(house.state()).output().unwrap().stdout;
+    let said: Value = serde_json::from_slice(&said).unwrap();
+    assert_eq!(said, daemon.get("/v1/runtime/auth/grants").1);
+}
+
+#[test]
 fn a_revoked_secret_stays_revoked_until_another_is_stored() {
     let house = House::with_master_key();
     let daemon = house.start();

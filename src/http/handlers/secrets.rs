@@ -13,7 +13,9 @@ use crate::http::routes::Route;
 use crate::projections::vault::LeaseView;
 use crate::projections::{Page, Paging};
 use crate::services::authority::Action;
-use crate::services::secrets::{RevocationView, SecretList, SecretView, SetSecret, StoredSecret, SubjectList};
+use crate::services::secrets::{
+    GrantList, RevocationView, SecretList, SecretView, SetSecret, StoredSecret, SubjectList,
+};
 
 use super::Noun;
 
@@ -43,6 +45,8 @@ pub(super) fn routes() -> Vec<Route<App>> {
         )
         .takes::<Nothing>()
         .gives::<RevocationView>(200),
+        Route::get("/v1/runtime/auth/grants", read, "Which routes may use which secret, and where it is sent.", grants)
+            .gives::<GrantList>(200),
         Route::get("/v1/runtime/auth/subjects", read, "Subjects that get no secret.", subjects)
             .gives::<SubjectList>(200),
         Route::post(REVOKE_SUBJECT, revoke, "Gives a subject no secret any more; its calls are cut.", revoke_subject)
@@ -116,6 +120,11 @@ async fn revoke_slot(State(app): State<App>, ask: Mutation<Nothing, Reference>) 
     let secrets = app.secrets.clone();
     let work = |by, Reference(name), Nothing {}| async move { secrets.revoke_slot(by, name).await };
     app.carry_out(Action::AuthorityRevoke, StatusCode::OK, ask, work).await
+}
+
+async fn grants(State(app): State<App>, Right(right): Right) -> Reply {
+    let caller = right.demand(Action::SecretRead)?;
+    ok(&app.secrets.grants(caller.organisation()))
 }
 
 async fn subjects(State(app): State<App>, Right(right): Right) -> Reply {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::domain::ids::LeaseId;
 use crate::domain::secret::{Provider, SlotState};
 use crate::projections::vault::{RevokedSubject, Version};
+use crate::services::credentials::Standing;
 
 /// Whether a secret can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -96,4 +97,31 @@ pub struct SecretList {
 pub struct SubjectList {
     /// By name.
     pub items: Vec<RevokedSubject>,
+}
+
+/// Who may use which secret, for what and because of what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct CredentialGrant {
+    /// `route/<id>`, and with it every run, session and token that calls over the route, unless it was revoked itself.
+    pub subject: String,
+    /// The secret's name.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// What the secret is for; null where there is none.
+    pub provider: Option<Provider>,
+    /// Scheme, host and port of the only place where it is sent; null where nothing is.
+    pub audience: Option<String>,
+    /// What gives it: `routes_file`.
+    pub source: &'static str,
+    /// Whether a lease would be given now.
+    pub state: Standing,
+    /// Calls that go on and use it.
+    pub active_leases: usize,
+}
+
+/// All grants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct GrantList {
+    /// By subject.
+    pub items: Vec<CredentialGrant>,
 }
