@@ -54,7 +54,7 @@ use crate::services::daemon_file::DaemonFile;
 use crate::services::desk::{Desk, WritePath};
 use crate::services::doctor;
 use crate::services::numbers::BatchNumbers;
-use crate::services::opening::{Opened, Opening, open};
+use crate::services::opening::{Opened, Opening, open_beside};
 use crate::services::past::Past;
 use crate::services::published::Published;
 use crate::services::routing::Routing;
@@ -133,7 +133,7 @@ fn take(
     let store = vault::open(&disk, clock.as_ref(), &entropy, master)?;
     let batches = BatchNumbers::default();
     let counted = batches.clone();
-    let opened = open(Opening {
+    let opening = Opening {
         disk: root.folder.clone(),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
@@ -144,8 +144,8 @@ fn take(
         encode: sse::encode_record,
         observe: Arc::new(move |records, took| counted.observe(records, took)),
         redactor,
-    })?;
-    vault::compare(&opened.published.models(), store.as_ref())?;
+    };
+    let opened = open_beside(opening, store.as_ref())?;
     root.make_folders()?;
     agents.sweep(&opened.published);
     let (published, time) = (opened.published.clone(), Arc::clone(&clock));

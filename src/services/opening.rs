@@ -8,6 +8,7 @@ use super::clerk::{Clerk, ClerkThread, Reopen};
 use super::published::{Encode, Observe, Published};
 use super::scribe::Scribe;
 use super::snapshots::{self, Candidate, Snapshot, Unusable};
+use super::vault;
 use crate::domain::context;
 use crate::domain::event::Event;
 use crate::domain::ids::BootId;
@@ -25,6 +26,7 @@ use crate::platform::disk::Disk;
 use crate::platform::entropy::Entropy;
 use crate::projections::Models;
 use crate::vault::redaction::Redactor;
+use crate::vault::store::Store;
 
 /// After which time it makes sense to try again what the disk did not take, milliseconds.
 const RETRY_MS: u64 = 1_000;
@@ -108,6 +110,11 @@ impl Fold {
 /// Opens a state root, making it where there is none, and starts the clerk. Blocks. Where the disk is full or read-only,
 /// what verifies can be read, and the clerk refuses until the journal opens; a state root without records is refused.
 pub fn open(opening: Opening) -> Result<Opened, Refusal> {
+    open_beside(opening, None)
+}
+
+/// The same, beside a vault: one that does not belong to what the journal knows refuses before anything is written.
+pub fn open_beside(opening: Opening, vault: Option<&Store>) -> Result<Opened, Refusal> {
     let disk = opening.disk.as_ref();
     if !create::exists(disk)? {
         create::create(disk, opening.clock.as_ref(), opening.entropy.as_ref())?;
@@ -117,6 +124,7 @@ pub fn open(opening: Opening) -> Result<Opened, Refusal> {
     repair::refuse_begun(disk)?;
     cold::check_damage(disk)?;
     let (recovered, mut fold) = read(disk)?;
+    vault::compare(&fold.models, vault)?;
     let context = context::Set {
         boot_id: opening.boot_id,
         wall_ms: 0,

@@ -10,7 +10,8 @@ use ulid::Ulid;
 use super::clerk::{Clerk, ClerkThread};
 use super::credentials::Credentials;
 use super::desk::{By, Desk, Done, Lane, WritePath as _};
-use super::opening::{Opened, Opening, open};
+use super::house_verify::verify;
+use super::opening::{Opened, Opening, open_beside};
 use super::secrets::{RevocationView, SecretList, Secrets, SetSecret, StoredSecret};
 use super::vault;
 use crate::config::routes::Routes;
@@ -24,6 +25,7 @@ use crate::domain::secret::Key;
 use crate::domain::stream::Stream;
 use crate::journal::create::read_key;
 use crate::journal::layout;
+use crate::journal::verify::Verdict;
 use crate::journal::writer::{Journal, Options};
 use crate::platform::clock::Clock;
 use crate::platform::disk::Disk;
@@ -86,7 +88,7 @@ fn by() -> By {
 impl Place {
     fn house(&self, store: Option<Store>) -> Result<House, Refusal> {
         let boot_id = BootId::from_ulid(Ulid::from_parts(self.clock.wall_ms(), self.entropy.u128()));
-        let Opened { clerk, thread, published, found } = open(Opening {
+        let opening = Opening {
             disk: Arc::clone(&self.disk),
             clock: Arc::clone(&self.clock),
             entropy: Arc::clone(&self.entropy),
@@ -98,8 +100,8 @@ impl Place {
             encode: no_frame,
             observe: Arc::new(|_, _| {}),
             redactor: Redactor::default(),
-        })?;
-        vault::compare(&published.models(), store.as_ref())?;
+        };
+        let Opened { clerk, thread, published, found } = open_beside(opening, store.as_ref())?;
         let key = FingerprintKey::new(&read_key(self.disk.as_ref(), layout::FINGERPRINT_KEY)?);
         let credentials =
             Credentials::new(store, published.clone(), Arc::clone(&self.clock), Arc::clone(&self.entropy));
@@ -161,8 +163,17 @@ impl Place {
         Ok(rekeyed)
     }
 
-    /// Whether a copy of a state root holds everything that this vault holds, under this key: what a restore would need.
+    /// Whether a copy of a state root verifies, and holds everything that this vault holds, under this key: what a restore
+    /// would need.
     pub fn proves_copy(&self, copy: &Arc<dyn Disk>, master: &MasterKey) -> Result<(), Refusal> {
+        let broken = match verify(copy.as_ref(), false).journal.verdict {
+            Verdict::Valid => None,
+            Verdict::Invalid { file, offset, why, .. } => Some(format!("{file}, byte {offset}: {why}")),
+            Verdict::Unverifiable { why } => Some(why),
+        };
+        if let Some(broken) = broken {
+            return Err(Refusal::new(Reason::RequestInvalid, format!("The copy does not verify: {broken}.")));
+        }
         let places = |disk: &Arc<dyn Disk>| -> Result<BTreeSet<String>, Refusal> {
             let store = vault::open(disk, self.clock.as_ref(), &self.entropy, Some(master.clone()))?;
             let all = store.map(|store| store.reveal_all()).unwrap_or_default();

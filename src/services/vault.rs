@@ -35,7 +35,7 @@ pub fn open(
     Store::open(disk, Arc::clone(entropy), &master, &root_id.to_string()).map(Some)
 }
 
-/// Compares the vault with what the journal knows. A key that is not the recorded one is taken where it opens what is
+/// Compares the vault with what the journal knows; writes nothing. A key that is not the recorded one is taken where it opens what is
 /// stored, for then the record of a change of keys is what is missing; where nothing is stored, it is another key beside
 /// secrets that were lost.
 pub fn compare(models: &Models, store: Option<&Store>) -> Result<(), Refusal> {

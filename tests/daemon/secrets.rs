@@ -203,8 +203,13 @@ fn a_wrong_missing_cut_or_loose_master_key_refuses_the_start_and_changes_nothing
     let slots = std::fs::read(house.state().join(SLOTS)).unwrap();
     std::fs::remove_file(house.state().join(SLOTS)).unwrap();
     write(&flipped);
-    let (exit, said) = house.refused_start();
-    assert!(exit == 1 && said.contains("state_root.master_key_mismatch"), "{said}");
+    let before = house.contents();
+    for _ in 0..2 {
+        let (exit, said) = house.refused_start();
+        assert!(exit == 1 && said.contains("state_root.master_key_mismatch"), "{said}");
+        assert_eq!(house.code(&["list", "--offline"], ""), "state_root.master_key_mismatch");
+        assert_eq!(house.contents(), before, "nor does the journal grow with each refusal");
+    }
     std::fs::write(house.state().join(SLOTS), slots).unwrap();
     let (exit, said) = house.refused_start();
     assert!(exit == 1 && said.contains("state_root.insecure_permissions"), "{said}");
@@ -283,6 +288,15 @@ fn another_master_key_takes_all_secrets_or_none() {
     std::fs::write(copy.join(SLOTS), cut).unwrap();
     assert_eq!(house.code(&rekey(new, &["--backup", copy.to_str().unwrap()]), ""), "request.invalid");
     std::fs::write(copy.join(SLOTS), whole).unwrap();
+    let segment = std::fs::read_dir(copy.join("journal")).unwrap().map(|file| file.unwrap().path()).min().unwrap();
+    let sound = std::fs::read(&segment).unwrap();
+    let mut struck = sound.clone();
+    struck[sound.len() / 2] ^= 1;
+    std::fs::write(&segment, struck).unwrap();
+    let refused = house.secrets(&rekey(new, &["--backup", copy.to_str().unwrap()]), "");
+    let said: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert!(said["detail"].as_str().unwrap().starts_with("The copy does not verify: journal/"), "{said}");
+    std::fs::write(&segment, sound).unwrap();
     let done = house.told(&rekey(new, &["--backup", copy.to_str().unwrap()]), "");
     assert_eq!(done, json!({ "slots": 2, "resumed": false }));
     assert!(house.refused_start().1.contains("state_root.master_key_mismatch"));
