@@ -2,8 +2,8 @@
 //! Rules decide with it and screens show it; both fold the same records with the code of this file.
 //!
 //! A call is charged to its organisation, the token that caused it, its route and, where there is one, its session. It is
-//! spent in the day and month, by the calendar of UTC, in which it is settled; until then its reservation counts against
-//! every period.
+//! spent in the day and month, by the calendar of UTC, in which it is settled, whatever was settled before under another
+//! clock; until then its reservation counts against every period.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,12 @@ pub mod budget;
 pub mod price;
 pub mod refused;
 pub(super) mod reserve;
+mod spent;
 
 pub use budget::{Name, Period, Subject};
 pub use price::{Price, Tokens};
 pub use reserve::{Payer, Quote};
+use spent::Spent;
 
 /// What is set aside for a call before it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -88,12 +90,8 @@ impl Reservation {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
-    /// Day that `day_micros` is about, counted from 1970.
-    day: u64,
-    day_micros: u64,
-    /// Month that `month_micros` is about, counted from the year 0.
-    month: u64,
-    month_micros: u64,
+    days: Spent,
+    months: Spent,
     /// Spent in all.
     pub total_micros: u64,
     /// Set aside for calls that have not ended.
@@ -106,27 +104,18 @@ pub struct Account {
 
 impl Account {
     fn spend(&mut self, micros: u64, at_ms: u64) {
-        let now = budget::Moment::of(at_ms);
-        // A clock that went back changes no period: what was spent stays spent.
-        if now.day > self.day {
-            (self.day, self.day_micros) = (now.day, 0);
-        }
-        if now.month > self.month {
-            (self.month, self.month_micros) = (now.month, 0);
-        }
-        for spent in [&mut self.day_micros, &mut self.month_micros, &mut self.total_micros] {
-            *spent = spent.saturating_add(micros);
-        }
+        let then = budget::Moment::of(at_ms);
+        self.days.add(then.day, micros);
+        self.months.add(then.month, micros);
+        self.total_micros = self.total_micros.saturating_add(micros);
     }
 
     /// Spent in the period that holds this moment, micro-units.
     pub fn spent(&self, period: Period, at_ms: u64) -> u64 {
-        let now = budget::Moment::of(at_ms);
+        let then = budget::Moment::of(at_ms);
         match period {
-            Period::Day if now.day > self.day => 0,
-            Period::Day => self.day_micros,
-            Period::Month if now.month > self.month => 0,
-            Period::Month => self.month_micros,
+            Period::Day => self.days.of(then.day),
+            Period::Month => self.months.of(then.month),
             Period::Total => self.total_micros,
         }
     }
