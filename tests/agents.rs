@@ -7,6 +7,8 @@
 
 #[path = "agents/canary.rs"]
 mod canary;
+#[path = "agents/clients.rs"]
+mod clients;
 #[path = "agents/crashes.rs"]
 mod crashes;
 #[path = "agents/disguises.rs"]

@@ -10,6 +10,7 @@ mod events;
 mod follow;
 mod heads;
 mod index;
+mod model_calls;
 mod output;
 mod prompt;
 mod quickstart;
@@ -103,6 +104,9 @@ enum Verb {
     /// Budgets: what may be spent, and what was
     #[command(subcommand)]
     Budget(budget::Budget),
+    /// Calls of models that clients made through the gateway
+    #[command(subcommand)]
+    ModelCalls(model_calls::ModelCalls),
     /// The journal
     #[command(subcommand)]
     Journal(remote::Journal),
@@ -157,6 +161,7 @@ pub fn main() -> ExitCode {
         Verb::Runtime(verb) => runtime::runtime(client, &verb),
         Verb::Secrets(verb) => secrets::run(client, &verb),
         Verb::Budget(verb) => budget::run(client, &verb),
+        Verb::ModelCalls(verb) => model_calls::run(client, &verb),
         Verb::Journal(verb) => remote::journal(client, &verb),
         Verb::Index(verb) => index::run(client, &verb),
         Verb::Schema(verb) => schema::run(&verb),

@@ -96,10 +96,9 @@ fn start(client: &Client, verb: &Runs) -> Result<Value, Trouble> {
     client.post(&format!("/v1/sessions/{}/runs", segment(session_id)), &body)
 }
 
-/// All actions of a run, page after page.
-fn external_actions(client: &Client, id: &str) -> Result<Value, Trouble> {
-    let path = format!("/v1/runs/{}/external-actions?limit=500", segment(id));
-    let (mut items, mut next) = (Vec::new(), path.clone());
+/// All actions of a list whose path has a query, page after page.
+pub(super) fn all_actions(client: &Client, path: &str) -> Result<Value, Trouble> {
+    let (mut items, mut next) = (Vec::new(), path.to_owned());
     loop {
         let mut page = client.get(&next)?;
         items.append(page["items"].as_array_mut().unwrap_or(&mut Vec::new()));
@@ -111,7 +110,7 @@ fn external_actions(client: &Client, id: &str) -> Result<Value, Trouble> {
 }
 
 /// Writes the receipts of the intents and of the outcomes. A receipt that is there stays: one record may have several.
-fn write_receipts(client: &Client, list: &Value, folder: &Path) -> Result<(), Trouble> {
+pub(super) fn write_receipts(client: &Client, list: &Value, folder: &Path) -> Result<(), Trouble> {
     let of = |action: &Value| [action["intent_seq"].as_u64(), action["outcome_seq"].as_u64()];
     let mut written = 0;
     for seq in list["items"].as_array().into_iter().flatten().flat_map(of).flatten() {
@@ -165,7 +164,7 @@ pub fn run(args: &ClientArgs, verb: &Runs) -> ExitCode {
             }
         }
         Runs::ExternalActions { id, receipts } => with(args, |client| {
-            let list = external_actions(client, id)?;
+            let list = all_actions(client, &format!("/v1/runs/{}/external-actions?limit=500", segment(id)))?;
             if let Some(folder) = receipts {
                 write_receipts(client, &list, folder)?;
             }

@@ -44,7 +44,7 @@ pub enum Shape {
 }
 
 use Kind::{Block, Chosen, Stop, Text, Time, Word};
-pub use kept::{ARTIFACTS, EXTERNAL_ACTIONS};
+pub use kept::{ARTIFACTS, EXTERNAL_ACTIONS, MODEL_CALL, MODEL_CALLS};
 
 /// Sessions in a list.
 pub const SESSIONS: Shape = Shape::Table(&[

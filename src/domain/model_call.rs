@@ -72,6 +72,13 @@ pub enum Outcome {
     Lost,
 }
 
+impl Outcome {
+    /// Whether the provider surely did not take the call, so that its idempotency key may be used again.
+    pub fn frees_key(self) -> bool {
+        matches!(self, Self::Refused | Self::NotSent)
+    }
+}
+
 /// `model_call.settled`: what it took. The answer may have reached the client before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]

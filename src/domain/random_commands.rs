@@ -174,7 +174,7 @@ fn command_about_run(house: &House, run_id: RunId, (kind, _, how): Step) -> Opti
                 cost: None,
                 duration_ms: 1,
             };
-            Command::RecordTurnFailed(turn::Fail { run_id, body })
+            Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes: 0 })
         }
         _ => return None,
     })

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::command::Answer;
+use super::event::Event;
 use super::limits::{IDEMPOTENCY_MS, IDEMPOTENCY_RECEIPTS};
 use super::record::Record;
 use super::stream::Stream;
@@ -79,6 +80,11 @@ impl Receipts {
         }
         let Some(request) = &record.request else { return };
         let (Some(key), Some(body_mac)) = (&request.key, &request.body_mac) else { return };
+        if matches!(record.event, Event::ModelCallSettled(_)) {
+            // The end of a call names the request only where the provider did not take it.
+            self.forget(record, &(request.scope.clone(), key.clone()));
+            return;
+        }
         self.keep(Kept {
             org: record.org.clone(),
             scope: request.scope.clone(),
@@ -100,6 +106,16 @@ impl Receipts {
         }
         if one.by_key.is_empty() {
             self.organisations.remove(org);
+        }
+    }
+
+    /// Forgets the request that a call was made for.
+    fn forget(&mut self, end: &Record, key: &Key) {
+        let kept = self.organisations.get(&end.org).and_then(|one| one.by_key.get(key));
+        if let Some(receipt) = kept.filter(|receipt| receipt.stream == end.stream) {
+            let age = (receipt.at_ms, receipt.seq);
+            self.by_age.remove(&(age, end.org.clone()));
+            self.drop_from_organisation(&end.org, age);
         }
     }
 

@@ -10,7 +10,8 @@ use super::stream::Stream;
 /// The organisation of everything that has no other.
 pub const DEFAULT_ORG: &str = "default";
 
-/// The request that a record belongs to; stands on the first record of a request only.
+/// The request that a record belongs to; stands on the first record of a request, and on the end of a model call after which
+/// its key may be used again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RequestFacts {

@@ -233,6 +233,8 @@ pub struct Fail {
     pub run_id: RunId,
     /// Which turn, and why; its cost is decided.
     pub body: Failed,
+    /// Bytes of an answer that were heard, those of thoughts and calls included.
+    pub heard_bytes: usize,
 }
 
 fn decided(world: &World, run: &run::Live, id: RunId, event: super::event::Event) -> Decided {
@@ -297,16 +299,17 @@ fn cost_of_answer(reservation: &Reservation, usage: Option<&Usage>) -> Cost {
     reservation.cost(tokens, basis)
 }
 
-/// What an attempt without an answer cost: nothing where the provider did not take it, otherwise what was heard of it.
-fn cost_of_failure(reservation: &Reservation, body: &Failed) -> Cost {
-    let taken = !body.code.surely_no_effect() || body.partial.is_some()
+/// What an attempt without an answer cost: nothing where the provider did not take it, otherwise what was heard of it, which
+/// is never more than was set aside.
+fn cost_of_failure(reservation: &Reservation, ask: &Fail) -> Cost {
+    let taken = !ask.body.code.surely_no_effect() || ask.heard_bytes > 0
         // Both cut a call that went on.
-        || [Reason::RunStopping, Reason::VaultLeaseRevoked].contains(&body.code);
+        || [Reason::RunStopping, Reason::VaultLeaseRevoked].contains(&ask.body.code);
     if !taken {
         return reservation.nothing();
     }
-    let heard = body.partial.as_ref().map_or(0, |words| words.bytes().div_ceil(TOKEN_BYTES));
-    let output = u64::try_from(heard).unwrap_or(u64::MAX);
+    let heard = ask.heard_bytes.div_ceil(TOKEN_BYTES) as u64;
+    let output = heard.min(reservation.output_tokens.unwrap_or(u64::MAX));
     let tokens = Tokens { input: reservation.input_tokens, output, ..Tokens::default() };
     reservation.cost(tokens, Basis::Estimated)
 }
@@ -347,7 +350,7 @@ pub(super) fn answer(world: &World, ask: &Answer, context: &mut Context<'_>) -> 
 pub(super) fn fail(world: &World, ask: &Fail, context: &Context<'_>) -> Result<Decided, Refusal> {
     let run = run::claimed(world, ask.run_id, context)?;
     check_open(run, ask.body.turn)?;
-    let cost = cost(world, ask.run_id, |reservation| cost_of_failure(reservation, &ask.body));
+    let cost = cost(world, ask.run_id, |reservation| cost_of_failure(reservation, ask));
     Ok(decided(world, run, ask.run_id, Failed { cost, ..ask.body.clone() }.into()))
 }
 

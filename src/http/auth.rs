@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, VIA};
 use sha2::Digest as _;
@@ -13,6 +14,7 @@ use super::passage::Source;
 use super::sources::Failures;
 use crate::domain::reason::{Reason, Refusal};
 use crate::services::authority::Caller;
+use crate::services::gateway::Withdrawn;
 use crate::services::tokens::Tokens;
 
 /// The header by which a reverse proxy proves itself.
@@ -45,6 +47,19 @@ impl Authentication {
             Authentication::Bearer(tokens) => tokens.in_force(caller),
             Authentication::None(_) => true,
         }
+    }
+
+    /// Resolves when this caller's token is no longer in force.
+    pub fn withdrawn(&self, caller: &Caller) -> Withdrawn {
+        let Authentication::Bearer(tokens) = self else { return std::future::pending().boxed().shared() };
+        let (tokens, caller, mut generations) = (Arc::clone(tokens), caller.clone(), tokens.generations());
+        let withdrawn = async move {
+            while tokens.in_force(&caller) {
+                // The sender lives as long as the tokens do.
+                let _ = generations.changed().await;
+            }
+        };
+        withdrawn.boxed().shared()
     }
 
     /// What must hold before anything else where there is no authentication: nothing came through a proxy.

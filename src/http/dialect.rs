@@ -15,6 +15,8 @@ pub const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
 pub const RESPONSES: &str = "/v1/responses";
 /// Messages.
 pub const MESSAGES: &str = "/v1/messages";
+/// How many tokens messages have.
+pub const COUNT_TOKENS: &str = "/v1/messages/count_tokens";
 /// Models.
 pub const MODELS: &str = "/v1/models";
 
@@ -27,7 +29,7 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub fn of(path: &str, headers: &HeaderMap) -> Option<Dialect> {
     match path {
         RESPONSES => Some(Dialect::Responses),
-        MESSAGES => Some(Dialect::Messages),
+        MESSAGES | COUNT_TOKENS => Some(Dialect::Messages),
         MODELS if headers.contains_key(ANTHROPIC_VERSION) => Some(Dialect::Messages),
         CHAT_COMPLETIONS | MODELS => Some(Dialect::ChatCompletions),
         _ => None,

@@ -9,8 +9,10 @@ use serde::Serialize;
 use super::published::Published;
 use crate::domain::command::invalid;
 use crate::domain::event::Event;
-use crate::domain::ids::{CallId, RunId, TaskId};
+use crate::domain::ids::{CallId, ModelCallId, RunId, SessionId, TaskId};
+use crate::domain::ledger::Cost;
 use crate::domain::limits::{PAGE_DEFAULT, PAGE_MAX};
+use crate::domain::model_call;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Record;
 use crate::journal::line;
@@ -73,6 +75,14 @@ pub struct ExternalAction {
     pub call_id: Option<CallId>,
     /// The background task.
     pub task_id: Option<TaskId>,
+    /// The call of a client.
+    pub model_call_id: Option<ModelCallId>,
+    /// The session that pays for the call of a client as well.
+    pub session_id: Option<SessionId>,
+    /// What became of the call of a client, to the letter.
+    pub ended_as: Option<model_call::Outcome>,
+    /// What the call of a provider cost, where something was set aside for it.
+    pub cost: Option<Cost>,
     /// Keyed fingerprint of the secret that was used.
     pub credential_fp: Option<String>,
     /// Digest of what was sent, or of the call that was made, hex.
@@ -81,7 +91,48 @@ pub struct ExternalAction {
     pub receipt: String,
 }
 
-/// One page of a run's actions.
+impl ExternalAction {
+    /// One that goes on.
+    pub(super) fn begun(record: &Record, kind: Kind, what: String) -> Self {
+        Self {
+            kind,
+            what,
+            rehearsal: false,
+            at_ms: record.at_ms,
+            intent_seq: record.seq,
+            outcome_seq: None,
+            outcome: Outcome::Pending,
+            code: None,
+            route: None,
+            model: None,
+            call_id: None,
+            task_id: None,
+            model_call_id: None,
+            session_id: None,
+            ended_as: None,
+            cost: None,
+            credential_fp: None,
+            sha256: None,
+            receipt: format!("/v1/journal/proof?seq={}", record.seq),
+        }
+    }
+
+    /// Notes what came of it.
+    pub(super) fn end(&mut self, record: &Record, outcome: Outcome, code: Option<Reason>) {
+        (self.outcome_seq, self.outcome, self.code) = (Some(record.seq), outcome, code);
+    }
+}
+
+/// How many entries a page has.
+pub(super) fn page_limit(asked: Option<usize>) -> Result<usize, Refusal> {
+    let limit = asked.unwrap_or(PAGE_DEFAULT);
+    if (1..=PAGE_MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(invalid("/limit", format!("A page has 1 to {PAGE_MAX} entries.")))
+}
+
+/// One page of actions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ExternalActions {
     /// Oldest first.
@@ -103,33 +154,22 @@ struct Told {
 
 impl Told {
     fn begin(&mut self, record: &Record, kind: Kind, what: String) -> &mut ExternalAction {
-        let action = ExternalAction {
-            kind,
-            what,
-            rehearsal: false,
-            at_ms: record.at_ms,
-            intent_seq: record.seq,
-            outcome_seq: None,
-            outcome: Outcome::Pending,
-            code: None,
-            route: None,
-            model: None,
-            call_id: None,
-            task_id: None,
-            credential_fp: None,
-            sha256: None,
-            receipt: format!("/v1/journal/proof?seq={}", record.seq),
-        };
         let at = self.actions.len();
-        self.actions.push(action);
+        self.actions.push(ExternalAction::begun(record, kind, what));
         &mut self.actions[at]
     }
 
     fn end(&mut self, at: Option<usize>, record: &Record, outcome: Outcome, code: Option<Reason>) {
         if let Some(action) = at.and_then(|at| self.actions.get_mut(at)) {
-            action.outcome_seq = Some(record.seq);
-            action.outcome = outcome;
-            action.code = code;
+            action.end(record, outcome, code);
+        }
+    }
+
+    /// The end of the call of a provider that goes on.
+    fn answered(&mut self, record: &Record, (outcome, code): (Outcome, Option<Reason>), cost: Option<Cost>) {
+        if let Some(action) = self.asked.take().and_then(|at| self.actions.get_mut(at)) {
+            action.end(record, outcome, code);
+            action.cost = cost;
         }
     }
 
@@ -148,14 +188,8 @@ impl Told {
                 action.credential_fp = body.credential.as_ref().map(|used| used.fp.clone());
                 action.sha256 = Some(body.request_sha256.clone());
             }
-            Event::TurnAnswered(_) => {
-                let asked = self.asked.take();
-                self.end(asked, record, Outcome::Done, None);
-            }
-            Event::TurnFailed(body) => {
-                let asked = self.asked.take();
-                self.end(asked, record, Outcome::Failed, Some(body.code));
-            }
+            Event::TurnAnswered(body) => self.answered(record, (Outcome::Done, None), body.cost),
+            Event::TurnFailed(body) => self.answered(record, (Outcome::Failed, Some(body.code)), body.cost),
             // Where something confines it, or was to be confined, a process was started.
             Event::CallDispatched(body) if body.sandbox.is_some() => {
                 self.calls.insert(body.call_id, next);
@@ -205,10 +239,7 @@ pub async fn of_run(
     run: RunId,
     (after, limit): (Option<u64>, Option<usize>),
 ) -> Result<ExternalActions, Refusal> {
-    let limit = limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(invalid("/limit", format!("A page has 1 to {PAGE_MAX} entries.")));
-    }
+    let limit = page_limit(limit)?;
     published.models().run(org, run)?;
     let filter = Arc::new(Filter { org: org.to_owned(), scope: Scope::Run(run) });
     let (mut told, end) = (Told::default(), published.feed().next_seq());

@@ -21,6 +21,8 @@ pub mod house_verify;
 pub mod index_offline;
 pub mod indexer;
 pub mod journal_keys;
+pub mod lanes;
+pub mod model_calls;
 pub mod models;
 pub mod numbers;
 pub mod opening;

@@ -8,9 +8,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::credentials::{Credentials, Leased};
+use super::lanes::Lanes;
 use super::numbers::LastCall;
 use super::routing::Routing;
-use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, RouteTerms, Wish};
+use super::runner::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, Piece, RouteTerms, Wish};
 use crate::agent::transcript::{CallText, Message};
 use crate::config::prices::PriceTable;
 use crate::config::routes::{Asked, Driver, ResolvedRoute, Routes};
@@ -166,10 +167,14 @@ impl ModelCaller for RoutedModels {
         }
     }
 
+    fn lanes(&self) -> Lanes {
+        self.routing.lanes().clone()
+    }
+
     fn call(
         &self,
         request: ModelRequest,
-        words: mpsc::Sender<String>,
+        told: mpsc::Sender<Piece>,
         stop: CancellationToken,
     ) -> BoxFuture<'_, Result<ModelAnswer, ModelFailure>> {
         Box::pin(async move {
@@ -199,10 +204,13 @@ impl ModelCaller for RoutedModels {
             let calling = in_force.providers.call(&route, &request, secret, deltas, cut.clone());
             let passing = async {
                 while let Some(piece) = pieces.recv().await {
-                    if let Delta::Text(text) = piece {
-                        // Whoever listened has left: then the call is given up.
-                        let _ = words.send(text).await;
-                    }
+                    let piece = match piece {
+                        Delta::Text(text) => Piece::Words(text),
+                        Delta::Reasoning(text) => Piece::Unshown(text.len()),
+                        Delta::Call(bytes) => Piece::Unshown(bytes),
+                    };
+                    // Whoever listened has left: then the call is given up.
+                    let _ = told.send(piece).await;
                 }
             };
             let both = async { tokio::join!(calling, passing) };

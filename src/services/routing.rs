@@ -9,6 +9,7 @@ use sha2::Digest as _;
 use tokio::sync::mpsc;
 
 use super::file_watch::{self, Followed};
+use super::lanes::Lanes;
 use super::numbers::ProviderNumbers;
 use crate::config::routes::Routes;
 use crate::domain::reason::Refusal;
@@ -58,6 +59,7 @@ pub struct Routing {
     force: ArcSwap<InForce>,
     problem: ArcSwap<Option<String>>,
     numbers: ProviderNumbers,
+    lanes: Lanes,
 }
 
 /// What the file holds, or why it cannot be read.
@@ -86,7 +88,7 @@ impl Routing {
         };
         let numbers = ProviderNumbers::new(force.routes.iter().map(|(id, _)| id.to_owned()));
         let (force, problem) = (ArcSwap::from_pointee(force), ArcSwap::default());
-        Ok(Self { file, check, around, force, problem, numbers })
+        Ok(Self { file, check, around, force, problem, numbers, lanes: Lanes::default() })
     }
 
     /// What is in force now: routes and drivers that belong together.
@@ -102,6 +104,11 @@ impl Routing {
     /// What is counted of the calls.
     pub fn numbers(&self) -> &ProviderNumbers {
         &self.numbers
+    }
+
+    /// Calls under way.
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// What is in force, as the journal records it.

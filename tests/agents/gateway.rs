@@ -11,25 +11,25 @@ use crate::canary::store;
 use crate::models::{Answer, Server, streamed, words};
 use crate::support::{Daemon, House, eventually};
 
-const CHAT: &str = "/v1/chat/completions";
+pub const CHAT: &str = "/v1/chat/completions";
 const KEY: &str = "sk-gateway-7Qx2Lw9ZpR4tVb8NmK3sD6fH";
 const MASTER: &str = "CHANCERY_AUTH_STORE_MASTER_KEY";
 
 /// An answer: status, head, body without its framing.
-struct Told {
-    status: u16,
-    head: String,
-    body: String,
+pub struct Told {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
 }
 
 impl Told {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.body))
     }
 }
 
 /// Sends a request and leaves the answer in the socket.
-fn send(daemon: &Daemon, path: &str, headers: &str, body: &str) -> TcpStream {
+pub fn send(daemon: &Daemon, path: &str, headers: &str, body: &str) -> TcpStream {
     let mut socket = TcpStream::connect(&daemon.address).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let (address, length, method) = (&daemon.address, body.len(), if body.is_empty() { "GET" } else { "POST" });
@@ -57,7 +57,7 @@ fn joined(mut chunks: &str) -> String {
     body
 }
 
-fn read(mut socket: TcpStream) -> Told {
+pub fn read(mut socket: TcpStream) -> Told {
     let mut text = String::new();
     socket.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -66,35 +66,35 @@ fn read(mut socket: TcpStream) -> Told {
     Told { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head: head.to_owned(), body }
 }
 
-fn ask(daemon: &Daemon, path: &str, headers: &str, body: &Value) -> Told {
+pub fn ask(daemon: &Daemon, path: &str, headers: &str, body: &Value) -> Told {
     read(send(daemon, path, headers, &body.to_string()))
 }
 
 /// Bodies of the journal's records of one kind.
-fn records(daemon: &Daemon, kind: &str) -> Vec<Value> {
+pub fn records(daemon: &Daemon, kind: &str) -> Vec<Value> {
     let (_, lines) = daemon.request(&daemon.token, "GET", "/v1/journal/records?from=0&limit=1000", "");
     let lines = lines.as_str().unwrap().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line["kind"] == kind).map(|line| line["data"].clone()).collect()
 }
 
 /// The n-th end of a call, from 0.
-fn settled(daemon: &Daemon, at: usize) -> Value {
+pub fn settled(daemon: &Daemon, at: usize) -> Value {
     eventually("end of the call", || records(daemon, "model_call.settled").get(at).cloned())
 }
 
-fn document(media: &str, body: &str) -> Answer {
+pub fn document(media: &str, body: &str) -> Answer {
     let length = body.len();
     Answer::Says(format!(
         "HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nConnection: close\r\nX-Secret: no\r\nContent-Length: {length}\r\n\r\n{body}"
     ))
 }
 
-fn hi(model: &str) -> Value {
+pub fn hi(model: &str) -> Value {
     json!({ "model": model, "messages": [{ "role": "user", "content": "hi" }] })
 }
 
 /// A house with a route of each interface to this server.
-fn both(server: &Server) -> House {
+pub fn both(server: &Server) -> House {
     let house = server.house(20_000);
     let path = house.folder.path().join("routes.toml");
     let text = std::fs::read_to_string(&path).unwrap();

@@ -121,6 +121,50 @@ pub fn words(text: &str) -> String {
     format!("data: {}\n\n", json!({ "choices": [{ "delta": { "content": text } }] }))
 }
 
+/// What a turn that failed cost beside what was sent, in the prices of `start_priced`.
+fn cost_of_heard(daemon: &Daemon, run: &str) -> u64 {
+    let sent = &daemon.records(run, "turn.requested")[0]["data"]["reservation"]["input_tokens"];
+    let failed = &daemon.records(run, "turn.failed")[0]["data"];
+    failed["cost"]["micros"].as_u64().unwrap() - sent.as_u64().unwrap()
+}
+
+#[test]
+fn an_answer_that_ends_early_costs_all_that_was_heard_of_it_thoughts_and_calls_too() {
+    let thoughts = json!({ "choices": [{ "delta": { "reasoning_content": "r".repeat(40) } }] });
+    let call = json!({ "index": 0, "id": "c1", "function": { "name": "bash", "arguments": "a".repeat(36) } });
+    let call = json!({ "choices": [{ "delta": { "tool_calls": [call] } }] });
+    let heard = format!("data: {thoughts}\n\ndata: {call}\n\n");
+    let Answer::Says(begun) = streamed(&format!("{heard}{}", words("four")), false) else { panic!() };
+    let server = Server::start(vec![streamed(&heard, false), Answer::Begins(begun)]);
+    let house = server.house(20_000);
+    let daemon = house.start_priced();
+    let run = daemon.run(&json!({}));
+    daemon.when(&run, "failed");
+    assert_eq!(cost_of_heard(&daemon, &run), 27 * 100);
+    // Stopped by hand, once its words have come.
+    let session = daemon.session(&json!({}));
+    let mut watcher = TcpStream::connect(&daemon.address).unwrap();
+    let (address, token) = (&daemon.address, &daemon.token);
+    let head = format!("Host: {address}\r\nAuthorization: Bearer {token}\r\n\r\n");
+    watcher.write_all(format!("GET /v1/sessions/{session}/stream HTTP/1.1\r\n{head}").as_bytes()).unwrap();
+    let mut told = String::new();
+    let mut until = |word: &str| {
+        while !told.contains(word) {
+            let mut piece = [0; 4_096];
+            let count = watcher.read(&mut piece).unwrap();
+            told.push_str(&String::from_utf8_lossy(&piece[..count]));
+        }
+    };
+    until(": open");
+    let run = daemon.run_in(&session);
+    until("four");
+    let (status, _) = daemon.request(&daemon.token, "POST", &format!("/v1/runs/{run}/cancel"), "{}");
+    assert_eq!(status, 200);
+    daemon.when(&run, "cancelled");
+    assert_eq!(cost_of_heard(&daemon, &run), 28 * 100);
+    daemon.stop();
+}
+
 #[test]
 fn each_request_to_a_model_has_its_record() {
     let server = Server::start(vec![refused("503 Later"), refused("503 Later"), streamed(&words("here"), true)]);

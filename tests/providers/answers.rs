@@ -137,6 +137,7 @@ fn spoken(deltas: &[Delta]) -> (String, String) {
         match delta {
             Delta::Text(words) => text.push_str(words),
             Delta::Reasoning(words) => reasoning.push_str(words),
+            Delta::Call(_) => {}
         }
     }
     (text, reasoning)

@@ -152,14 +152,17 @@ async fn every_driver_hears_the_same_answer_however_it_is_cut_and_spelled() {
                 let server = Server::start(vec![pieces(body.as_bytes(), size)]);
                 let (answer, deltas) = ask(wire.as_ref(), &server, &server::request(), CancellationToken::new()).await;
                 assert_eq!(answer, Ok(expected.clone()), "{} {what}, {size} bytes a piece", wire.name());
-                let (mut text, mut reasoning) = (String::new(), String::new());
+                let (mut text, mut reasoning, mut calls) = (String::new(), String::new(), 0);
                 for delta in deltas {
                     match delta {
                         Delta::Text(words) => text.push_str(&words),
                         Delta::Reasoning(words) => reasoning.push_str(&words),
+                        Delta::Call(bytes) => calls += bytes,
                     }
                 }
                 assert_eq!((Some(text), Some(reasoning)), (expected.text.clone(), expected.reasoning.clone()));
+                let wanted: usize = expected.tool_calls.iter().map(|call| call.tool.len() + call.input.len()).sum();
+                assert_eq!(calls, wanted, "{} {what}", wire.name());
             }
         }
     }

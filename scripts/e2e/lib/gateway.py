@@ -149,6 +149,7 @@ client = anthropic.Anthropic(base_url=base, api_key=token, max_retries=0)
 assert [model.id for model in client.models.list()] == ids
 plain = client.messages.create(model="claude/c", max_tokens=9, messages=said)
 assert plain.content[0].text == "here" and plain.usage.output_tokens == 2
+assert client.messages.count_tokens(model="claude/c", messages=said).input_tokens > 9
 with client.messages.stream(model="claude/c", max_tokens=9, messages=said) as stream:
     assert "".join(stream.text_stream) == "here"
 tool = {"name": "look", "input_schema": {"type": "object"}}

@@ -167,10 +167,9 @@ fn ask(house: &mut House, run_id: RunId, attempt: u32) -> Result<Answer, Refusal
     house.act(Command::RecordTurnRequested(turn::Request { run_id, body, quote: Some(Box::new(quote(100, Some(10)))) }))
 }
 
-fn fail(house: &mut House, run_id: RunId, code: Reason, partial: Option<&str>) {
-    let partial = partial.map(Into::into);
-    let body = turn::Failed { turn: 1, code, detail: String::new(), partial, cost: None, duration_ms: 1 };
-    house.act(Command::RecordTurnFailed(turn::Fail { run_id, body })).unwrap();
+fn fail(house: &mut House, run_id: RunId, code: Reason, heard_bytes: usize) {
+    let body = turn::Failed { turn: 1, code, detail: String::new(), partial: None, cost: None, duration_ms: 1 };
+    house.act(Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes })).unwrap();
 }
 
 #[test]
@@ -181,10 +180,10 @@ fn turns_of_runs_are_charged_to_the_same_ledger_and_stop_at_the_same_budget() {
     house.set_budget(&format!("session:{session}:total"), 1_000).unwrap();
     ask(&mut house, run_id, 1).unwrap();
     assert_eq!(of(&house, Subject::Token("admin".into())), (0, 300), "whoever started the run pays");
-    fail(&mut house, run_id, Reason::ProviderUnavailable, None);
+    fail(&mut house, run_id, Reason::ProviderUnavailable, 0);
     assert_eq!(of(&house, Subject::Session(session)), (0, 0), "what the provider did not take costs nothing");
     ask(&mut house, run_id, 2).unwrap();
-    fail(&mut house, run_id, Reason::ProviderStreamBroken, Some("twelve bytes"));
+    fail(&mut house, run_id, Reason::ProviderStreamBroken, 12);
     assert_eq!(of(&house, Subject::Session(session)), (240, 0), "100 tokens sent and 4 heard");
     ask(&mut house, run_id, 3).unwrap();
     let usage = turn::Usage::new(50, 40, turn::UsageSource::Reported);

@@ -17,7 +17,7 @@ mod waits;
 use super::app::App;
 use super::extract::Place;
 use super::routes::Route;
-use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
+use crate::domain::ids::{ApprovalId, ModelCallId, QuestionId, RunId, SessionId, TaskId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::projections::Paging;
 use crate::projections::waits::Filter;
@@ -65,6 +65,10 @@ impl Noun for QuestionId {
 
 impl Noun for TaskId {
     const ABSENT: Reason = Reason::TaskNotFound;
+}
+
+impl Noun for ModelCallId {
+    const ABSENT: Reason = Reason::ModelCallNotFound;
 }
 
 impl<Id: Noun> Place for Id {

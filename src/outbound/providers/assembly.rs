@@ -66,6 +66,7 @@ impl Assembly {
             | (Some(Delta::Reasoning(before)), Delta::Reasoning(words)) => {
                 before.push_str(&words);
             }
+            (Some(Delta::Call(before)), Delta::Call(bytes)) => *before += bytes,
             (_, delta) => self.unsaid.push(delta),
         }
     }
@@ -144,15 +145,20 @@ impl Assembly {
         check_size(bytes, self.calls.len(), &mut self.text)
     }
 
+    fn note_call(&mut self, id: &str, name: &str, input_bytes: usize) {
+        self.call_bytes += id.len() + name.len() + input_bytes;
+        self.pass_on_later(Delta::Call(name.len() + input_bytes));
+    }
+
     /// Adds a whole call.
     pub(super) fn call_whole(&mut self, id: &str, name: &str, input: String) {
-        self.call_bytes += id.len() + name.len() + input.len();
+        self.note_call(id, name, input.len());
         self.calls.push(Slot { index: None, id: id.to_owned(), name: name.to_owned(), input });
     }
 
     /// Adds a piece of a call to the call it belongs to.
     pub(super) fn call_piece(&mut self, index: Option<u64>, id: &str, name: &str, input: &str) {
-        self.call_bytes += id.len() + name.len() + input.len();
+        self.note_call(id, name, input.len());
         // Servers that number no calls tell them apart by id or by naming the tool again; some number all of them 0.
         let belongs = |slot: &&mut Slot| {
             let same_id = id.is_empty() || slot.id.is_empty() || slot.id == id;

@@ -144,6 +144,8 @@ pub enum Delta {
     Text(String),
     /// Thinking aloud.
     Reasoning(String),
+    /// So many bytes of a call that it asks for.
+    Call(usize),
 }
 
 /// A whole answer.

@@ -21,7 +21,7 @@ pub(super) fn before_answer(fault: &SendFault) -> ProviderError {
     ProviderError::before(reason, fault.to_string())
 }
 
-fn reason_of_status(status: u16) -> Reason {
+pub(super) fn reason_of_status(status: u16) -> Reason {
     match status {
         429 | 529 => Reason::ProviderRateLimited,
         // A gateway that stopped waiting for a model which has the request.

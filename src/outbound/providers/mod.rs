@@ -76,6 +76,16 @@ impl ProviderError {
     }
 }
 
+/// What a status other than 200 means.
+pub fn reason_of_status(status: u16) -> Reason {
+    faults::reason_of_status(status)
+}
+
+/// What an error object means that came in place of an answer, or in the middle of one.
+pub fn reason_of_error(error: &serde_json::Value) -> Reason {
+    faults::of_object(error, None).reason
+}
+
 /// The error of an answer that passes a limit.
 fn too_large(limit: impl Display, words: String) -> ProviderError {
     ProviderError::within(Reason::ProviderRejected, format!("the answer passes a limit: {limit}"), words)

@@ -99,6 +99,29 @@ impl<'a> Envelope<'a> {
         })
     }
 
+    /// Whether the provider needs a capability of this name for it.
+    pub(super) fn needs(&self, capability: &str) -> bool {
+        let field = |key: &str| {
+            let raw = self.fields.iter().find(|(name, _)| name == key).map(|(_, raw)| raw.get());
+            raw.and_then(|text| serde_json::from_str::<Value>(text).ok()).unwrap_or_default()
+        };
+        let lists = |key: &str| field(key).as_array().is_some_and(|list| !list.is_empty());
+        match capability {
+            "images" => ["messages", "input"].iter().any(|key| shows(&field(key))),
+            "tools" => ["tools", "functions"].iter().any(|key| lists(key)),
+            "streaming" => self.stream,
+            "reasoning" => {
+                let asks = |asked: &Value| !asked.is_null() && asked["type"] != "disabled" && asked != "none";
+                ["reasoning", "reasoning_effort", "thinking"].iter().any(|key| asks(&field(key)))
+            }
+            "web_search" => {
+                let searches = |tool: &Value| tool["type"].as_str().is_some_and(|kind| kind.starts_with("web_search"));
+                field("web_search_options").is_object() || field("tools").as_array().into_iter().flatten().any(searches)
+            }
+            _ => false,
+        }
+    }
+
     /// The request for the provider: with this model and limit, and with the wish to be told the usage. `spare_key` names the
     /// limit where the client named none.
     pub(super) fn written(&self, model: &str, output_tokens: Option<u64>, spare_key: &str) -> Vec<u8> {
@@ -126,6 +149,18 @@ impl<'a> Envelope<'a> {
         }
         let texts: Vec<String> = fields.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
         format!("{{{}}}", texts.join(",")).into_bytes()
+    }
+}
+
+/// Whether a picture is within a conversation.
+fn shows(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(shows),
+        Value::Object(fields) => {
+            let kind = fields.get("type").and_then(Value::as_str);
+            matches!(kind, Some("image" | "image_url" | "input_image")) || fields.values().any(shows)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

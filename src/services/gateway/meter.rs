@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use crate::domain::ledger::{Basis, Reservation, Tokens};
 use crate::domain::limits::{TOKEN_BYTES, TOKEN_BYTES_MOST};
-use crate::domain::model_call::{Dialect, Taken};
+use crate::domain::model_call::{Dialect, Outcome, Taken};
+use crate::domain::reason::Reason;
+use crate::outbound::providers::reason_of_error;
 
 /// What to do with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +31,13 @@ pub(super) struct Meter {
     is_final: bool,
     /// Whether the answer says of itself that it is over.
     pub(super) ended: bool,
+    /// Why it is no whole one, where it says so.
+    fault: Option<Reason>,
 }
 
 impl Meter {
     pub(super) fn new(dialect: Dialect, wants_usage: bool) -> Self {
-        Self { dialect, wants_usage, words: 0, said: None, is_final: false, ended: false }
+        Self { dialect, wants_usage, words: 0, said: None, is_final: false, ended: false, fault: None }
     }
 
     /// Takes an event of a stream.
@@ -43,20 +47,24 @@ impl Meter {
             return Event::Pass;
         }
         let Ok(value) = serde_json::from_str::<Value>(data) else { return Event::Pass };
+        self.note_fault(&value);
         match self.dialect {
             Dialect::ChatCompletions => return self.chunk(&value),
             Dialect::Responses => {
                 self.note(&value["response"]["usage"], true);
                 let kind = value["type"].as_str().unwrap_or_default();
-                self.ended |= ["response.completed", "response.incomplete", "response.failed", "error"].contains(&kind);
+                self.ended |= ["response.completed", "response.incomplete", "response.failed"].contains(&kind);
             }
             Dialect::Messages => {
                 self.note(&value["message"]["usage"], false);
                 self.note(&value["usage"], true);
-                self.ended |= matches!(value["type"].as_str(), Some("message_stop" | "error"));
+                self.ended |= value["type"] == "message_stop";
             }
         }
-        self.words += words(&value["delta"]);
+        self.words += words(&value["delta"]) + words(&value["content_block"]);
+        if value["type"] == "response.output_item.added" {
+            self.words += words(&value["item"]);
+        }
         Event::Pass
     }
 
@@ -67,7 +75,6 @@ impl Meter {
             self.words += words(&choice["delta"]);
             self.ended |= choice["finish_reason"].is_string();
         }
-        self.ended |= chunk["error"].is_object();
         let only_usage = choices.is_empty() && chunk["usage"].is_object();
         if only_usage && !self.wants_usage { Event::Keep } else { Event::Pass }
     }
@@ -77,11 +84,38 @@ impl Meter {
         self.ended = true;
         match serde_json::from_slice::<Value>(bytes) {
             Ok(value) => {
-                self.words = words(&value);
+                self.note_fault(&value);
+                let answer = match self.dialect {
+                    Dialect::ChatCompletions => "choices",
+                    Dialect::Responses => "output",
+                    Dialect::Messages => "content",
+                };
+                self.words = words(&value[answer]);
                 self.note(&value["usage"], true);
             }
             Err(_) => self.words = bytes.len() as u64,
         }
+    }
+
+    /// Takes an error in place of the answer, or in the middle of it.
+    fn note_fault(&mut self, value: &Value) {
+        let within = [value.get("error"), value.pointer("/response/error")];
+        let itself = Some(value).filter(|value| value["type"] == "error");
+        let mut errors = within.into_iter().flatten().filter(|error| !error.is_null()).chain(itself);
+        if let Some(error) = errors.next() {
+            self.ended = true;
+            self.fault.get_or_insert_with(|| reason_of_error(error));
+        }
+    }
+
+    /// What becomes of a call whose answer says that it is over.
+    pub(super) fn verdict(&self) -> (Outcome, Option<Reason>) {
+        let outcome = match self.fault {
+            None => Outcome::Answered,
+            Some(code) if self.words == 0 && self.said.is_none() => super::not_begun(code),
+            Some(_) => Outcome::Broken,
+        };
+        (outcome, self.fault)
     }
 
     fn note(&mut self, usage: &Value, is_final: bool) {
@@ -131,13 +165,40 @@ impl Meter {
     }
 }
 
-/// Bytes of all texts within a value.
+/// Fields whose texts a model wrote: what it says, thinks and wants called. Kinds, ids, signatures and the like are no words.
+const WRITTEN: [&str; 12] = [
+    "arguments",
+    "content",
+    "input",
+    "name",
+    "partial_json",
+    "reasoning",
+    "reasoning_content",
+    "refusal",
+    "summary",
+    "text",
+    "thinking",
+    "transcript",
+];
+
+/// Bytes of a model's words within a value.
 fn words(value: &Value) -> u64 {
     match value {
         Value::String(text) => text.len() as u64,
         Value::Array(items) => items.iter().map(words).sum(),
-        Value::Object(fields) => fields.values().map(words).sum(),
+        Value::Object(fields) => fields.iter().map(|(key, value)| words_of(key, value)).sum(),
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
+fn words_of(key: &str, value: &Value) -> u64 {
+    match value {
+        Value::String(_) if !WRITTEN.contains(&key) => 0,
+        // The same words stand beside them as text.
+        Value::Array(_) if key == "reasoning_details" => 0,
+        // Arguments, whose fields have names of the tool's.
+        Value::Object(_) if key == "input" => value.to_string().len() as u64,
+        other => words(other),
     }
 }
 
@@ -181,6 +242,87 @@ mod tests {
         let words = r#"{"type":"content_block_delta","delta":{"text":"twelve bytes"}}"#;
         let broken = metered(Dialect::Messages, &[start, words]);
         assert_eq!(broken, (Taken::Tokens(tokens(14, 3, 2, 4), Basis::Estimated), false, false));
+    }
+
+    #[test]
+    fn an_error_in_place_of_an_answer_or_within_it_is_no_answer() {
+        let verdict = |dialect, events: &[&str]| {
+            let mut meter = Meter::new(dialect, false);
+            events.iter().for_each(|event| _ = meter.event(event));
+            assert!(meter.ended);
+            meter.verdict()
+        };
+        let words = r#"{"choices":[{"delta":{"content":"a"}}]}"#;
+        let done = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+        let error = r#"{"error":{"message":"later","type":"rate_limit_error"}}"#;
+        assert_eq!(verdict(Dialect::ChatCompletions, &[words, done]), (Outcome::Answered, None));
+        let limited = Some(Reason::ProviderRateLimited);
+        assert_eq!(verdict(Dialect::ChatCompletions, &[error]), (Outcome::Refused, limited));
+        assert_eq!(verdict(Dialect::ChatCompletions, &[words, error]), (Outcome::Broken, limited));
+        let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":9}}}"#;
+        let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"later"}}"#;
+        assert_eq!(verdict(Dialect::Messages, &[start, error]), (Outcome::Broken, limited));
+        let failed = r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"no"}}}"#;
+        let event = r#"{"type":"error","code":"server_error","message":"no"}"#;
+        for error in [failed, event] {
+            let expected = (Outcome::Refused, Some(Reason::ProviderUnavailable));
+            assert_eq!(verdict(Dialect::Responses, &[error]), expected);
+        }
+        let whole = r#"{"type":"response.completed","response":{"error":null}}"#;
+        assert_eq!(verdict(Dialect::Responses, &[whole]), (Outcome::Answered, None));
+        let mut meter = Meter::new(Dialect::ChatCompletions, false);
+        meter.document(br#"{"error":{"code":503}}"#);
+        assert_eq!(meter.verdict(), (Outcome::Refused, Some(Reason::ProviderUnavailable)));
+    }
+
+    #[test]
+    fn all_that_a_model_writes_counts_and_nothing_else_does() {
+        let heard = |dialect, events: &[&str]| {
+            let mut meter = Meter::new(dialect, false);
+            events.iter().for_each(|event| _ = meter.event(event));
+            meter.words
+        };
+        let chat = [
+            r#"{"id":"x","choices":[{"delta":{"role":"assistant","reasoning":"12345","reasoning_details":[{"text":"12345"}]}}]}"#,
+            r#"{"choices":[{"delta":{"reasoning_content":"123"}},{"delta":{"content":"12"}}]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":[{"id":"call_1","type":"function","function":{"name":"ab","arguments":"{}"}}]}}]}"#,
+        ];
+        assert_eq!(heard(Dialect::ChatCompletions, &chat), 5 + 3 + 2 + 4);
+        let messages = [
+            r#"{"type":"content_block_start","content_block":{"type":"tool_use","id":"toolu_1","name":"ab"}}"#,
+            r#"{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"12345"}}"#,
+            r#"{"type":"content_block_delta","delta":{"type":"signature_delta","signature":"c2lnbmF0dXJl"}}"#,
+            r#"{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"{}"}}"#,
+        ];
+        assert_eq!(heard(Dialect::Messages, &messages), 2 + 5 + 2);
+        let responses = [
+            r#"{"type":"response.output_item.added","item":{"type":"function_call","call_id":"c","name":"ab","arguments":""}}"#,
+            r#"{"type":"response.function_call_arguments.delta","item_id":"fc","delta":"{}"}"#,
+            r#"{"type":"response.reasoning_summary_text.delta","obfuscation":"xyz","delta":"12345"}"#,
+            r#"{"type":"response.output_item.done","item":{"type":"function_call","name":"ab","arguments":"{}"}}"#,
+        ];
+        assert_eq!(heard(Dialect::Responses, &responses), 2 + 2 + 5);
+        for (dialect, document, bytes) in [
+            (
+                Dialect::ChatCompletions,
+                r#"{"model":"m","choices":[{"finish_reason":"stop","message":{"role":"assistant","content":"123"}}]}"#,
+                3,
+            ),
+            (
+                Dialect::Responses,
+                r#"{"instructions":"be good","output":[{"id":"r","summary":[{"type":"summary_text","text":"12345"}]}]}"#,
+                5,
+            ),
+            (
+                Dialect::Messages,
+                r#"{"content":[{"type":"thinking","thinking":"12","signature":"x"},{"type":"tool_use","id":"t","name":"a","input":{"id":"7"}}]}"#,
+                2 + 1 + 10,
+            ),
+        ] {
+            let mut meter = Meter::new(dialect, false);
+            meter.document(document.as_bytes());
+            assert_eq!(meter.words, bytes, "{document}");
+        }
     }
 
     #[test]

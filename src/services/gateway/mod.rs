@@ -1,6 +1,7 @@
 //! The model gateway: clients that speak to a model provider speak to the daemon instead. Each call is recorded with what is
 //! set aside for it before anything is sent, uses the secret of its route, passes through as it comes, and is settled.
 
+mod choice;
 mod envelope;
 mod events;
 mod meter;
@@ -11,20 +12,23 @@ mod words;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use self::choice::{choose, endpoint, spare_key};
 use self::envelope::Envelope;
 use self::meter::Meter;
 use self::open::Open;
 use self::relay::Relay;
 use super::credentials::{Credentials, Leased};
-use super::desk::{By, Lane, WritePath};
+use super::desk::{self, By, WritePath};
+use super::lanes::{Bounds, Lane, Side};
 use super::published::Published;
 use super::routing::{InForce, Routing};
 use crate::config::prices::PriceTable;
-use crate::config::routes::{Asked, Driver, ModelSupport, ResolvedRoute, Route};
+use crate::config::routes::ResolvedRoute;
 use crate::domain::command::Command;
 use crate::domain::ids::{ModelCallId, SessionId};
 use crate::domain::ledger::Quote;
@@ -34,9 +38,10 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::domain::stream::Stream;
 use crate::outbound::client::Answer;
 use crate::outbound::limits::ERROR_BODY_BYTES;
-use crate::outbound::providers::{Endpoint, ProviderError};
+use crate::outbound::providers::{ProviderError, reason_of_status};
 use crate::platform::tasks::Tasks;
 
+pub use choice::{ModelView, ModelsView};
 pub use relay::{BrokenOff, Pieces};
 pub use words::error;
 
@@ -54,6 +59,12 @@ const ANSWERED: [HeaderName; 9] = [
     HeaderName::from_static("x-ratelimit-reset-requests"),
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
+
+/// After how long a client may ask again for a route that takes no further call, milliseconds.
+const FULL_ROUTE_MS: u64 = 1_000;
+
+/// Resolves when the caller's token is no longer in force.
+pub type Withdrawn = Shared<BoxFuture<'static, ()>>;
 
 /// What the gateway works with.
 pub struct Parts {
@@ -77,6 +88,13 @@ pub struct Parts {
 #[derive(Clone)]
 pub struct Gateway(Arc<Parts>);
 
+/// About how many tokens a request has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct TokenCount {
+    /// Tokens sent.
+    pub input_tokens: u64,
+}
+
 /// A client's call.
 pub struct Ask {
     /// On whose behalf.
@@ -89,6 +107,8 @@ pub struct Ask {
     pub headers: HeaderMap,
     /// The body: one JSON object without repeated keys.
     pub raw: bytes::Bytes,
+    /// Resolves when the caller's token is no longer in force.
+    pub withdrawn: Withdrawn,
 }
 
 /// The provider's answer.
@@ -103,95 +123,6 @@ pub struct Passed {
     pub pieces: Pieces,
 }
 
-/// A model that can be asked for, as clients of either kind read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct ModelView {
-    /// `<route>/<model>`.
-    pub id: String,
-    /// Always `model`.
-    pub object: &'static str,
-    /// Always `model`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// When it came to be, Unix seconds; not known.
-    pub created: u64,
-    /// The same as a date.
-    pub created_at: &'static str,
-    /// The driver of its route.
-    pub owned_by: String,
-    /// Name for people.
-    pub display_name: String,
-}
-
-/// Every model that routes name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct ModelsView {
-    /// Always `list`.
-    pub object: &'static str,
-    /// The models.
-    pub data: Vec<ModelView>,
-    /// Whether there are more.
-    pub has_more: bool,
-    /// The first one's id.
-    pub first_id: Option<String>,
-    /// The last one's id.
-    pub last_id: Option<String>,
-}
-
-fn endpoint(dialect: Dialect) -> Endpoint {
-    match dialect {
-        Dialect::ChatCompletions => Endpoint::ChatCompletions,
-        Dialect::Responses => Endpoint::Responses,
-        Dialect::Messages => Endpoint::Messages,
-    }
-}
-
-/// The models that a route names.
-fn models(route: &Route) -> impl Iterator<Item = &String> {
-    let listed = if let ModelSupport::Listed(models) = &route.model_support { models.as_slice() } else { &[] };
-    let others = listed.iter().filter(|model| **model != route.default_model);
-    std::iter::once(&route.default_model).chain(others)
-}
-
-/// The route that answers: the one that the model names, or else the default one, or else the first that names the model.
-fn choose(now: &InForce, dialect: Dialect, model: &str) -> Result<ResolvedRoute, Refusal> {
-    let asked = now.routes.asked(None, Some(model));
-    let speaks = |route: &ResolvedRoute| now.providers.passes(route, endpoint(dialect));
-    let chosen = now.routes.choose(asked, Asked::default()).map_err(|refusal| refusal.at("/model"));
-    if asked.route.is_none() && !chosen.as_ref().is_ok_and(speaks) {
-        let naming = now.routes.iter().filter(|(_, route)| models(route).any(|named| named == model));
-        let others = naming.map(|(id, _)| Asked { route: Some(id), model: Some(model) });
-        let other = others.filter_map(|asked| now.routes.choose(asked, Asked::default()).ok()).find(speaks);
-        if let Some(other) = other {
-            return Ok(other);
-        }
-    }
-    let route = chosen?;
-    if speaks(&route) {
-        return Ok(route);
-    }
-    let ids = now.routes.iter().map(|(id, _)| Asked { route: Some(id), model: None });
-    let able = ids.filter_map(|asked| now.routes.choose(asked, Asked::default()).ok()).filter(speaks);
-    let able: Vec<String> = able.map(|route| route.route_id).collect();
-    let able = if able.is_empty() { "none".to_owned() } else { able.join(", ") };
-    let (id, driver, endpoint) = (&route.route_id, route.driver.name(), endpoint(dialect));
-    let detail = format!("The route {id} (driver {driver}) does not speak {endpoint:?}. Routes that do: {able}.");
-    Err(Refusal::new(Reason::RequestInvalid, detail).at("/model"))
-}
-
-/// The name of a limit where the client named none.
-fn spare_key(dialect: Dialect, route: &ResolvedRoute) -> &'static str {
-    // OpenAI's own models and xAI's refuse what all compatible servers call the limit.
-    let is_own = route.base_url == route.driver.default_base_url();
-    match dialect {
-        Dialect::ChatCompletions if route.driver == Driver::Xai || (route.driver == Driver::OpenAi && is_own) => {
-            "max_completion_tokens"
-        }
-        Dialect::ChatCompletions | Dialect::Messages => "max_tokens",
-        Dialect::Responses => "max_output_tokens",
-    }
-}
-
 impl Gateway {
     /// A gateway that works with these.
     pub fn new(parts: Parts) -> Self {
@@ -200,29 +131,13 @@ impl Gateway {
 
     /// The models that clients can ask for.
     pub fn models(&self) -> ModelsView {
-        let now = self.0.routing.now();
-        let every = [Dialect::ChatCompletions, Dialect::Responses, Dialect::Messages];
-        let mut data = Vec::new();
-        for (id, route) in now.routes.iter() {
-            for model in models(route) {
-                let asked = Asked { route: Some(id), model: Some(model) };
-                let Ok(resolved) = now.routes.choose(asked, Asked::default()) else { continue };
-                if every.iter().any(|dialect| now.providers.passes(&resolved, endpoint(*dialect))) {
-                    data.push(ModelView {
-                        id: format!("{id}/{model}"),
-                        object: "model",
-                        kind: "model",
-                        created: 0,
-                        created_at: "1970-01-01T00:00:00Z",
-                        owned_by: route.driver.name().to_owned(),
-                        display_name: model.clone(),
-                    });
-                }
-            }
-        }
-        let id = |model: &ModelView| model.id.clone();
-        let (first_id, last_id) = (data.first().map(id), data.last().map(id));
-        ModelsView { object: "list", data, has_more: false, first_id, last_id }
+        ModelsView::of(&self.0.routing.now())
+    }
+
+    /// About how many tokens a request has, by the rule that sets them aside. Nothing is sent or recorded.
+    pub fn count_tokens(&self, dialect: Dialect, raw: &[u8]) -> Result<TokenCount, Refusal> {
+        choose(&self.0.routing.now(), dialect, &Envelope::read(raw, dialect)?)?;
+        Ok(TokenCount { input_tokens: input_tokens(raw) })
     }
 
     /// Makes a call: records it, sends it, and hands the answer back as it comes.
@@ -230,10 +145,11 @@ impl Gateway {
         let envelope = Envelope::read(&ask.raw, ask.dialect)?;
         // The whole call goes by what is in force now: address and secret belong together.
         let now = self.0.routing.now();
-        let route = choose(&now, ask.dialect, &envelope.model)?;
+        let route = choose(&now, ask.dialect, &envelope)?;
         let request = self.request(&ask, &envelope, (&route, &now))?;
+        let lane = self.lane(&route, &now)?;
         let lease_id = request.credential.as_ref().map(|used| used.lease_id);
-        let mut open = self.reserve(&ask, &envelope, request).await?;
+        let mut open = self.reserve(&ask, &envelope, (request, lane)).await?;
         let holder = Stream::ModelCall(open.id);
         let leased = lease_id.map(|lease_id| self.0.credentials.redeem(lease_id, holder)).transpose();
         let leased = leased.inspect_err(|refusal| open.code = Some(refusal.reason))?;
@@ -246,9 +162,10 @@ impl Gateway {
         let sent = tokio::select! {
             sent = sending => sent.map_err(|error| unsent(&error, &mut open)),
             () = revoked(leased.as_ref()) => Err(given_up(Reason::VaultLeaseRevoked, &mut open)),
+            () = ask.withdrawn.clone() => Err(given_up(Reason::AuthInvalid, &mut open)),
             () = self.0.tasks.stopping() => Err(given_up(Reason::RequestOverloaded, &mut open)),
         };
-        self.answer(sent?, (ask.dialect, leased), open).await
+        self.answer(sent?, ask.dialect, (leased, ask.withdrawn), open).await
     }
 
     /// The record of the intent.
@@ -260,10 +177,10 @@ impl Gateway {
     ) -> Result<model_call::Request, Refusal> {
         let terms = now.routes.get(&route.route_id).map(|route| &route.terms);
         let priced = terms.map_or(route.model.as_str(), |terms| terms.priced_as(&route.model));
-        let input_tokens = ask.raw.len().div_ceil(TOKEN_BYTES) as u64;
+        let input_tokens = input_tokens(&ask.raw);
         if let Some(most) = terms.and_then(|terms| terms.input_limit_passed(input_tokens)) {
             let detail = format!("The input is estimated at {input_tokens} tokens; the route takes {most}.");
-            return Err(Refusal::new(Reason::RequestInvalid, detail));
+            return Err(Refusal::new(Reason::RequestTooLarge, detail));
         }
         let subjects = model_call::subjects(&ask.by.provenance.actor.id, ask.session_id, &route.route_id);
         let reference = terms.and_then(|terms| terms.auth_ref.as_deref());
@@ -287,14 +204,32 @@ impl Gateway {
         })
     }
 
+    /// A place among the calls that the route takes at a time, where that is bounded.
+    fn lane(&self, route: &ResolvedRoute, now: &InForce) -> Result<Option<Lane>, Refusal> {
+        let Some(most) = now.routes.get(&route.route_id).and_then(|route| route.terms.requests_at_a_time) else {
+            return Ok(None);
+        };
+        let bounds = Bounds { own: usize::MAX, all: most as usize };
+        let lane = self.0.routing.lanes().enter(&route.route_id, Side::Client, bounds);
+        lane.map(Some).ok_or_else(|| {
+            let detail = format!("The route {} takes {most} calls at a time.", route.route_id);
+            Refusal::new(Reason::RequestOverloaded, detail).retry_after_ms(FULL_ROUTE_MS)
+        })
+    }
+
     /// Records the intent, in a task of its own: whoever hangs up meanwhile leaves nothing open.
-    async fn reserve(&self, ask: &Ask, envelope: &Envelope<'_>, request: model_call::Request) -> Result<Open, Refusal> {
+    async fn reserve(
+        &self,
+        ask: &Ask,
+        envelope: &Envelope<'_>,
+        (request, lane): (model_call::Request, Option<Lane>),
+    ) -> Result<Open, Refusal> {
         let (parts, by, route) = (Arc::clone(&self.0), ask.by.provenance.clone(), request.route.clone());
         let metered = (envelope.answers, Meter::new(ask.dialect, envelope.wants_usage));
         let recording = self.0.tasks.spawn(async move {
             let command = Command::RequestModelCall(Box::new(request));
-            let committed = parts.door.submit(command, by.clone(), Lane::Ordinary).await?;
-            Open::new(parts, committed, (by, route), metered)
+            let committed = parts.door.submit(command, by.clone(), desk::Lane::Ordinary).await?;
+            Open::new(parts, committed, (by, route, lane), metered)
         });
         recording.await.map_err(|_| Refusal::from(Reason::InternalError))?
     }
@@ -303,7 +238,8 @@ impl Gateway {
     async fn answer(
         &self,
         mut answer: Answer,
-        (dialect, leased): (Dialect, Option<Leased>),
+        dialect: Dialect,
+        (leased, withdrawn): (Option<Leased>, Withdrawn),
         mut open: Open,
     ) -> Result<Passed, Refusal> {
         let status = answer.status();
@@ -320,8 +256,8 @@ impl Gateway {
         }
         let model_call_id = open.id;
         if status != http::StatusCode::OK {
-            let code = reason_of(status.as_u16());
-            open.fails(Outcome::Refused, code);
+            let code = reason_of_status(status.as_u16());
+            open.fails(not_begun(code), code);
             let body = answer.beginning(ERROR_BODY_BYTES).await;
             // A key that the provider refuses is the operator's, not the client's.
             let is_shown = status.as_u16() >= 400 && !matches!(status.as_u16(), 401 | 403);
@@ -342,9 +278,14 @@ impl Gateway {
         }
         let media = if is_stream { "text/event-stream" } else { "application/json" };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-        let relay = Relay::new((answer, open), dialect, is_stream, (Arc::clone(&self.0), leased));
+        let relay = Relay::new((answer, open), dialect, is_stream, (Arc::clone(&self.0), leased, withdrawn));
         Ok(Passed { model_call_id, status, headers, pieces: relay.pieces() })
     }
+}
+
+/// Tokens of a request, as estimated.
+fn input_tokens(raw: &[u8]) -> u64 {
+    raw.len().div_ceil(TOKEN_BYTES) as u64
 }
 
 /// The headers that the provider is told.
@@ -369,16 +310,13 @@ fn unsent(error: &ProviderError, open: &mut Open) -> Refusal {
     Refusal { retry_after_ms: error.retry_after_ms, ..refusal }
 }
 
+/// What becomes of a call that the provider refuses for this before it has begun an answer.
+fn not_begun(code: Reason) -> Outcome {
+    if code.surely_no_effect() { Outcome::Refused } else { Outcome::Unanswered }
+}
+
 /// A call that is given up before its answer comes.
 fn given_up(reason: Reason, open: &mut Open) -> Refusal {
     open.fails(Outcome::Cut, reason);
     reason.into()
-}
-
-fn reason_of(status: u16) -> Reason {
-    match status {
-        429 | 529 => Reason::ProviderRateLimited,
-        408 | 425 | 500..=599 => Reason::ProviderUnavailable,
-        _ => Reason::ProviderRejected,
-    }
 }

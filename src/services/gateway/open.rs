@@ -14,6 +14,7 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Provenance;
 use crate::domain::stream::Stream;
 use crate::services::desk::{Committed, Lane};
+use crate::services::lanes;
 use crate::services::numbers::LastCall;
 
 /// How long an end that the journal does not take now waits, milliseconds.
@@ -26,6 +27,7 @@ pub(super) struct Open {
     began: Duration,
     route: String,
     answers: u64,
+    _lane: Option<lanes::Lane>,
     /// The call.
     pub(super) id: ModelCallId,
     /// What is set aside for it.
@@ -45,7 +47,7 @@ impl Open {
     pub(super) fn new(
         parts: Arc<Parts>,
         committed: Committed,
-        (by, route): (Provenance, String),
+        (by, route, lane): (Provenance, String, Option<lanes::Lane>),
         (answers, meter): (u64, Meter),
     ) -> Result<Self, Refusal> {
         let Answer::ModelCall(id) = committed.answer else { return Err(Reason::InternalError.into()) };
@@ -58,11 +60,11 @@ impl Open {
         let reservation = open.ok_or(Reason::InternalError)?.reservation;
         Ok(Self {
             began: parts.published.clock().since_boot(),
-            // A repeat under the same key is another request: the end belongs to the first.
-            by: Provenance { request: None, ..by },
+            by,
             parts,
             route,
             answers,
+            _lane: lane,
             id,
             reservation,
             outcome: Outcome::NotSent,
@@ -75,6 +77,11 @@ impl Open {
     /// Notes that it does not end well, and why.
     pub(super) fn fails(&mut self, outcome: Outcome, code: Reason) {
         (self.outcome, self.code) = (outcome, Some(code));
+    }
+
+    /// Notes that the answer says that it is over, and what became of the call thereby.
+    pub(super) fn ends(&mut self) {
+        (self.outcome, self.code) = self.meter.verdict();
     }
 
     /// Whether more of the answer has come than is set aside.
@@ -112,7 +119,9 @@ impl Drop for Open {
             code: self.code,
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
-        let by = self.by.clone();
+        let mut by = self.by.clone();
+        // The record of the end names the request only to free its key.
+        by.request = by.request.filter(|_| self.outcome.frees_key());
         let tasks = parts.tasks.clone();
         tasks.spawn(async move { record(&parts, settle, by).await });
     }

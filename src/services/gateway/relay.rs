@@ -9,7 +9,7 @@ use futures_util::stream::{self, BoxStream};
 use super::events::{self, Events};
 use super::meter::Event;
 use super::open::Open;
-use super::{Parts, words};
+use super::{Parts, Withdrawn, words};
 use crate::domain::model_call::{Dialect, Outcome};
 use crate::domain::reason::Reason;
 use crate::outbound::client::{Answer, SendFault};
@@ -37,10 +37,12 @@ enum Framing {
 struct Cut {
     parts: Arc<Parts>,
     leased: Option<Leased>,
+    /// Resolves when the caller's token is no longer in force.
+    withdrawn: Withdrawn,
 }
 
 impl Cut {
-    /// Resolves when the secret was revoked, or the daemon drains.
+    /// Resolves when the secret was revoked, or the token withdrawn, or the daemon drains.
     async fn comes(&self) -> (Outcome, Reason, &'static str) {
         let revoked = async {
             match &self.leased {
@@ -50,6 +52,9 @@ impl Cut {
         };
         tokio::select! {
             () = revoked => (Outcome::Broken, Reason::VaultLeaseRevoked, "The secret of the route was revoked."),
+            () = self.withdrawn.clone() => {
+                (Outcome::Broken, Reason::AuthInvalid, "The token of the request is no longer in force.")
+            }
             () = self.parts.tasks.stopping() => {
                 (Outcome::Broken, Reason::RequestOverloaded, "The daemon is stopping.")
             }
@@ -58,10 +63,11 @@ impl Cut {
 }
 
 /// How far the end of the answer is.
+#[derive(PartialEq, Eq)]
 enum Stage {
     Flows,
-    /// Everything was handed on once the client asks for more; then this is what became of the call.
-    Over(Outcome),
+    /// Everything was handed on once the client asks for more. What became of the call is known then, or is known already.
+    Over,
 }
 
 /// One answer on its way.
@@ -87,11 +93,11 @@ impl Relay {
         (answer, open): (Answer, Open),
         dialect: Dialect,
         is_stream: bool,
-        (parts, leased): (Arc<Parts>, Option<Leased>),
+        (parts, leased, withdrawn): (Arc<Parts>, Option<Leased>, Withdrawn),
     ) -> Self {
         let framing = if is_stream { Framing::Events(Events::default()) } else { Framing::Document(Vec::new()) };
         let redactor = parts.published.redactor().stream();
-        Self { answer, cut: Cut { parts, leased }, dialect, framing, redactor, stage: Stage::Flows, open }
+        Self { answer, cut: Cut { parts, leased, withdrawn }, dialect, framing, redactor, stage: Stage::Flows, open }
     }
 
     /// The pieces for the client. Dropped before their end, the call ends, and is settled with what was metered.
@@ -103,13 +109,12 @@ impl Relay {
     }
 
     async fn next(&mut self) -> Option<Result<Bytes, BrokenOff>> {
-        if let Stage::Over(outcome) = self.stage {
-            self.open.outcome = outcome;
-            return None;
-        }
         // The client has taken what came before: all that matters of an answer which says that it is over.
-        if self.open.meter.ended {
-            self.open.outcome = Outcome::Answered;
+        if self.open.meter.ended && self.open.outcome == Outcome::Left {
+            self.open.ends();
+        }
+        if self.stage == Stage::Over {
+            return None;
         }
         loop {
             let passed = match self.read().await {
@@ -121,10 +126,10 @@ impl Relay {
             };
             match passed {
                 Ok(bytes) if !bytes.is_empty() => return Some(Ok(bytes)),
-                Ok(_) if matches!(self.stage, Stage::Flows) => {}
+                Ok(_) if self.stage == Stage::Flows => {}
                 Ok(_) => {
-                    if let Stage::Over(outcome) = self.stage {
-                        self.open.outcome = outcome;
+                    if self.open.outcome == Outcome::Left {
+                        self.open.ends();
                     }
                     return None;
                 }
@@ -204,7 +209,7 @@ impl Relay {
             return self.told(passed, Outcome::Broken, Reason::ProviderStreamBroken, detail);
         }
         passed.extend(self.rest());
-        self.stage = Stage::Over(Outcome::Answered);
+        self.stage = Stage::Over;
         passed.into()
     }
 
@@ -213,7 +218,7 @@ impl Relay {
         if let Framing::Document(kept) = &self.framing {
             self.open.meter.document(kept);
             self.open.fails(outcome, reason);
-            self.stage = Stage::Over(outcome);
+            self.stage = Stage::Over;
             return Err(BrokenOff);
         }
         Ok(self.told(Vec::new(), outcome, reason, detail))
@@ -224,7 +229,7 @@ impl Relay {
         passed.extend(self.rest());
         passed.extend(words::ending(self.dialect, reason, detail).into_bytes());
         self.open.fails(outcome, reason);
-        self.stage = Stage::Over(outcome);
+        self.stage = Stage::Over;
         passed.into()
     }
 

@@ -43,7 +43,7 @@ use crate::vault::redaction::Redactor;
 
 pub use beats::{Beats, Worker};
 pub use live::{Delta, LiveDeltas};
-pub use model::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, RouteTerms, ToolText, Wish};
+pub use model::{Choice, ModelAnswer, ModelCaller, ModelFailure, ModelRequest, Piece, RouteTerms, ToolText, Wish};
 
 /// What the runner works with.
 pub struct Parts {
@@ -174,7 +174,7 @@ pub fn sweep_half_written(published: &Published, workspace: &Workspace) {
 }
 
 /// How many calls of a route may be under way, where its terms bound them.
-fn bounds_of(models: &Arc<dyn ModelCaller>) -> lanes::Bounds {
+fn bounds_of(models: &Arc<dyn ModelCaller>) -> lanes::OfTerms {
     let models = Arc::clone(models);
     Arc::new(move |route| models.terms(route).calls_at_a_time)
 }
@@ -193,7 +193,7 @@ impl Runner {
         let house = Arc::new(House {
             pen: Pen::new(parts.write, given_up.clone(), parts.published.redactor().clone()),
             places: Arc::new(Semaphore::new(settings.runs_at_a_time)),
-            lanes: Lanes::new(settings.runs_at_a_time, bounds_of(&parts.models)),
+            lanes: Lanes::new(settings.runs_at_a_time, bounds_of(&parts.models), parts.models.lanes()),
             published: parts.published,
             models: parts.models,
             workspace: parts.workspace,

@@ -16,6 +16,7 @@ use crate::domain::ledger::Quote;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::RouteChoice;
 use crate::domain::turn::{StopReason, Usage};
+use crate::services::lanes::Lanes;
 
 /// What a run or its session asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -112,6 +113,15 @@ pub struct ModelAnswer {
     pub usage: Option<Usage>,
 }
 
+/// A piece of an answer while it comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Words.
+    Words(String),
+    /// So many bytes that nobody is shown: thinking aloud, and calls that it asks for.
+    Unshown(usize),
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFailure {
@@ -158,12 +168,15 @@ pub trait ModelCaller: Send + Sync {
     /// On what terms a route is used.
     fn terms(&self, route: &str) -> RouteTerms;
 
-    /// Asks once. Words are sent as they come, and none is dropped: the call waits for whoever takes them. When `stop`
+    /// Calls under way, which those of clients share.
+    fn lanes(&self) -> Lanes;
+
+    /// Asks once. Pieces are sent as they come, and none is dropped: the call waits for whoever takes them. When `stop`
     /// resolves, or when the future is dropped, the call is given up.
     fn call(
         &self,
         request: ModelRequest,
-        words: mpsc::Sender<String>,
+        pieces: mpsc::Sender<Piece>,
         stop: CancellationToken,
     ) -> BoxFuture<'_, Result<ModelAnswer, ModelFailure>>;
 }

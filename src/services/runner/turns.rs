@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::drive::{Drive, Flow, Later};
 use super::limits;
 use super::live::Delta;
-use super::model::{ModelAnswer, ModelFailure, ModelRequest, ToolText};
+use super::model::{ModelAnswer, ModelFailure, ModelRequest, Piece, ToolText};
 use super::pen::doubled;
 use crate::agent::tools;
 use crate::agent::transcript::{Conversation, LeftOut};
@@ -18,6 +18,7 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::domain::stream::Stream;
 use crate::domain::turn;
 use crate::services::debug_capture::ArtifactKind;
+use crate::vault::redaction::StreamRedactor;
 
 /// How a call of the model went.
 enum Said {
@@ -42,6 +43,15 @@ impl Said {
             Self::Cut => json!({ "code": Reason::RunStopping, "partial": partial }),
         }
     }
+}
+
+/// What was heard of an answer.
+#[derive(Default)]
+struct Heard {
+    /// Words, the first of them.
+    words: String,
+    /// Bytes in all, also of what nobody is shown.
+    bytes: usize,
 }
 
 /// How long to wait, of chance in part, so that many that failed at once do not come back at once. What the provider
@@ -154,22 +164,22 @@ impl Drive {
         debug.keep(run, ArtifactKind::ModelRequest, || json!(request)).await;
         let clock = self.house.published.clock().clone();
         let began = clock.boot_ms();
-        let (said, partial) = self.listen(request, turn, attempt).await;
+        let (said, heard) = self.listen(request, turn, attempt).await;
         let took = clock.boot_ms().saturating_sub(began);
         drop(lane);
-        debug.keep(run, ArtifactKind::ModelAnswer, || said.told(&partial)).await;
+        debug.keep(run, ArtifactKind::ModelAnswer, || said.told(&heard.words)).await;
         match said {
-            Said::Answer(answer) => self.answered(turn, answer, took).await,
+            Said::Answer(answer) => self.answered(turn, answer, (took, heard.bytes)).await,
             Said::Failure(failure) => {
                 self.leave_alone_ms = failure.retry_after_ms.unwrap_or(0);
-                let partial = failure.partial.unwrap_or(partial);
-                self.broke_off(turn, failure.code, failure.detail, partial, took).await
+                let partial = failure.partial.unwrap_or(heard.words);
+                self.broke_off(turn, (failure.code, failure.detail), partial, (took, heard.bytes)).await
             }
             // The drain cut it: the next start of the daemon asks again.
             Said::Cut if self.house.hard.is_cancelled() => Ok(Flow::Leave),
             Said::Cut => {
                 let reason = Reason::RunStopping;
-                self.broke_off(turn, reason, reason.title().to_owned(), partial, took).await
+                self.broke_off(turn, (reason, reason.title().to_owned()), heard.words, (took, heard.bytes)).await
             }
         }
     }
@@ -216,10 +226,10 @@ impl Drive {
     }
 
     /// Asks the model and passes its words on while they come. Also gives what was heard so far.
-    async fn listen(&self, request: ModelRequest, turn: u32, attempt: u32) -> (Said, String) {
-        let (sender, mut words) = mpsc::channel(limits::DELTAS_ON_THE_WAY);
+    async fn listen(&self, request: ModelRequest, turn: u32, attempt: u32) -> (Said, Heard) {
+        let (sender, mut pieces) = mpsc::channel(limits::DELTAS_ON_THE_WAY);
         let mut call = self.house.models.call(request, sender, self.stop.clone());
-        let mut heard = String::new();
+        let mut heard = Heard::default();
         // A provider that repeats a secret may do so over several words.
         let mut clean = self.house.published.redactor().stream();
         let mut open = true;
@@ -227,17 +237,17 @@ impl Drive {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break None,
-                text = words.recv(), if open => match text {
-                    Some(text) => self.hear(&mut heard, turn, attempt, clean.push_text(&text)),
+                piece = pieces.recv(), if open => match piece {
+                    Some(piece) => self.hear(&mut heard, (turn, attempt), piece, &mut clean),
                     None => open = false,
                 },
                 outcome = &mut call => break Some(outcome),
             }
         };
-        while let Ok(text) = words.try_recv() {
-            self.hear(&mut heard, turn, attempt, clean.push_text(&text));
+        while let Ok(piece) = pieces.try_recv() {
+            self.hear(&mut heard, (turn, attempt), piece, &mut clean);
         }
-        self.hear(&mut heard, turn, attempt, clean.finish_text());
+        self.pass_on(&mut heard, (turn, attempt), clean.finish_text());
         let said = match outcome {
             Some(Ok(answer)) => Said::Answer(answer),
             Some(Err(failure)) => Said::Failure(failure),
@@ -246,16 +256,26 @@ impl Drive {
         (said, heard)
     }
 
-    fn hear(&self, heard: &mut String, turn: u32, attempt: u32, text: String) {
+    fn hear(&self, heard: &mut Heard, at: (u32, u32), piece: Piece, clean: &mut StreamRedactor) {
+        match piece {
+            Piece::Words(text) => {
+                heard.bytes += text.len();
+                self.pass_on(heard, at, clean.push_text(&text));
+            }
+            Piece::Unshown(bytes) => heard.bytes += bytes,
+        }
+    }
+
+    fn pass_on(&self, heard: &mut Heard, (turn, attempt): (u32, u32), text: String) {
         if text.is_empty() {
             return;
         }
-        let room = limits::PARTIAL_BYTES.saturating_sub(heard.len());
-        heard.push_str(text.get(..text.floor_char_boundary(room)).unwrap_or_default());
+        let room = limits::PARTIAL_BYTES.saturating_sub(heard.words.len());
+        heard.words.push_str(text.get(..text.floor_char_boundary(room)).unwrap_or_default());
         self.house.live.publish(self.story.run, Delta { turn, attempt, text: text.into() });
     }
 
-    async fn answered(&self, turn: u32, answer: ModelAnswer, duration_ms: u64) -> Result<Flow, Refusal> {
+    async fn answered(&self, turn: u32, answer: ModelAnswer, took: (u64, usize)) -> Result<Flow, Refusal> {
         let pen = &self.house.pen;
         let texts = [&answer.text, &answer.reasoning].into_iter().flatten();
         let parts = texts.chain(answer.calls.iter().map(|call| &call.input));
@@ -274,11 +294,12 @@ impl Drive {
         }
         let [text, reasoning] = parts;
         let (stop, usage) = (answer.stop, answer.usage);
-        let ask = turn::Answer { run_id: self.story.run, turn, text, reasoning, calls, stop, usage, duration_ms };
+        let ask =
+            turn::Answer { run_id: self.story.run, turn, text, reasoning, calls, stop, usage, duration_ms: took.0 };
         match pen.outcome(Command::RecordTurnAnswered(ask), self.by()).await {
             Ok(_) => Ok(Flow::On),
             Err(refusal) if [Reason::ToolLimitExceeded, Reason::RequestTooLarge].contains(&refusal.reason) => {
-                self.broke_off(turn, refusal.reason, refusal.detail, String::new(), duration_ms).await
+                self.broke_off(turn, (refusal.reason, refusal.detail), String::new(), took).await
             }
             Err(refusal) => Err(refusal),
         }
@@ -287,15 +308,14 @@ impl Drive {
     async fn broke_off(
         &self,
         turn: u32,
-        code: Reason,
-        detail: String,
+        (code, detail): (Reason, String),
         partial: String,
-        duration_ms: u64,
+        (duration_ms, heard_bytes): (u64, usize),
     ) -> Result<Flow, Refusal> {
         let partial = if partial.is_empty() { None } else { Some(self.house.pen.keep(partial).await?) };
         let detail = self.house.pen.clean(detail);
         let body = turn::Failed { turn, code, detail, partial, cost: None, duration_ms };
-        let ask = turn::Fail { run_id: self.story.run, body };
+        let ask = turn::Fail { run_id: self.story.run, body, heard_bytes };
         self.house.pen.outcome(Command::RecordTurnFailed(ask), self.by()).await.map(|_| Flow::On)
     }
 }
