@@ -93,6 +93,8 @@ impl Aviary {
         aviary.sing();
         aviary.provoke();
         aviary.crawl();
+        aviary.past();
+        aviary.artefacts();
         aviary.commands();
         aviary.files(&aviary.house.folder.path().join("state"));
         aviary.seen.push(("the log".to_owned(), aviary.house.log().into_bytes()));
@@ -269,6 +271,48 @@ impl Aviary {
         }
     }
 
+    /// Everything that can be asked of an earlier time, at each tenth of the journal.
+    fn past(&mut self) {
+        let description = body(&self.send("GET", "/v1/openapi.json", "", ""));
+        let head = self.daemon.get("/v1/journal/head")["seq"].as_u64().unwrap();
+        let view = self.daemon.get("/v1/runs?limit=100");
+        let run = &view["items"][0];
+        let mut asked = 0;
+        for (path, item) in description["paths"].as_object().unwrap() {
+            let named = item["get"]["parameters"].as_array().into_iter().flatten();
+            if !named.map(|parameter| &parameter["name"]).any(|name| name == "at") {
+                continue;
+            }
+            let path = ["run_id", "session_id"]
+                .iter()
+                .fold(path.clone(), |path, id| path.replace(&format!("{{{id}}}"), run[id].as_str().unwrap()));
+            asked += 1;
+            for tenth in 1..=10 {
+                self.send("GET", &format!("{path}?at={}", head * tenth / 10), "", "");
+            }
+        }
+        assert!(asked > 3, "{asked} routes tell of earlier times");
+    }
+
+    /// Every debug artefact, by its route and by the command line.
+    fn artefacts(&mut self) {
+        let runs = self.daemon.get("/v1/runs?limit=100")["items"].clone();
+        let mut lines: Vec<[String; 3]> = Vec::new();
+        for run in runs.as_array().unwrap().iter().map(|run| run["run_id"].as_str().unwrap().to_owned()) {
+            let list = body(&self.send("GET", &format!("/v1/runs/{run}/debug"), "", ""));
+            for artefact in list["items"].as_array().unwrap() {
+                let id = artefact["artifact_id"].as_str().unwrap().to_owned();
+                self.send("GET", &format!("/v1/runs/{run}/debug/artifacts/{id}"), "", "");
+                lines.push([run.clone(), "--artifact".to_owned(), id]);
+            }
+        }
+        assert!(lines.len() > 10, "{lines:?}");
+        for line in lines.iter().take(12) {
+            let words: Vec<&str> = ["runs", "debug"].into_iter().chain(line.iter().map(String::as_str)).collect();
+            self.command(&words);
+        }
+    }
+
     /// What the command line prints.
     fn commands(&mut self) {
         let view = self.daemon.get("/v1/runs?limit=100");
@@ -295,15 +339,30 @@ impl Aviary {
                 lines.push(vec!["runs", "follow", run]);
             }
         }
-        for line in lines {
-            for output in ["human", "json"] {
-                let state = self.house.folder.path().join("state");
-                let mut command = Command::new(BINARY);
-                command.args(&line).args(["--output", output, "--state-root"]).arg(state);
-                command.env("HOME", self.house.folder.path()).stdin(Stdio::null());
-                let said = command.output().unwrap();
-                self.seen.push((format!("{line:?}"), [said.stdout, said.stderr].concat()));
-            }
+        // What is refused repeats what was asked for: the daemon knows the secrets, the command line itself only shapes.
+        let asked = [
+            vec!["runs", "get", ODD],
+            vec!["sessions", "get", ODD],
+            vec!["secrets", "get", ODD],
+            vec!["questions", "answer", ODD, KEY],
+            vec!["budget", "set", ODD, "1"],
+            vec!["runtime", "set-model", KEY],
+            vec!["runtime", "auth", "revoke-subject", ODD],
+            vec!["secrets", "set", KEY, "--provider", "openai", "--from-env", "HOME"],
+        ];
+        for line in lines.iter().chain(&asked) {
+            self.command(line);
+        }
+    }
+
+    fn command(&mut self, line: &[&str]) {
+        for output in ["human", "json"] {
+            let state = self.house.folder.path().join("state");
+            let mut command = Command::new(BINARY);
+            command.args(line).args(["--output", output, "--state-root"]).arg(state);
+            command.env("HOME", self.house.folder.path()).stdin(Stdio::null());
+            let said = command.output().unwrap();
+            self.seen.push((format!("{line:?}"), [said.stdout, said.stderr].concat()));
         }
     }
 
@@ -404,6 +463,10 @@ fn a_crawl_finds_secrets_that_the_daemon_does_not_know() {
         "/output",
         "state/journal",
         "state/debug",
+        "?at=",
+        "/debug/artifacts/",
+        "[\"runs\", \"debug\"",
+        "[\"runtime\", \"set-model\"",
         "\"follow\"",
         "state/tasks",
     ] {
