@@ -11,6 +11,8 @@ mod answers;
 mod conformance;
 #[path = "providers/faults.rs"]
 mod faults;
+#[path = "providers/particulars.rs"]
+mod particulars;
 #[path = "providers/server.rs"]
 mod server;
 #[path = "providers/tls.rs"]

@@ -153,7 +153,7 @@ async fn a_script_and_a_server_that_say_the_same_are_heard_the_same() {
             "version = 1\n[routes.r]\ndriver = \"rehearsal\"\ndefault_model = \"r\"\nscript = \"script.toml\"\n";
         let (rehearsal, practice) = server::open(routes, folder.path()).unwrap();
         let server = Server::start(vec![vec![head(""), Act::Send(case.stream.clone().into())]]);
-        let (openai, real) = server.providers(200);
+        let (openai, real) = server.providers(20_000);
         for (providers, route) in [(&rehearsal, &practice), (&openai, &real)] {
             let (outcome, deltas) = heard(providers, route, &server::request()).await;
             if let Ok(answer) = &outcome {

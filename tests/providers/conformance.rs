@@ -179,8 +179,9 @@ async fn every_driver_spells_a_whole_conversation_and_sends_the_credential_in_on
         assert_eq!(head.lines().next().unwrap(), format!("POST {} HTTP/1.1", wire.path()));
         assert_eq!(serde_json::from_str::<Value>(body).unwrap(), wire.request(), "{}", wire.name());
         let (name, prefix) = wire.credential();
-        let line = format!("{name}: {prefix}{KEY}");
-        assert!(head.lines().any(|one| one == line), "{}: {head}", wire.name());
+        for line in wire.head().iter().copied().chain([&*format!("{name}: {prefix}{KEY}")]) {
+            assert!(head.lines().any(|one| one == line), "{} lacks {line}: {head}", wire.name());
+        }
         assert_eq!(asked.matches(KEY).count(), 1, "{}: {asked}", wire.name());
         assert!(head.contains("accept-encoding: identity"), "{head}");
     }
@@ -332,7 +333,8 @@ async fn every_driver_lets_go_when_the_call_is_given_up() {
             stop.cancel();
         });
         let error = call.0.unwrap_err();
-        assert_eq!(error.partial.as_deref(), Some("half"), "{}", wire.name());
+        let found = (error.detail.as_str(), error.partial.as_deref());
+        assert_eq!(found, ("the call was cancelled", Some("half")), "{}", wire.name());
         let gone = async {
             while server.seen.lock().unwrap().hung_up == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

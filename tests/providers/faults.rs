@@ -1,17 +1,28 @@
 //! What servers and networks do wrong, and what must come of it: a reason, kept words, a bound, no second host.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chancery::domain::reason::Reason;
+use chancery::outbound::client::Deadlines;
+use chancery::outbound::guard::SystemResolver;
 use chancery::outbound::limits;
-use chancery::outbound::providers::ProviderError;
+use chancery::outbound::providers::{ProviderError, Surroundings};
+use chancery::outbound::trust::Trust;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{Act, Server, end, event, head, within, words};
+use crate::server::{Act, Server, around, end, event, head, heard, request, within, words};
 
-/// Long enough for an answer.
-const SHORT_MS: u64 = 240;
+/// Long enough for an answer however busy the machine is, and for nobody to wait for.
+const LONG_MS: u64 = 20_000;
+/// For servers that never answer.
+const SHORT_MS: u64 = 500;
+
+/// How long a call may take to a server that does this.
+fn patience_ms(acts: &[Act]) -> u64 {
+    if matches!(acts.last(), Some(Act::Hold)) { SHORT_MS } else { LONG_MS }
+}
 
 fn refused(status: &str, headers: &str, body: &str) -> Vec<Act> {
     let length = body.len();
@@ -21,7 +32,8 @@ fn refused(status: &str, headers: &str, body: &str) -> Vec<Act> {
 }
 
 async fn fault(acts: Vec<Act>) -> ProviderError {
-    Server::start(vec![acts]).call(SHORT_MS).await.unwrap_err()
+    let patience_ms = patience_ms(&acts);
+    Server::start(vec![acts]).call(patience_ms).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -74,12 +86,12 @@ async fn a_call_is_one_request_and_what_may_have_been_paid_is_told_from_what_was
         (vec![head(""), Act::Send(words("half").into())], broken),
     ] {
         let server = Server::start(vec![first.clone(), good()]);
-        let (outcome, _) = within(Duration::from_secs(8), "an answer", server.call(500)).await;
+        let (outcome, _) = within(Duration::from_secs(8), "an answer", server.call(patience_ms(&first))).await;
         assert_eq!((outcome.unwrap_err().reason, server.asked()), (reason, 1), "{first:?}");
     }
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let nobody = Server { port: closed, seen: std::sync::Arc::default() };
-    assert_eq!(nobody.call(500).await.unwrap_err().reason, unavailable, "nothing was sent");
+    assert_eq!(nobody.call(LONG_MS).await.unwrap_err().reason, unavailable, "nothing was sent");
 }
 
 #[tokio::test]
@@ -203,6 +215,26 @@ async fn a_server_that_is_slow_at_any_point_is_left_at_the_deadline() {
         let error = outcome.unwrap_err();
         assert_eq!((error.reason, server.asked()), (Reason::ProviderStreamBroken, 1), "{name}: {}", error.detail);
         assert!(took >= Duration::from_millis(400), "{name}: given up after {took:?}: {}", error.detail);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_for_long_is_left_before_the_call_has_taken_its_time() {
+    let around = around(Arc::new(SystemResolver), Trust::of_machine(None).unwrap());
+    let deadlines = Deadlines { first_byte: Duration::from_millis(300), idle: Duration::from_millis(300) };
+    for (acts, slow) in [
+        (vec![Act::Hold], "the start of the answer took too long"),
+        (vec![head(""), Act::Send(words("half").into()), Act::Hold], "the next piece of the answer took too long"),
+    ] {
+        let server = Server::start(vec![acts]);
+        let around = Surroundings { deadlines, ..around.clone() };
+        let (providers, route) = server.providers_in(60_000, &around);
+        let request = request();
+        let call = heard(&providers, &route, &request);
+        let ((outcome, _), _) = within(Duration::from_secs(30), slow, call).await;
+        let error = outcome.unwrap_err();
+        assert_eq!(error.reason, Reason::ProviderStreamBroken, "{error}");
+        assert!(error.detail.contains(slow), "{error}");
     }
 }
 

@@ -132,12 +132,16 @@ impl Server {
     }
 
     pub fn providers(&self, timeout_ms: u64) -> (Providers, ResolvedRoute) {
+        self.providers_in(timeout_ms, &around(Arc::new(SystemResolver), Trust::of_machine(None).unwrap()))
+    }
+
+    pub fn providers_in(&self, timeout_ms: u64, around: &Surroundings) -> (Providers, ResolvedRoute) {
         let text = format!(
             "version = 1\n[routes.it]\ndriver = \"openai\"\ndefault_model = \"m\"\nbase_url = \"http://127.0.0.1:{}/v1\"\n\
              timeout_ms = {timeout_ms}\n",
             self.port
         );
-        open(&text, std::path::Path::new("/")).unwrap()
+        open_in(&text, std::path::Path::new("/"), around).unwrap()
     }
 }
 

@@ -13,7 +13,7 @@ use chancery::config::routes::ResolvedRoute;
 use chancery::domain::reason::Reason;
 use chancery::outbound::client::SendFault;
 use chancery::outbound::guard::{Boxed, Guard, Resolve};
-use chancery::outbound::providers::{Endpoint, Providers, Surroundings};
+use chancery::outbound::providers::{Endpoint, ModelRequest, Providers, Surroundings};
 use chancery::outbound::trust::Trust;
 use chancery::vault::secret::Secret;
 use futures_util::StreamExt as _;
@@ -122,7 +122,8 @@ impl Resolve for Two {
 }
 
 /// A proxy that leads everything to one port of this machine, and notes the line that it was asked with.
-fn proxy(status: &'static str, to: u16) -> (u16, Arc<Mutex<Vec<String>>>) {
+fn proxy(status: impl Into<String>, to: u16) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let status = status.into();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let lines = Arc::new(Mutex::new(Vec::new()));
@@ -166,6 +167,14 @@ async fn a_proxy_of_the_operators_leads_to_the_vetted_address_and_the_host_behin
     assert_eq!(answer.text.as_deref(), Some("safe"));
     assert_eq!(*lines.lock().unwrap(), ["CONNECT 8.8.8.8:443 HTTP/1.1"]);
     assert_eq!(seen.lock().unwrap().names, [Some("model.example".to_owned())]);
+    // A driver's own address is reached the same way, and OpenAI's own models are told of the limit in their own word.
+    let (own, seen) = serve(authority.vouch("api.openai.com", (2020, 2120)));
+    let (port, lines) = proxy("200 OK", own);
+    let (providers, route) = behind(port, "https://api.openai.com/v1", &authority.pem);
+    let request = ModelRequest { max_output_tokens: Some(9), ..server::request() };
+    heard(&providers, &route, &request).await.0.unwrap();
+    assert_eq!(*lines.lock().unwrap(), ["CONNECT 8.8.8.8:443 HTTP/1.1"]);
+    assert!(seen.lock().unwrap().requests[0].contains("\"max_completion_tokens\":9"), "{seen:?}");
     // A proxy that leads elsewhere is found out.
     let (other, _) = serve(authority.vouch("other.example", (2020, 2120)));
     let (port, _) = proxy("200 OK", other);
@@ -177,6 +186,10 @@ async fn a_proxy_of_the_operators_leads_to_the_vetted_address_and_the_host_behin
     let error = heard(&providers, &route, &server::request()).await.0.unwrap_err();
     assert_eq!(error.reason, Reason::ProviderUnavailable, "{error}");
     assert!(error.detail.contains("the proxy answers with HTTP 407"), "{error}");
+    let (port, _) = proxy("200 ".to_owned() + &"x".repeat(9_000), far);
+    let (providers, route) = behind(port, "https://model.example/v1", &authority.pem);
+    let error = heard(&providers, &route, &server::request()).await.0.unwrap_err();
+    assert!(error.detail.contains("the proxy's answer is too long"), "{error}");
 }
 
 #[tokio::test]
@@ -231,6 +244,8 @@ async fn a_request_is_passed_on_as_it_is_and_its_answer_handed_back_as_it_comes(
     headers.insert("x-stainless-lang", HeaderValue::from_static("python"));
     headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer of-the-client"));
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(header::COOKIE, HeaderValue::from_static("of-the-client=1"));
+    headers.insert("x-goog-api-key", HeaderValue::from_static("of-the-client"));
     let body = Bytes::from_static(b"{ \"any\" :  1 }");
     let key = Secret::parse(b"the-key-of-the-route").unwrap();
     let given = (headers, body);

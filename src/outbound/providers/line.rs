@@ -118,3 +118,17 @@ impl Line {
         faults::of_status(status, &beginning, retry_after_ms, credential)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_log_of_headers_shows_a_credential() {
+        let header = credential_header("Bearer ", &Secret::parse(b"the-key-of-the-route").unwrap()).unwrap();
+        assert_eq!(
+            (header.as_bytes(), format!("{header:?}").as_str()),
+            (&b"Bearer the-key-of-the-route"[..], "Sensitive")
+        );
+    }
+}

@@ -35,6 +35,10 @@ impl Wire for Anthropic {
         ("x-api-key", "")
     }
 
+    fn head(&self) -> &'static [&'static str] {
+        &["anthropic-version: 2023-06-01"]
+    }
+
     fn stops(&self) -> &'static [(&'static str, StopReason)] {
         &[
             ("end_turn", StopReason::EndTurn),

@@ -67,6 +67,10 @@ impl Wire for Chat {
         "/v1/chat/completions"
     }
 
+    fn head(&self) -> &'static [&'static str] {
+        if self.name == "openrouter" { &["x-title: Chancery"] } else { &[] }
+    }
+
     fn stops(&self) -> &'static [(&'static str, StopReason)] {
         &[
             ("stop", StopReason::EndTurn),

@@ -34,6 +34,10 @@ pub trait Wire {
     fn credential(&self) -> (&'static str, &'static str) {
         ("authorization", "Bearer ")
     }
+    /// Further lines of the head of every request.
+    fn head(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// Words for the ends of answers without and with calls, and for all others.
     fn stops(&self) -> &'static [(&'static str, StopReason)];
     /// The word for an end with calls.
