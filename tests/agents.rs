@@ -21,6 +21,8 @@ mod gateway;
 mod losses;
 #[path = "agents/models.rs"]
 mod models;
+#[path = "agents/passing.rs"]
+mod passing;
 #[path = "agents/people.rs"]
 mod people;
 #[path = "agents/queues.rs"]

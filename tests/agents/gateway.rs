@@ -12,8 +12,8 @@ use crate::models::{Answer, Server, streamed, words};
 use crate::support::{Daemon, House, eventually};
 
 pub const CHAT: &str = "/v1/chat/completions";
-const KEY: &str = "sk-gateway-7Qx2Lw9ZpR4tVb8NmK3sD6fH";
-const MASTER: &str = "CHANCERY_AUTH_STORE_MASTER_KEY";
+pub const KEY: &str = "sk-gateway-7Qx2Lw9ZpR4tVb8NmK3sD6fH";
+pub const MASTER: &str = "CHANCERY_AUTH_STORE_MASTER_KEY";
 
 /// An answer: status, head, body without its framing.
 pub struct Told {
@@ -131,7 +131,7 @@ fn a_plain_call_passes_as_it_is_and_is_recorded_before_and_after() {
     assert_eq!((&models["data"][0]["id"], models["data"].as_array().unwrap().len()), (&json!("far/m"), 1), "{models}");
     // A picture fits into the body of a call, and of no other request.
     let mut large = hi("m");
-    large["messages"][0]["content"] = json!("w".repeat(3 << 20));
+    large["messages"][0]["content"] = json!("w".repeat(1 << 20));
     assert_eq!(ask(daemon, CHAT, "", &large).status, 200);
     assert_eq!(ask(daemon, "/v1/sessions", "", &large).status, 413);
 }

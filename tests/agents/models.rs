@@ -27,6 +27,7 @@ pub struct Server {
     pub asked: Arc<AtomicUsize>,
     /// The bodies of the requests.
     pub heard: Arc<Mutex<Vec<String>>>,
+    pub heads: Arc<Mutex<Vec<String>>>,
 }
 
 /// Head and body of a request.
@@ -55,13 +56,16 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (asked, heard) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let (count, bodies) = (asked.clone(), heard.clone());
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (count, bodies, shared) = (asked.clone(), heard.clone(), heads.clone());
         std::thread::spawn(move || {
             for socket in listener.incoming() {
                 let Ok(mut socket) = socket else { return };
                 let (answers, count, bodies) = (answers.clone(), count.clone(), bodies.clone());
+                let heads = shared.clone();
                 std::thread::spawn(move || {
                     let Some((head, body)) = request(&mut socket) else { return };
+                    heads.lock().unwrap().push(head.clone());
                     bodies.lock().unwrap().push(body);
                     let at = count.fetch_add(1, Ordering::SeqCst);
                     match answers.get(at).or(answers.last()) {
@@ -76,7 +80,7 @@ impl Server {
                 });
             }
         });
-        Self { port, asked, heard }
+        Self { port, asked, heard, heads }
     }
 
     /// A house whose default route leads here, and whose route `practice` plays.
@@ -422,19 +426,23 @@ fn a_run_keeps_the_system_prompt_of_its_claim_and_the_next_one_has_the_new_one()
 
 #[test]
 fn tools_are_bounded_by_what_the_operator_set_when_the_run_began() {
+    let wait = crate::support::bash("echo yes > begun; until [ -e go ]; do sleep 0.05; done");
     let read = crate::support::calls(&[("read_file", json!({ "path": "long" }))]);
-    let house = House::playing(&[read, says("done")]);
+    let house = House::playing(&[wait, read, says("done")]);
     std::fs::write(house.work("long"), "line of the file\n".repeat(200)).unwrap();
     let daemon = house.start();
-    let run = daemon.run(&json!({}));
-    daemon.when(&run, "completed");
-    assert!(daemon.outputs(&run)[0].len() > 1_000);
+    let free = json!({ "permission_mode": "bypass-permissions" });
+    let before = daemon.run(&free);
+    house.written("begun");
     let (status, view) = daemon.post("/v1/runtime/tool-limits", &json!({ "result_bytes": 100 }));
     assert_eq!((status, &view["tool_limits"]), (200, &json!({ "result_bytes": 100 })));
-    let run = daemon.run(&json!({}));
+    std::fs::write(house.work("go"), "").unwrap();
+    daemon.when(&before, "completed");
+    assert!(daemon.outputs(&before)[1].len() > 1_000, "it keeps what was in force when it began");
+    let run = daemon.run(&free);
     daemon.when(&run, "completed");
-    assert_eq!(daemon.outputs(&run)[0].len(), 100);
-    assert_eq!(daemon.records(&run, "call.finished")[0]["data"]["truncated"], true);
+    assert_eq!(daemon.outputs(&run)[1].len(), 100);
+    assert_eq!(daemon.records(&run, "call.finished")[1]["data"]["truncated"], true);
     daemon.stop();
 }
 
@@ -451,23 +459,32 @@ fn chain(house: &House, servers: &[&Server]) {
 }
 
 #[test]
-fn a_route_that_cannot_be_had_is_stood_in_for_by_a_recorded_request() {
+fn a_route_that_cannot_be_had_is_stood_in_for_by_a_recorded_request_or_given_up_where_nobody_can() {
     let (first, second) =
         (Server::start(vec![refused("503 Later")]), Server::start(vec![streamed(&words("here"), true)]));
+    let third = Server::start(vec![streamed(&words("there"), true)]);
     let house = first.house(20_000);
-    chain(&house, &[&first, &second]);
+    chain(&house, &[&first, &second, &third]);
+    let path = house.folder.path().join("routes.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let alone = "[routes.alone]\ndriver = \"openai\"\ndefault_model = \"m\"\n";
+    std::fs::write(path, format!("{text}{alone}base_url = \"http://127.0.0.1:{}/v1\"\n", first.port)).unwrap();
     let daemon = house.start();
+    let given_up = daemon.run(&json!({ "route": "alone" }));
     let run = daemon.run(&json!({}));
     let view = daemon.when(&run, "completed");
     assert_eq!((&view["output"], &view["route"]), (&json!("here"), &json!("r0")), "what is pinned stays");
     let requests = daemon.records(&run, "turn.requested");
     let told = |at: usize, part: &str| requests[at]["data"][part].clone();
-    assert_eq!((requests.len(), first.asked.load(Ordering::SeqCst)), (6, 5));
+    assert_eq!((requests.len(), third.asked.load(Ordering::SeqCst)), (6, 0), "the nearest comes first");
     assert_eq!((told(0, "route_decision"), told(4, "route")), (Value::Null, json!("r0")));
     assert_eq!((told(5, "route"), told(5, "model"), told(5, "attempt")), (json!("r1"), json!("m1"), json!(6)));
     let decision =
         json!({ "why": "fallback", "payer": "operator", "in_place_of": "r0", "after": "provider.unavailable" });
     assert_eq!(told(5, "route_decision"), decision);
+    assert_eq!(daemon.when(&given_up, "failed")["error"]["code"], "provider.unavailable");
+    assert_eq!(daemon.records(&given_up, "turn.failed").len(), 5, "so many attempts a route has");
+    assert_eq!(first.asked.load(Ordering::SeqCst), 10);
     daemon.stop();
 }
 

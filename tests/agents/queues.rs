@@ -206,17 +206,6 @@ fn a_run_fails_with_the_providers_cause_and_keeps_what_was_said_before_it() {
 }
 
 #[test]
-fn a_provider_that_may_recover_is_asked_again_after_a_pause_and_then_given_up() {
-    let house = House::playing(&[turn("{ error = \"provider.unavailable\", detail = \"down\" }")]);
-    let daemon = house.start();
-    let run = daemon.run(&json!({}));
-    let view = daemon.when(&run, "failed");
-    assert_eq!(view["error"]["code"], "provider.unavailable");
-    assert_eq!(daemon.records(&run, "turn.failed").len(), 5, "so many attempts a turn has");
-    daemon.stop();
-}
-
-#[test]
 fn arguments_that_no_tool_understands_reach_the_journal_and_the_model_and_nothing_else() {
     let odd = [
         turn("{ call = \"bash\", input = '{oops' }"),

@@ -140,3 +140,25 @@ pub(super) fn spare_key(dialect: Dialect, route: &ResolvedRoute) -> &'static str
         Dialect::Responses => "max_output_tokens",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::routes::Routes;
+
+    #[test]
+    fn a_limit_is_called_what_the_routes_models_take() {
+        let (own, compatible) = ("", "base_url = \"http://127.0.0.1:9/v1\"\n");
+        for (driver, address, key) in [
+            ("openai", own, "max_completion_tokens"),
+            ("openai", compatible, "max_tokens"),
+            ("xai", compatible, "max_completion_tokens"),
+            ("openrouter", own, "max_tokens"),
+        ] {
+            let text = format!("version = 1\n[routes.r]\ndriver = \"{driver}\"\ndefault_model = \"m\"\n{address}");
+            let routes = Routes::parse(&text, std::path::Path::new("/"), "f").unwrap();
+            let route = routes.choose(Asked::default(), Asked::default()).unwrap();
+            assert_eq!(spare_key(Dialect::ChatCompletions, &route), key, "{driver} {address}");
+        }
+    }
+}

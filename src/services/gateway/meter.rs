@@ -334,5 +334,7 @@ mod tests {
         assert!(meter.is_beyond(6) && !meter.is_beyond(20));
         let taken = meter.taken(&reservation(Some(6)), 1);
         assert_eq!(taken, Taken::Tokens(tokens(50, 0, 0, 6), Basis::Estimated));
+        let two = meter.taken(&reservation(Some(6)), 2);
+        assert_eq!(two, Taken::Tokens(tokens(50, 0, 0, 12), Basis::Estimated), "each of two answers");
     }
 }
