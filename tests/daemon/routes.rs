@@ -142,8 +142,41 @@ fn doctor_names_what_names_a_missing_route_and_a_canary_is_a_recorded_call() {
     let asked = daemon.records("turn.requested");
     assert_eq!((asked.len(), &asked[0]["data"]["route"]), (1, &json!("one")));
     assert_eq!(daemon.records("run.queued")[0]["data"]["max_output_tokens"], 16);
-    assert!(daemon.records("call.dispatched").is_empty(), "a canary does nothing");
+    let made = daemon.records("session.created");
+    let denied = json!([{ "tool": "*", "behavior": "deny" }]);
+    assert_eq!(made.last().unwrap()["data"]["permission_rules"], denied, "a canary does nothing");
+    assert_eq!(daemon.records("session.ended").len(), 2, "and leaves nothing");
     let (code, _) = doctor(&daemon, &["--canary", "--route", "two"]);
     assert_eq!(code, 2);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_canary_that_wants_to_go_on_has_answered_and_one_that_fails_has_not() {
+    let house = House::new();
+    let mut text = String::from("version = 1\ndefault_route = \"calls\"\n");
+    for (id, step) in [
+        ("calls", "{ call = \"bash\", input = { command = \"true\" } }"),
+        ("fails", "{ error = \"provider.rejected\", detail = \"no\" }"),
+    ] {
+        let script = format!("version = 1\n[[turns]]\nsteps = [{step}]\n");
+        std::fs::write(house.path(&format!("{id}.toml")), script).unwrap();
+        let route = format!("[routes.{id}]\ndriver = \"rehearsal\"\ndefault_model = \"m\"\nscript = \"{id}.toml\"\n");
+        text.push_str(&route);
+    }
+    house.write_routes(&text);
+    let daemon = house.start();
+    let (code, findings) = doctor(&daemon, &["--canary", "--every-route"]);
+    let outcomes: Vec<&Value> = findings[1..].iter().map(|finding| &finding["outcome"]).collect();
+    assert_eq!((code, outcomes), (2, vec![&json!("ok"), &json!("broken")]), "{findings:?}");
+    assert_eq!(daemon.records("turn.requested").len(), 2, "one request each");
+    // A run that goes on may name a route that is gone.
+    let session = daemon.create().unwrap();
+    let run = daemon.post(&format!("/v1/sessions/{session}/runs"), r#"{"content":"a"}"#).unwrap().1["run_id"].clone();
+    daemon.wait_for(run.as_str().unwrap(), "waiting_for_approval");
+    house.write_routes(&file(&[("one", "m1")]));
+    daemon.until("one route", |status| status["provider_readiness"]["routes"].as_array().unwrap().len() == 1);
+    let missing = daemon.get("/v1/runtime/routes/references").1["missing"].clone();
+    assert_eq!(missing, json!([{ "named_by": "run", "id": run, "route": "calls" }]));
     assert!(daemon.stop().success());
 }

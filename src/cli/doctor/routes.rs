@@ -177,3 +177,26 @@ fn watched(client: &Client, run: &str) -> Result<Result<(), String>, Trouble> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::doctor::Outcome;
+
+    #[test]
+    fn what_cannot_be_used_or_not_be_known_is_not_in_order() {
+        let of =
+            |ready: Value| auth(&json!({ "route_id": "r", "auth_ref": "slot", "credential_ready": ready })).outcome;
+        let found = [of(json!(true)), of(json!(false)), of(Value::Null)];
+        assert_eq!(found, [Outcome::Ok, Outcome::Broken, Outcome::Unknown]);
+        assert_eq!(auth(&json!({ "route_id": "r" })).outcome, Outcome::Ok);
+        let read = file(&json!({ "file_problem": "line 3", "file_sha256": "00" }));
+        assert!(read.outcome == Outcome::Broken && read.detail.contains("line 3"), "{read:?}");
+        assert_eq!(file(&json!({ "file_sha256": "00" })).outcome, Outcome::Ok);
+        let named = json!([{ "named_by": "run", "id": "run_1", "route": "gone" }]);
+        let missing = |missing: Value, complete| references(&json!({ "missing": missing, "complete": complete }));
+        assert_eq!(missing(json!([]), true).outcome, Outcome::Ok);
+        assert_eq!(missing(json!([]), false).outcome, Outcome::Unknown);
+        assert!(missing(named, true).detail.contains("run run_1 names \"gone\""));
+    }
+}
