@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(table.price("gpt-4o-2024-08-06"), table.price("gpt-4o"));
         assert_eq!(table.price("claude-sonnet-4-20250514"), table.price("claude-sonnet-4"));
         assert_ne!(table.price("gpt-4o-mini"), table.price("gpt-4o"));
-        for unknown in ["gpt-4o-2024", "gpt-4o-preview", "gpt", "", "x-20250514"] {
+        for unknown in ["gpt-4o-2024", "gpt-4o-realtime", "gpt-4o-2024-ab-cd", "gpt", "", "x-20250514"] {
             assert_eq!(table.price(unknown), None, "{unknown}");
         }
     }
@@ -150,6 +150,7 @@ mod tests {
             "line 4: `output` is a string",
             "line 5: `max_output_tokens` is not between",
             "model \"b\" has no `input`",
+            "model \"b\" has no `max_output_tokens`",
             "model \"b\" has an unknown field \"price\"",
         ] {
             assert!(refusal.detail.contains(expected), "{expected} not in {}", refusal.detail);
