@@ -156,4 +156,18 @@ mod tests {
             assert!(refusal.detail.contains(expected), "{expected} not in {}", refusal.detail);
         }
     }
+
+    #[test]
+    fn what_a_table_leaves_out_costs_what_sending_does_and_no_table_is_without_bounds() {
+        let model = |name: &str, rest: &str| format!("[models.{name}]\nmax_output_tokens = 1\noutput = 7\n{rest}\n");
+        let parse = |models: &str| PriceTable::parse(&format!("version = \"v\"\n{models}"), "p");
+        let (plain, all) = (model("a", "input = 5"), model("b", "input = 5\ncached_input = 1\ncache_write = 9"));
+        let table = parse(&(plain + &all)).unwrap();
+        let kept = |name: &str| table.price(name).map(|(price, _)| (price.cached_input, price.cache_write));
+        assert_eq!((kept("a"), kept("b")), (Some((5, 5)), Some((1, 9))));
+        let refused = |models: &str| parse(models).unwrap_err().detail;
+        assert!(refused(&model("a", &format!("input = {}", PRICE_MICROS + 1))).contains("`input` is not between"));
+        let many: String = (0..=PRICED_MODELS).map(|number| model(&format!("m{number}"), "input = 1")).collect();
+        assert!(refused(&many).contains("more than"));
+    }
 }

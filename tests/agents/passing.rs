@@ -57,6 +57,7 @@ fn answers_that_end_oddly_are_passed_as_far_as_they_go_or_said_to_be_none() {
         document("text/html", "<p>"),
         Answer::Says(refused),
         Answer::Says(String::new()),
+        Answer::Says(format!("{STREAM}data: {}", "x".repeat(5 << 20))),
     ]);
     let house = server.house(20_000);
     let daemon = &house.start();
@@ -72,6 +73,8 @@ fn answers_that_end_oddly_are_passed_as_far_as_they_go_or_said_to_be_none() {
     }
     assert_eq!(ask(daemon, CHAT, "", &hi("m")).json()["error"]["code"], "provider.stream_broken");
     assert_eq!(settled(daemon, 4)["outcome"], "unanswered");
+    let told = ask(daemon, CHAT, "", &streaming()).body;
+    assert!(told.contains("An event of the provider's answer is too large") && told.len() < 1_000, "{}", told.len());
 }
 
 #[test]

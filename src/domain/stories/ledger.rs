@@ -97,10 +97,12 @@ fn a_budget_that_does_not_cover_a_call_refuses_it_and_says_whether_waiting_helps
 fn a_refused_call_names_every_budget_that_did_not_cover_it_as_it_stood() {
     let mut house = House::new();
     let budgets =
-        [("route:r:total", 400), ("token:admin:day", 450), ("organisation:total", 601), ("token:other:day", 1)];
+        [("route:r:total", 610), ("token:admin:day", 660), ("organisation:total", 811), ("token:other:day", 1)];
     for (budget, limit) in budgets {
         house.set_budget(budget, limit).unwrap();
     }
+    let over = house.call_model(quote(100, Some(10))).unwrap();
+    house.settle_call(over, took(90, 3)).unwrap();
     house.call_model(quote(100, Some(10))).unwrap();
     let ask = |quote: Quote| {
         let call = model_call::Request { quote, ..plain_call(DEFAULT_ORG) };
@@ -111,7 +113,7 @@ fn a_refused_call_names_every_budget_that_did_not_cover_it_as_it_stood() {
     assert_eq!(names(&call), ["token:admin:day", "route:r:total"], "300 of 301 are left of the organisation's");
     assert_eq!((call.needed_micros, call.token.as_str()), (Some(300), "admin"));
     let way = &call.budgets[1];
-    assert_eq!((way.limit_micros, way.spent_micros, way.reserved_micros), (400, 0, 300));
+    assert_eq!((way.limit_micros, way.spent_micros, way.reserved_micros), (610, 210, 300));
     let unpriced = ask(Quote { price: None, ..quote(100, Some(10)) });
     assert_eq!(names(&unpriced), ["organisation:total", "token:admin:day", "route:r:total"]);
     assert_eq!(unpriced.needed_micros, None);
