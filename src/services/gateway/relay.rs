@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 
 use super::events::{self, Events};
@@ -33,33 +34,26 @@ enum Framing {
     Document(Vec<u8>),
 }
 
-/// What cuts a call that the provider would go on with.
-struct Cut {
-    parts: Arc<Parts>,
-    leased: Option<Leased>,
-    /// Resolves when the caller's token is no longer in force.
-    withdrawn: Withdrawn,
-}
+/// Resolves with what cuts a call that the provider would go on with.
+type Cut = BoxFuture<'static, (Outcome, Reason, &'static str)>;
 
-impl Cut {
-    /// Resolves when the secret was revoked, or the token withdrawn, or the daemon drains.
-    async fn comes(&self) -> (Outcome, Reason, &'static str) {
+/// The cut of a call: its secret was revoked, its caller's token withdrawn, or the daemon drains.
+fn cut(parts: &Arc<Parts>, leased: Option<&Leased>, withdrawn: Withdrawn) -> Cut {
+    let revoked = leased.map(|leased| leased.revoked.clone());
+    let tasks = parts.tasks.clone();
+    Box::pin(async move {
         let revoked = async {
-            match &self.leased {
-                Some(leased) => leased.revoked.cancelled().await,
+            match &revoked {
+                Some(revoked) => revoked.cancelled().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = revoked => (Outcome::Broken, Reason::VaultLeaseRevoked, "The secret of the route was revoked."),
-            () = self.withdrawn.clone() => {
-                (Outcome::Broken, Reason::AuthInvalid, "The token of the request is no longer in force.")
-            }
-            () = self.parts.tasks.stopping() => {
-                (Outcome::Broken, Reason::RequestOverloaded, "The daemon is stopping.")
-            }
+            () = withdrawn => (Outcome::Broken, Reason::AuthInvalid, "The token of the request is no longer in force."),
+            () = tasks.stopping() => (Outcome::Broken, Reason::RequestOverloaded, "The daemon is stopping."),
         }
-    }
+    })
 }
 
 /// How far the end of the answer is.
@@ -73,6 +67,9 @@ enum Stage {
 /// One answer on its way.
 pub(super) struct Relay {
     answer: Answer,
+    parts: Arc<Parts>,
+    /// Ends with the call.
+    _leased: Option<Leased>,
     cut: Cut,
     dialect: Dialect,
     framing: Framing,
@@ -97,7 +94,8 @@ impl Relay {
     ) -> Self {
         let framing = if is_stream { Framing::Events(Events::default()) } else { Framing::Document(Vec::new()) };
         let redactor = parts.published.redactor().stream();
-        Self { answer, cut: Cut { parts, leased, withdrawn }, dialect, framing, redactor, stage: Stage::Flows, open }
+        let cut = cut(&parts, leased.as_ref(), withdrawn);
+        Self { answer, parts, _leased: leased, cut, dialect, framing, redactor, stage: Stage::Flows, open }
     }
 
     /// The pieces for the client. Dropped before their end, the call ends, and is settled with what was metered.
@@ -141,7 +139,7 @@ impl Relay {
     async fn read(&mut self) -> Next {
         let broken = |detail| Next::Fault(Outcome::Broken, Reason::ProviderStreamBroken, detail);
         tokio::select! {
-            (outcome, reason, detail) = self.cut.comes() => Next::Fault(outcome, reason, detail),
+            (outcome, reason, detail) = &mut self.cut => Next::Fault(outcome, reason, detail),
             piece = self.answer.piece(ANSWER_RAW_BYTES) => match piece {
                 Ok(Some(piece)) => Next::Piece(piece),
                 Ok(None) => Next::End,
@@ -235,7 +233,7 @@ impl Relay {
 
     /// What the redactor holds back.
     fn rest(&mut self) -> Vec<u8> {
-        let fresh = self.cut.parts.published.redactor().stream();
+        let fresh = self.parts.published.redactor().stream();
         std::mem::replace(&mut self.redactor, fresh).finish()
     }
 }
