@@ -120,6 +120,12 @@ pub enum Command {
 const FRAME_BYTES: usize = 512;
 
 impl Command {
+    /// Whether it goes on with a request that was begun, whose key it may name without being a repeat.
+    pub fn goes_on(&self) -> bool {
+        matches!(self, Self::SettleModelCall(_))
+            || matches!(self, Self::RequestModelCall(ask) if ask.route_decision.is_some())
+    }
+
     /// Roughly what it takes in memory while it waits, bytes: callers' words, of which many may wait, are counted.
     #[expect(clippy::too_many_lines, reason = "one line a command: the list is the function")]
     pub fn weight_bytes(&self) -> usize {

@@ -11,6 +11,7 @@ use super::reason::{Reason, Refusal};
 use super::record::{Draft, Record};
 use super::session;
 use super::stream::Stream;
+use super::turn::RouteDecision;
 use super::world::World;
 
 /// How a client speaks.
@@ -48,6 +49,9 @@ pub struct Requested {
     /// The credential that it uses; none where the provider asks for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<Box<CredentialUse>>,
+    /// Why it goes over this route, where another one was asked before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_decision: Option<Box<RouteDecision>>,
 }
 
 /// What became of a call.
@@ -124,6 +128,8 @@ pub struct Request {
     pub quote: Quote,
     /// The credential that it uses.
     pub credential: Option<CredentialUse>,
+    /// Why it goes over this route, where another one was asked before it for the same request.
+    pub route_decision: Option<RouteDecision>,
 }
 
 /// What a call is known to have taken.
@@ -185,6 +191,7 @@ pub(super) fn request(world: &World, ask: &Request, context: &mut Context<'_>) -
         body_sha256: ask.body_sha256.clone(),
         reservation: Box::new(reservation),
         credential: ask.credential.clone().map(Box::new),
+        route_decision: ask.route_decision.clone().map(Box::new),
     };
     let id = ModelCallId::from_ulid(context.ulid());
     Ok(Decided::one(Draft::new(&ask.org, Stream::ModelCall(id), event.into()), Answer::ModelCall(id)))

@@ -69,6 +69,7 @@ pub(crate) fn plain_call(org: &str) -> model_call::Request {
         session_id: None,
         quote: quote(100, Some(10)),
         credential: None,
+        route_decision: None,
     }
 }
 

@@ -60,10 +60,10 @@ impl Search {
             return;
         }
         let Ok(record) = line::parse_record(bytes) else { return };
-        if let Event::ModelCallSettled(body) = &record.event {
-            if let Some(action) = self.open.remove(&id).and_then(|at| self.found.get_mut(at)) {
-                settle(action, &record, body);
-            }
+        if let Event::ModelCallSettled(body) = &record.event
+            && let Some(action) = self.open.remove(&id).and_then(|at| self.found.get_mut(at))
+        {
+            settle(action, &record, body);
         }
         if let Event::ModelCallRequested(body) = &record.event
             && record.org == self.org

@@ -102,6 +102,14 @@ fn asked(wish: Wish<'_>) -> Asked<'_> {
     Asked { route: wish.route, model: wish.model }
 }
 
+fn heard(delta: Delta) -> Piece {
+    match delta {
+        Delta::Text(text) => Piece::Words(text),
+        Delta::Reasoning(text) => Piece::Unshown(text.len()),
+        Delta::Call(bytes) => Piece::Unshown(bytes),
+    }
+}
+
 fn message(message: Message) -> providers::Message {
     match message {
         Message::User { text } => providers::Message::user(text),
@@ -204,13 +212,8 @@ impl ModelCaller for RoutedModels {
             let calling = in_force.providers.call(&route, &request, secret, deltas, cut.clone());
             let passing = async {
                 while let Some(piece) = pieces.recv().await {
-                    let piece = match piece {
-                        Delta::Text(text) => Piece::Words(text),
-                        Delta::Reasoning(text) => Piece::Unshown(text.len()),
-                        Delta::Call(bytes) => Piece::Unshown(bytes),
-                    };
                     // Whoever listened has left: then the call is given up.
-                    let _ = told.send(piece).await;
+                    let _ = told.send(heard(piece)).await;
                 }
             };
             let both = async { tokio::join!(calling, passing) };

@@ -8,7 +8,7 @@ use super::clerk::Job;
 use super::clock_watch::{Reading, Watch};
 use super::desk::Committed;
 use super::published::Published;
-use crate::domain::command::{Answer, Command, Context, Decided, decide};
+use crate::domain::command::{Answer, Context, Decided, decide};
 use crate::domain::context;
 use crate::domain::event::Event;
 use crate::domain::ids::{BootId, IdSource};
@@ -143,8 +143,7 @@ impl Scribe {
             // What follows is decided under another configuration, and its records must name that one.
             return Err(Unfit::BatchFull);
         }
-        // The end of a model call repeats nothing, though it may name the request that the call was made for.
-        if !matches!(job.command, Command::SettleModelCall(_))
+        if !job.command.goes_on()
             && let Some(done) = self.repeated(&job.provenance)
         {
             return done.map_err(Unfit::Refused);

@@ -282,3 +282,37 @@ fn a_refused_call_is_explained_by_its_request_until_the_daemon_ends_and_one_that
     assert_eq!(explained(&daemon, "the-refused"), none, "refusals are no records");
     daemon.stop();
 }
+
+#[test]
+fn the_next_fallback_that_speaks_the_dialect_answers_and_says_so() {
+    let server = Server::start(vec![refused("503 No"), streamed(&words("here"), true)]);
+    let house = both(&server);
+    let port = server.port;
+    let able = format!(
+        "[routes.able]\ndriver = \"openai\"\ndefault_model = \"other\"\nbase_url = \"http://127.0.0.1:{port}/v1\"\n\
+         [routes.gone]\ndriver = \"openai\"\ndefault_model = \"m\"\nbase_url = \"http://127.0.0.1:1/v1\"\n\
+         fallbacks = [\"far\"]\n"
+    );
+    let stands = "fallbacks = [\"claude\", \"able\"]\ntimeout_ms";
+    routes(&house, |text| text.replace("timeout_ms", stands) + &able);
+    let daemon = &house.start();
+    let key = "Idempotency-Key: one\r\nX-Request-Id: the-request\r\n";
+    let told = ask(daemon, CHAT, key, &streaming("gone/m"));
+    assert!(told.status == 200 && told.body.contains("here"), "{}", told.body);
+    assert!(told.head.to_lowercase().contains("chancery-route: able/other"), "{}", told.head);
+    settled(daemon, 2);
+    let asked = records(daemon, "model_call.requested");
+    let decisions: Vec<&Value> = asked.iter().map(|body| &body["route_decision"]).collect();
+    let stands =
+        json!({ "why": "fallback", "payer": "operator", "in_place_of": "gone", "after": "provider.unavailable" });
+    assert_eq!(decisions, [&Value::Null, &stands, &stands]);
+    let heard: Value = serde_json::from_str(&server.heard.lock().unwrap()[1]).unwrap();
+    assert_eq!((&asked[2]["route"], &heard["model"]), (&json!("able"), &json!("other")));
+    let ends = records(daemon, "model_call.settled");
+    let mut ends: Vec<&str> = ends.iter().map(|end| end["outcome"].as_str().unwrap()).collect();
+    ends.sort_unstable();
+    assert_eq!(ends, ["answered", "not_sent", "refused"]);
+    assert_eq!(ask(daemon, CHAT, key, &streaming("gone/m")).json()["error"]["code"], "request.already_done");
+    let calls = &daemon.get("/v1/budgets/explain?request_id=the-request")["calls"];
+    assert_eq!(calls.as_array().unwrap().len(), 3, "{calls}");
+}

@@ -25,6 +25,8 @@ use crate::services::model_calls::{self, Wanted};
 const SESSION: HeaderName = HeaderName::from_static("chancery-session");
 /// The call, as the journal names it.
 const MODEL_CALL: HeaderName = HeaderName::from_static("chancery-model-call");
+/// The route that answers and its model: not the one that was asked for where that could not be had.
+const ROUTE: HeaderName = HeaderName::from_static("chancery-route");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 pub(super) fn routes() -> Vec<Route<App>> {
@@ -111,8 +113,10 @@ async fn call(app: App, ask: Forwarded, dialect: Dialect) -> Reply {
     *response.headers_mut() = passed.headers;
     let headers = response.headers_mut();
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    if let Ok(id) = HeaderValue::from_str(&passed.model_call_id.to_string()) {
-        headers.insert(MODEL_CALL, id);
+    for (name, text) in [(MODEL_CALL, passed.model_call_id.to_string()), (ROUTE, passed.route)] {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(name, value);
+        }
     }
     Ok(response)
 }

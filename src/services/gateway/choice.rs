@@ -108,15 +108,27 @@ pub(super) fn choose(now: &InForce, dialect: Dialect, envelope: &Envelope<'_>) -
         let detail = format!("The route {id} (driver {driver}) does not speak {endpoint:?}. Routes that do: {able}.");
         return Err(Refusal::new(Reason::RequestInvalid, detail).at("/model"));
     }
-    let cannot = |route: &Route| route.terms.capabilities.said().into_iter().filter(|(_, can)| !can);
-    let mut lacking = now.routes.get(id).into_iter().flat_map(cannot);
-    if let Some((what, _)) = lacking.find(|(what, _)| envelope.needs(what)) {
-        let able = able(now, dialect, |route| cannot(route).all(|(lacked, _)| lacked != what));
+    if let Some(what) = now.routes.get(id).and_then(|route| lacking(route, envelope)) {
+        let able = able(now, dialect, |route| route.terms.capabilities.said().get(what) != Some(&false));
         let detail =
             format!("The request needs {what}, which the route {id} is said not to do. Routes that may: {able}.");
         return Err(Refusal::new(Reason::RequestInvalid, detail));
     }
     Ok(route)
+}
+
+/// What a request needs and a route is said not to do.
+fn lacking(route: &Route, envelope: &Envelope<'_>) -> Option<&'static str> {
+    let cannot = route.terms.capabilities.said().into_iter().filter(|(_, can)| !can);
+    cannot.map(|(what, _)| what).find(|what| envelope.needs(what))
+}
+
+/// The routes that stand in for a route and can answer this request, nearest first.
+pub(super) fn fallbacks(now: &InForce, dialect: Dialect, envelope: &Envelope<'_>, of: &str) -> Vec<ResolvedRoute> {
+    let able = |id: &&str| now.routes.get(id).is_some_and(|route| lacking(route, envelope).is_none());
+    let ids = now.routes.fallbacks(of).into_iter().filter(able);
+    let routes = ids.filter_map(|id| now.routes.choose(Asked { route: Some(id), model: None }, Asked::default()).ok());
+    routes.filter(|route| now.providers.passes(route, endpoint(dialect))).collect()
 }
 
 /// The ids of the routes that speak a dialect and are of this kind, as one text.

@@ -248,7 +248,9 @@ mod tests {
     fn an_error_in_place_of_an_answer_or_within_it_is_no_answer() {
         let verdict = |dialect, events: &[&str]| {
             let mut meter = Meter::new(dialect, false);
-            events.iter().for_each(|event| _ = meter.event(event));
+            for event in events {
+                meter.event(event);
+            }
             assert!(meter.ended);
             meter.verdict()
         };
@@ -279,7 +281,9 @@ mod tests {
     fn all_that_a_model_writes_counts_and_nothing_else_does() {
         let heard = |dialect, events: &[&str]| {
             let mut meter = Meter::new(dialect, false);
-            events.iter().for_each(|event| _ = meter.event(event));
+            for event in events {
+                meter.event(event);
+            }
             meter.words
         };
         let chat = [

@@ -17,7 +17,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use self::choice::{choose, endpoint, spare_key};
+use self::choice::{choose, endpoint, fallbacks, spare_key};
 use self::envelope::Envelope;
 use self::meter::Meter;
 use self::open::Open;
@@ -36,6 +36,7 @@ use crate::domain::limits::TOKEN_BYTES;
 use crate::domain::model_call::{self, Dialect, Outcome};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::stream::Stream;
+use crate::domain::turn::{Payer, RouteDecision, RouteReason};
 use crate::outbound::client::Answer;
 use crate::outbound::limits::ERROR_BODY_BYTES;
 use crate::outbound::providers::{ProviderError, reason_of_status};
@@ -115,6 +116,8 @@ pub struct Ask {
 pub struct Passed {
     /// The call.
     pub model_call_id: ModelCallId,
+    /// The route that answers and the model, `<route>/<model>`.
+    pub route: String,
     /// Status.
     pub status: http::StatusCode,
     /// Headers for the client.
@@ -140,32 +143,53 @@ impl Gateway {
         Ok(TokenCount { input_tokens: input_tokens(raw) })
     }
 
-    /// Makes a call: records it, sends it, and hands the answer back as it comes.
+    /// Makes a call: records it, sends it, and hands the answer back as it comes. Where a provider cannot be had and has begun
+    /// nothing, the next fallback of the route is asked, which is another call.
     pub async fn call(&self, ask: Ask) -> Result<Passed, Refusal> {
         let envelope = Envelope::read(&ask.raw, ask.dialect)?;
         // The whole call goes by what is in force now: address and secret belong together.
         let now = self.0.routing.now();
-        let route = choose(&now, ask.dialect, &envelope)?;
-        let request = self.request(&ask, &envelope, (&route, &now))?;
-        let lane = self.lane(&route, &now)?;
+        let first = choose(&now, ask.dialect, &envelope)?;
+        let others = fallbacks(&now, ask.dialect, &envelope, &first.route_id);
+        let mut answered = self.attempt((&ask, &envelope), (&first, &now), None, !others.is_empty()).await;
+        for (at, next) in others.iter().enumerate() {
+            let Some(after) = unanswered(&answered) else { break };
+            let stands_in = Some((first.route_id.as_str(), after));
+            let has_next = at + 1 < others.len();
+            answered = self.attempt((&ask, &envelope), (next, &now), stands_in, has_next).await;
+        }
+        answered
+    }
+
+    /// Makes a call over one route, which may stand in for another that was not had for this reason.
+    async fn attempt(
+        &self,
+        (ask, envelope): (&Ask, &Envelope<'_>),
+        (route, now): (&ResolvedRoute, &InForce),
+        stands_in: Option<(&str, Reason)>,
+        has_next: bool,
+    ) -> Result<Passed, Refusal> {
+        let request = self.request(ask, envelope, (route, now), stands_in)?;
+        let lane = self.lane(route, now)?;
         let lease_id = request.credential.as_ref().map(|used| used.lease_id);
-        let mut open = self.reserve(&ask, &envelope, (request, lane)).await?;
+        let mut open = self.reserve(ask, envelope, (request, lane)).await?;
+        open.has_next = has_next;
         let holder = Stream::ModelCall(open.id);
         let leased = lease_id.map(|lease_id| self.0.credentials.redeem(lease_id, holder)).transpose();
         let leased = leased.inspect_err(|refusal| open.code = Some(refusal.reason))?;
-        let body = envelope.written(&route.model, open.reservation.output_tokens, spare_key(ask.dialect, &route));
+        let body = envelope.written(&route.model, open.reservation.output_tokens, spare_key(ask.dialect, route));
         let headers = told(&ask.headers);
         // From here on nobody knows what it took until the answer comes.
         open.outcome = Outcome::Left;
         let secret = leased.as_ref().map(|leased| &leased.secret);
-        let sending = now.providers.pass(&route, endpoint(ask.dialect), (headers, body.into()), secret);
+        let sending = now.providers.pass(route, endpoint(ask.dialect), (headers, body.into()), secret);
         let sent = tokio::select! {
             sent = sending => sent.map_err(|error| unsent(&error, &mut open)),
             () = revoked(leased.as_ref()) => Err(given_up(Reason::VaultLeaseRevoked, &mut open)),
             () = ask.withdrawn.clone() => Err(given_up(Reason::AuthInvalid, &mut open)),
             () = self.0.tasks.stopping() => Err(given_up(Reason::RequestOverloaded, &mut open)),
         };
-        self.answer(sent?, ask.dialect, (leased, ask.withdrawn), open).await
+        self.answer(sent?, (ask.dialect, route), (leased, ask.withdrawn.clone()), open).await
     }
 
     /// The record of the intent.
@@ -174,6 +198,7 @@ impl Gateway {
         ask: &Ask,
         envelope: &Envelope<'_>,
         (route, now): (&ResolvedRoute, &InForce),
+        stands_in: Option<(&str, Reason)>,
     ) -> Result<model_call::Request, Refusal> {
         let terms = now.routes.get(&route.route_id).map(|route| &route.terms);
         let priced = terms.map_or(route.model.as_str(), |terms| terms.priced_as(&route.model));
@@ -201,6 +226,13 @@ impl Gateway {
                 price: self.0.prices.price(priced),
             },
             credential: reference.map(offer).transpose()?,
+            route_decision: stands_in.map(|(route, after)| RouteDecision {
+                why: RouteReason::Fallback,
+                payer: Payer::Operator,
+                auth_ref: reference.map(str::to_owned),
+                in_place_of: Some(route.to_owned()),
+                after: Some(after),
+            }),
         })
     }
 
@@ -238,7 +270,7 @@ impl Gateway {
     async fn answer(
         &self,
         mut answer: Answer,
-        dialect: Dialect,
+        (dialect, route): (Dialect, &ResolvedRoute),
         (leased, withdrawn): (Option<Leased>, Withdrawn),
         mut open: Open,
     ) -> Result<Passed, Refusal> {
@@ -254,7 +286,7 @@ impl Gateway {
         for name in &echoes {
             headers.remove(name);
         }
-        let model_call_id = open.id;
+        let (model_call_id, route) = (open.id, format!("{}/{}", route.route_id, route.model));
         if status != http::StatusCode::OK {
             let code = reason_of_status(status.as_u16());
             open.fails(not_begun(code), code);
@@ -267,7 +299,7 @@ impl Gateway {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             let clean = bytes::Bytes::from(redactor.strict_bytes(&body).into_owned());
             let pieces = futures_util::stream::once(std::future::ready(Ok(clean))).boxed();
-            return Ok(Passed { model_call_id, status, headers, pieces });
+            return Ok(Passed { model_call_id, route, status, headers, pieces });
         }
         let media = answer.header(CONTENT_TYPE).unwrap_or_default().trim().to_ascii_lowercase();
         let is_stream = media.starts_with("text/event-stream");
@@ -279,7 +311,7 @@ impl Gateway {
         let media = if is_stream { "text/event-stream" } else { "application/json" };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
         let relay = Relay::new((answer, open), dialect, is_stream, (Arc::clone(&self.0), leased, withdrawn));
-        Ok(Passed { model_call_id, status, headers, pieces: relay.pieces() })
+        Ok(Passed { model_call_id, route, status, headers, pieces: relay.pieces() })
     }
 }
 
@@ -300,6 +332,21 @@ async fn revoked(leased: Option<&Leased>) {
         Some(leased) => leased.revoked.cancelled().await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether another route is asked after this.
+fn leads_on(code: Reason) -> bool {
+    [Reason::ProviderUnavailable, Reason::ProviderRateLimited].contains(&code)
+}
+
+/// Why a provider that has begun nothing could not be had.
+fn unanswered(answered: &Result<Passed, Refusal>) -> Option<Reason> {
+    let code = match answered {
+        Ok(passed) if passed.status == http::StatusCode::OK => return None,
+        Ok(passed) => reason_of_status(passed.status.as_u16()),
+        Err(refusal) => refusal.reason,
+    };
+    Some(code).filter(|code| leads_on(*code))
 }
 
 /// A call that has no answer.

@@ -38,6 +38,8 @@ pub(super) struct Open {
     pub(super) code: Option<Reason>,
     /// Status of the provider's answer.
     pub(super) status: Option<u16>,
+    /// Whether another route would be asked after it.
+    pub(super) has_next: bool,
     /// What has passed of the answer.
     pub(super) meter: Meter,
 }
@@ -70,6 +72,7 @@ impl Open {
             outcome: Outcome::NotSent,
             code: None,
             status: None,
+            has_next: false,
             meter,
         })
     }
@@ -120,8 +123,9 @@ impl Drop for Open {
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
         let mut by = self.by.clone();
-        // The record of the end names the request only to free its key.
-        by.request = by.request.filter(|_| self.outcome.frees_key());
+        // The record of the end names the request only to free its key, which the call after it still needs.
+        let is_last = !self.has_next || !self.code.is_some_and(super::leads_on);
+        by.request = by.request.filter(|_| self.outcome.frees_key() && is_last);
         let tasks = parts.tasks.clone();
         tasks.spawn(async move { record(&parts, settle, by).await });
     }
