@@ -162,7 +162,9 @@ async fn every_driver_hears_the_same_answer_however_it_is_cut_and_spelled() {
                 }
                 assert_eq!((Some(text), Some(reasoning)), (expected.text.clone(), expected.reasoning.clone()));
                 let wanted: usize = expected.tool_calls.iter().map(|call| call.tool.len() + call.input.len()).sum();
-                assert_eq!(calls, wanted, "{} {what}", wire.name());
+                // Arguments that were not sent are `{}` in the answer.
+                let unsent = 2 * expected.tool_calls.iter().filter(|call| call.input == "{}").count();
+                assert!((wanted - unsent..=wanted).contains(&calls), "{} {what}: {calls} of {wanted}", wire.name());
             }
         }
     }
