@@ -39,7 +39,7 @@ fn a_provider_is_told_what_it_knows_and_no_more_than_the_route_takes() {
     let mut large = hi("m");
     large["user"] = json!("u".repeat(1_000));
     let told = ask(&daemon, CHAT, "", &large);
-    assert_eq!((told.status, &told.json()["error"]["code"]), (422, &json!("request.invalid")));
+    assert_eq!((told.status, &told.json()["error"]["code"]), (413, &json!("request.too_large")));
     assert_eq!(server.asked.load(Ordering::SeqCst), 1);
     daemon.stop();
 }
