@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 
@@ -56,6 +57,9 @@ fn cut(parts: &Arc<Parts>, leased: Option<&Leased>, withdrawn: Withdrawn) -> Cut
     })
 }
 
+/// Most bytes that go on together because they came together.
+const TOGETHER_BYTES: usize = 16 << 10;
+
 /// How far the end of the answer is.
 #[derive(PartialEq, Eq)]
 enum Stage {
@@ -67,6 +71,10 @@ enum Stage {
 /// One answer on its way.
 pub(super) struct Relay {
     answer: Answer,
+    /// What was read ahead and did not go on together with what came before it.
+    ahead: Option<Result<Option<Bytes>, SendFault>>,
+    /// Whether anything has gone on.
+    begun: bool,
     parts: Arc<Parts>,
     /// Ends with the call.
     _leased: Option<Leased>,
@@ -95,7 +103,7 @@ impl Relay {
         let framing = if is_stream { Framing::Events(Events::default()) } else { Framing::Document(Vec::new()) };
         let redactor = parts.published.redactor().stream();
         let cut = cut(&parts, leased.as_ref(), withdrawn);
-        Self { answer, parts, _leased: leased, cut, dialect, framing, redactor, stage: Stage::Flows, open }
+        Self { answer, ahead: None, begun: false, parts, _leased: leased, cut, dialect, framing, redactor, stage: Stage::Flows, open }
     }
 
     /// The pieces for the client. Dropped before their end, the call ends, and is settled with what was metered.
@@ -138,18 +146,43 @@ impl Relay {
 
     async fn read(&mut self) -> Next {
         let broken = |detail| Next::Fault(Outcome::Broken, Reason::ProviderStreamBroken, detail);
-        tokio::select! {
-            (outcome, reason, detail) = &mut self.cut => Next::Fault(outcome, reason, detail),
-            piece = self.answer.piece(ANSWER_RAW_BYTES) => match piece {
-                Ok(Some(piece)) => Next::Piece(piece),
-                Ok(None) => Next::End,
-                Err(SendFault::TooLarge(_)) => {
-                    Next::Fault(Outcome::Broken, Reason::ProviderRejected, "The provider's answer is too large.")
-                }
-                Err(SendFault::TooSlow(_)) => broken("The provider's answer took too long."),
-                Err(_) => broken("The provider's answer broke off."),
+        let piece = match self.ahead.take() {
+            Some(piece) => piece,
+            None => tokio::select! {
+                (outcome, reason, detail) = &mut self.cut => return Next::Fault(outcome, reason, detail),
+                piece = self.answer.piece(ANSWER_RAW_BYTES) => piece,
             },
+        };
+        match piece {
+            Ok(Some(piece)) => Next::Piece(self.together(piece).await),
+            Ok(None) => Next::End,
+            Err(SendFault::TooLarge(_)) => {
+                Next::Fault(Outcome::Broken, Reason::ProviderRejected, "The provider's answer is too large.")
+            }
+            Err(SendFault::TooSlow(_)) => broken("The provider's answer took too long."),
+            Err(_) => broken("The provider's answer broke off."),
         }
+    }
+
+    /// A piece with what came right behind it, so that a provider's many small ones are not as many writes. The first one goes
+    /// on alone, for the client waits for it.
+    async fn together(&mut self, piece: Bytes) -> Bytes {
+        if !std::mem::replace(&mut self.begun, true) {
+            return piece;
+        }
+        let mut all = BytesMut::from(piece);
+        while all.len() < TOGETHER_BYTES {
+            // Lets the provider's connection hand over what it has read.
+            tokio::task::yield_now().await;
+            match self.answer.piece(ANSWER_RAW_BYTES).now_or_never() {
+                Some(Ok(Some(piece))) => all.extend_from_slice(&piece),
+                ahead => {
+                    self.ahead = ahead;
+                    break;
+                }
+            }
+        }
+        all.freeze()
     }
 
     /// Takes a piece, and gives what goes on of it.
