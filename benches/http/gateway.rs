@@ -32,7 +32,10 @@ fn event(delta: &str, rest: &str) -> Bytes {
 fn events() -> Vec<Bytes> {
     let mut all = vec![event("\"content\":\"forty-two \"", ",\"finish_reason\":null"); EVENTS - 3];
     all.push(event("", ",\"finish_reason\":\"stop\""));
-    all.push("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":24,\"completion_tokens\":13,\"total_tokens\":37}}\n\n".into());
+    all.push(
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":24,\"completion_tokens\":13,\"total_tokens\":37}}\n\n"
+            .into(),
+    );
     all.push("data: [DONE]\n\n".into());
     all
 }
@@ -80,7 +83,8 @@ fn daemon(provider: &str) -> Daemon {
              base_url = \"http://{provider}/v1\"\n"
         );
         std::fs::write(folder.join("routes.toml"), routes).unwrap();
-        let prices = "version = \"bench\"\n[models.m]\ninput = 1_000_000\noutput = 2_000_000\nmax_output_tokens = 1_000\n";
+        let prices =
+            "version = \"bench\"\n[models.m]\ninput = 1_000_000\noutput = 2_000_000\nmax_output_tokens = 1_000\n";
         std::fs::write(folder.join("prices.toml"), prices).unwrap();
     });
     daemon.store("far.key", KEY);
@@ -118,7 +122,8 @@ fn seen(buffer: &[u8]) -> (Option<usize>, bool) {
     let head = std::str::from_utf8(&buffer[..end]).unwrap();
     assert!(head.starts_with("HTTP/1.1 200"), "{}", String::from_utf8_lossy(buffer));
     let body = &buffer[end + 4..];
-    let field = |name: &str| head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix(name).map(str::to_owned));
+    let field =
+        |name: &str| head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix(name).map(str::to_owned));
     let is_whole = match field("content-length: ") {
         Some(length) => body.len() >= length.parse().unwrap(),
         None => body.ends_with(b"0\r\n\r\n"),

@@ -92,10 +92,13 @@ impl Drop for Watch {
         let mut queues = self.0.lock();
         queues.gone = true;
         let Queues { reserved, ordinary, unhurried, .. } = &mut *queues;
-        let jobs: Vec<Job> = [reserved, ordinary, unhurried].into_iter().flat_map(|queue| queue.take(usize::MAX)).collect();
+        let jobs: Vec<Job> =
+            [reserved, ordinary, unhurried].into_iter().flat_map(|queue| queue.take(usize::MAX)).collect();
         let errands = std::mem::take(&mut queues.errands);
         drop(queues);
-        jobs.into_iter().for_each(|job| drop(job.reply.send(Err(gone()))));
+        for job in jobs {
+            drop(job.reply.send(Err(gone())));
+        }
         drop(errands);
     }
 }

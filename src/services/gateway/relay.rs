@@ -103,7 +103,19 @@ impl Relay {
         let framing = if is_stream { Framing::Events(Events::default()) } else { Framing::Document(Vec::new()) };
         let redactor = parts.published.redactor().stream();
         let cut = cut(&parts, leased.as_ref(), withdrawn);
-        Self { answer, ahead: None, begun: false, parts, _leased: leased, cut, dialect, framing, redactor, stage: Stage::Flows, open }
+        Self {
+            answer,
+            ahead: None,
+            begun: false,
+            parts,
+            _leased: leased,
+            cut,
+            dialect,
+            framing,
+            redactor,
+            stage: Stage::Flows,
+            open,
+        }
     }
 
     /// The pieces for the client. Dropped before their end, the call ends, and is settled with what was metered.
