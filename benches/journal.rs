@@ -103,6 +103,7 @@ fn clerk(runtime: &tokio::runtime::Runtime, clerk: &Clerk, producers: usize) -> 
 /// A session that asks for nothing special.
 pub fn plain(title: &str) -> session::Created {
     session::Created {
+        subject_key: None,
         title: Some(title.into()),
         route: None,
         model: None,
@@ -121,6 +122,7 @@ pub fn opened(root: &Path) -> Opened {
         entropy: Arc::new(SystemEntropy::default()),
         options: Options::default(),
         redactor: Redactor::default(),
+        subjects: chancery::vault::subject::Subjects::default(),
         boot_id: BootId::from_ulid(ulid::Ulid(1)),
         build: "bench".to_owned(),
         price_table: None,

@@ -13,6 +13,8 @@ mod clients;
 mod crashes;
 #[path = "agents/disguises.rs"]
 mod disguises;
+#[path = "agents/erasure.rs"]
+mod erasure;
 #[path = "agents/external.rs"]
 mod external;
 #[path = "agents/gateway.rs"]

@@ -33,6 +33,15 @@ pub enum ModeWord {
     DontAsk,
 }
 
+/// Yes or no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
 /// How much the daemon says in its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LevelWord {
@@ -102,6 +111,14 @@ pub enum Runtime {
         /// The file that holds the text
         #[arg(long, value_name = "FILE", conflicts_with = "text")]
         from_file: Option<PathBuf>,
+        #[command(flatten)]
+        seen: Seen,
+    },
+    /// Sets whether the words of new sessions are encrypted, so that `sessions erase` can erase them
+    SetErasure {
+        /// Whether they are
+        #[arg(value_enum)]
+        switch: Switch,
         #[command(flatten)]
         seen: Seen,
     },
@@ -226,6 +243,10 @@ pub fn runtime(args: &ClientArgs, verb: &Runtime) -> ExitCode {
             };
             let body = json!({ "mode": word(mode), "text": text, "expected_revision": seen.expected_revision });
             client.put("/v1/runtime/system-prompt", &body).map(|view| (show::RUNTIME, view))
+        }
+        Runtime::SetErasure { switch, seen } => {
+            let body = json!({ "on": *switch == Switch::On, "expected_revision": seen.expected_revision });
+            client.put("/v1/runtime/erasure", &body).map(|view| (show::RUNTIME, view))
         }
         Runtime::ToolLimits(ToolLimits::Get) => {
             client.get("/v1/runtime/tool-limits").map(|view| (show::TOOL_LIMITS, view))

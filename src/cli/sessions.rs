@@ -71,6 +71,14 @@ pub enum Sessions {
         #[arg(long)]
         reason: Option<String>,
     },
+    /// Destroys the key of its words, and ends it: nobody reads them again
+    Erase {
+        /// The session
+        id: String,
+        /// Why
+        #[arg(long)]
+        reason: Option<String>,
+    },
     /// Ends it
     End {
         /// The session
@@ -108,6 +116,10 @@ pub fn run(args: &ClientArgs, verb: &Sessions) -> ExitCode {
         }
         Sessions::Interrupt { id, reason: why } => {
             let path = format!("/v1/sessions/{}/interrupt", segment(id));
+            client.post(&path, &reason(why.as_ref())).map(|session| (show::SESSION, session))
+        }
+        Sessions::Erase { id, reason: why } => {
+            let path = format!("/v1/sessions/{}/erase", segment(id));
             client.post(&path, &reason(why.as_ref())).map(|session| (show::SESSION, session))
         }
         Sessions::End { id, reason: why } => {

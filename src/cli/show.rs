@@ -68,6 +68,7 @@ pub const SESSION: Shape = Shape::Card(&[
     ("created", "created_at_ms", Time),
     ("ended", "ended_at_ms", Time),
     ("reason", "reason", Word),
+    ("erasure", "erasure", Word),
 ]);
 /// Runs in a list.
 pub const RUNS: Shape = Shape::Table(&[
@@ -185,6 +186,7 @@ pub const RUNTIME: Shape = Shape::Card(&[
     ("system prompt", "system_prompt.mode", Word),
     ("prompt text", "system_prompt.text", Block),
     ("tool limits", "tool_limits", Word),
+    ("erasure", "erasure", Word),
     ("user rules", "user_rules", Word),
     ("project rules", "project_rules", Word),
 ]);
@@ -220,6 +222,7 @@ pub const REVISIONS: Shape = Shape::Table(&[
     ("MODEL", "model", Text),
     ("PROMPT", "system_prompt", Text),
     ("TOOL LIMITS", "tool_limits", Text),
+    ("ERASURE", "erasure", Word),
     ("USER RULES", "user_rules", Text),
     ("PROJECT RULES", "project_rules", Text),
 ]);

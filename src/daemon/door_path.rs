@@ -4,6 +4,7 @@
 use futures_util::future::{BoxFuture, ready};
 
 use crate::domain::command::Command;
+use crate::domain::ids::SubjectKeyId;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Provenance;
 use crate::platform::tasks::{Milestone, Tasks};
@@ -44,10 +45,15 @@ impl WritePath for DoorPath {
         }
     }
 
-    fn keep(&self, text: String, inline_bytes: usize) -> BoxFuture<'_, Result<Kept, Refusal>> {
+    fn keep(
+        &self,
+        text: String,
+        inline_bytes: usize,
+        key: Option<SubjectKeyId>,
+    ) -> BoxFuture<'_, Result<Kept, Refusal>> {
         match self.refusal() {
             Some(refusal) => Box::pin(ready(Err(refusal))),
-            None => self.clerk.keep(text, inline_bytes),
+            None => self.clerk.keep(text, inline_bytes, key),
         }
     }
 }

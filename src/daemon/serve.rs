@@ -131,6 +131,7 @@ fn take(
     let master = MasterKey::given(settings.master_key_file.as_deref())?;
     let disk: Arc<dyn Disk> = root.folder.clone();
     let store = vault::open(&disk, clock.as_ref(), &entropy, master)?;
+    let subjects = vault::subjects(store.as_ref())?;
     let batches = BatchNumbers::default();
     let counted = batches.clone();
     let opening = Opening {
@@ -144,6 +145,7 @@ fn take(
         encode: sse::encode_record,
         observe: Arc::new(move |records, took| counted.observe(records, took)),
         redactor,
+        subjects,
     };
     let opened = open_beside(opening, store.as_ref())?;
     root.make_folders()?;

@@ -43,6 +43,8 @@ pub struct Call {
     pub run: RunId,
     /// SHA-256, hex, of each file it edits as it is now, by path; `None` where there is no such file.
     pub edits: BTreeMap<String, Option<String>>,
+    /// Where its words can be erased: what keeps the hash, which stays, from telling them to whoever guesses.
+    pub salt: Option<String>,
 }
 
 /// A text and its SHA-256, hex.
@@ -70,7 +72,7 @@ impl Call {
     pub fn canonical(&self) -> Result<Hashed, NotCanonical> {
         let digest = |digest: &Option<String>| digest.clone().map_or(Value::Null, Value::String);
         let edits = self.edits.iter().map(|(path, of)| (path.clone(), digest(of))).collect();
-        let call = serde_json::json!({
+        let mut call = serde_json::json!({
             "arguments": self.arguments,
             "cwd": self.cwd,
             "edits": Value::Object(edits),
@@ -79,6 +81,9 @@ impl Call {
             "tool_version": self.tool_version,
             "workspace_root": self.workspace_root,
         });
+        if let (Some(salt), Value::Object(members)) = (&self.salt, &mut call) {
+            members.insert("salt".to_owned(), Value::String(salt.clone()));
+        }
         Hashed::of(canonical_json(&call)?)
     }
 }
@@ -219,6 +224,7 @@ pub(crate) mod tests {
             workspace_root: "1:2".into(),
             run: RunId::from_ulid(ulid::Ulid(5)),
             edits: [("a.rs".to_owned(), None), ("b.rs".to_owned(), Some("00ff".to_owned()))].into(),
+            salt: None,
         }
     }
 

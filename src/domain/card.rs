@@ -35,6 +35,9 @@ impl Call {
                 field(&mut out, 2, &visible(path), &state);
             }
         }
+        if let Some(salt) = &self.salt {
+            field(&mut out, 0, "salt", salt);
+        }
         Hashed::of(out)
     }
 }

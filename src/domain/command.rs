@@ -13,8 +13,8 @@ use super::record::{Draft, Record};
 use super::stream::Stream;
 use super::world::World;
 use super::{
-    approval, boot, call, context, credential, model_call, permission, question, run, runtime, secret, session, task,
-    turn,
+    approval, boot, call, context, credential, erasure, model_call, permission, question, run, runtime, secret,
+    session, task, turn,
 };
 
 /// What is asked. Commands of callers name the caller's organisation: another one's objects look absent.
@@ -26,6 +26,8 @@ pub enum Command {
     InterruptSession(session::Interrupt),
     /// Stops everything in a session and takes no further run.
     EndSession(session::End),
+    /// Destroys the key of a session's words.
+    EraseSession(erasure::Erase),
     /// Puts a run into its session's queue.
     QueueRun(run::Queue),
     /// A worker claims a run.
@@ -132,7 +134,7 @@ impl Command {
         let notes = |notes: &std::collections::BTreeMap<String, String>| {
             notes.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
         };
-        let clear = |text: &Personal| text.clear().map_or(0, str::len);
+        let clear = |text: &Personal| if matches!(text, Personal::Blob { .. }) { 0 } else { text.bytes() };
         FRAME_BYTES
             + match self {
                 Self::CreateSession(ask) => notes(&ask.body.metadata) + ask.body.permission_rules.len() * FRAME_BYTES,
@@ -151,6 +153,7 @@ impl Command {
                 | Self::SetRoutePolicy(_)
                 | Self::InterruptSession(_)
                 | Self::EndSession(_)
+                | Self::EraseSession(_)
                 | Self::StartRun(_)
                 | Self::CancelRun(_)
                 | Self::StopRun(_)
@@ -278,6 +281,7 @@ impl Answer {
         | Event::RuntimeModelSet(runtime::ModelSet { revision, .. })
         | Event::SystemPromptSet(runtime::SystemPromptSet { revision, .. })
         | Event::ToolLimitsSet(runtime::ToolLimitsSet { revision, .. })
+        | Event::ErasureSet(runtime::ErasureSet { revision, .. })
         | Event::RuntimeRolledBack(runtime::RolledBack { revision, .. }) = &record.event
         {
             return Self::Revision(*revision);
@@ -302,6 +306,7 @@ pub fn decide(world: &World, command: &Command, context: &mut Context<'_>) -> Re
         Command::CreateSession(ask) => session::create(world, ask, context),
         Command::InterruptSession(ask) => session::interrupt(world, ask),
         Command::EndSession(ask) => session::end(world, ask),
+        Command::EraseSession(ask) => erasure::erase(world, ask),
         Command::QueueRun(ask) => run::queue::queue(world, ask, context),
         Command::StartRun(ask) => run::queue::start(world, ask, context),
         Command::CancelRun(ask) => run::stop::cancel(world, ask),

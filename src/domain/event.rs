@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use super::ledger::budget;
 use super::stream::Stream;
 use super::{
-    call, context, credential, journal, model_call, permission, question, routes, run, runtime, secret, session, task,
-    turn,
+    call, context, credential, erasure, journal, model_call, permission, question, routes, run, runtime, secret,
+    session, task, turn,
 };
 
 /// Why a body is not an event.
@@ -179,4 +179,6 @@ events! {
     ToolLimitsSet(runtime::ToolLimitsSet) = "runtime.tool_limits_set" v 1 on (Stream::Runtime);
     SessionRoutePolicySet(session::RoutePolicySet) = "session.route_policy_set" v 1 on (Stream::Session(_));
     RoutesLoaded(routes::Loaded) = "routes.loaded" v 1 on (Stream::Daemon);
+    ErasureSet(runtime::ErasureSet) = "runtime.erasure_set" v 1 on (Stream::Runtime);
+    SessionErased(erasure::Erased) = "session.erased" v 1 on (Stream::Session(_));
 }

@@ -21,6 +21,9 @@ macro_rules! id {
             /// The noun in front of the underscore.
             pub const NOUN: &'static str = $noun;
 
+            /// Bytes of the written form.
+            pub const LENGTH: usize = $noun.len() + 1 + ulid::ULID_LEN;
+
             /// Makes the id from a fresh ULID.
             pub fn from_ulid(ulid: Ulid) -> Self {
                 Self(ulid)
@@ -134,6 +137,10 @@ id!(
 id!(
     /// One HTTP request.
     RequestId, "req"
+);
+id!(
+    /// The key that one session's words are encrypted under.
+    SubjectKeyId, "key"
 );
 id!(
     /// One use of one secret by one call.

@@ -12,6 +12,7 @@ pub mod card;
 pub mod command;
 pub mod context;
 pub mod credential;
+pub mod erasure;
 pub mod event;
 pub mod ids;
 pub mod journal;

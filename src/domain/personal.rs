@@ -15,6 +15,9 @@ pub struct SealedPart {
     pub ct: String,
 }
 
+/// What stands behind the ciphertext, bytes.
+const TAG_BYTES: usize = 16;
+
 /// Where a large part is kept: a file named by the digest of its stored bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -56,7 +59,8 @@ impl Personal {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Clear(text) => text.len(),
-            Self::Sealed { sealed } => sealed.ct.len(),
+            // Base64 of the words and a tag.
+            Self::Sealed { sealed } => (sealed.ct.trim_end_matches('=').len() * 3 / 4).saturating_sub(TAG_BYTES),
             Self::Blob { blob } => usize::try_from(blob.bytes).unwrap_or(usize::MAX),
         }
     }

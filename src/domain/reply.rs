@@ -37,7 +37,7 @@ pub struct ReplyTarget {
 }
 
 /// Checks reply targets. Whether a connector of that name exists is found out when something is to be delivered.
-pub(super) fn check_targets(targets: &[ReplyTarget]) -> Result<(), Refusal> {
+pub fn check_targets(targets: &[ReplyTarget]) -> Result<(), Refusal> {
     if targets.len() > REPLY_TARGETS {
         return Err(invalid("/reply_targets", format!("There are at most {REPLY_TARGETS} reply targets.")));
     }

@@ -14,7 +14,8 @@ use super::world::World;
 
 pub(super) use parts::set as set_part;
 pub use parts::{
-    ModelChoice, ModelSet, Part, PromptMode, SetPart, SystemPrompt, SystemPromptSet, ToolLimits, ToolLimitsSet,
+    ErasureSet, ModelChoice, ModelSet, Part, PromptMode, SetPart, SystemPrompt, SystemPromptSet, ToolLimits,
+    ToolLimitsSet,
 };
 
 /// Which of the two token files.
@@ -113,6 +114,9 @@ pub struct RolledBack {
     /// Limits of tools, where they are others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_limits: Option<ToolLimits>,
+    /// Whether words of new sessions can be erased, where that is otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<bool>,
 }
 
 /// The runtime configuration in force.
@@ -135,6 +139,8 @@ pub struct Configuration {
     pub system_prompt: SystemPrompt,
     /// What bounds tools besides their own limits.
     pub tool_limits: ToolLimits,
+    /// Whether words of new sessions are encrypted, so that they can be erased.
+    pub erasure: bool,
 }
 
 impl Default for Configuration {
@@ -148,6 +154,7 @@ impl Default for Configuration {
             model: ModelChoice::default(),
             system_prompt: SystemPrompt::default(),
             tool_limits: ToolLimits::default(),
+            erasure: false,
         }
     }
 }
@@ -270,6 +277,7 @@ pub(super) fn roll_back(world: &World, ask: &RollBack) -> Result<Decided, Refusa
         model: Some(to.model.clone()).filter(|model| *model != now.model),
         system_prompt: Some(to.system_prompt.clone()).filter(|prompt| *prompt != now.system_prompt),
         tool_limits: Some(to.tool_limits).filter(|limits| *limits != now.tool_limits),
+        erasure: Some(to.erasure).filter(|erasure| *erasure != now.erasure),
     };
     if (Configuration { revision: now.revision, ..to.clone() }) == *now {
         return Ok(Decided::nothing(Answer::Revision(now.revision)));
@@ -295,6 +303,7 @@ impl Configuration {
         self.model = change.model.unwrap_or_else(|| std::mem::take(&mut self.model));
         self.system_prompt = change.system_prompt.unwrap_or_else(|| std::mem::take(&mut self.system_prompt));
         self.tool_limits = change.tool_limits.unwrap_or(self.tool_limits);
+        self.erasure = change.erasure.unwrap_or(self.erasure);
     }
 }
 
@@ -315,6 +324,7 @@ pub fn change(event: &Event) -> Option<RolledBack> {
         model: None,
         system_prompt: None,
         tool_limits: None,
+        erasure: None,
     };
     match event {
         Event::PermissionModeSet(body) => Some(RolledBack { permission_mode: Some(body.mode), ..none(body.revision) }),
@@ -333,6 +343,7 @@ pub fn change(event: &Event) -> Option<RolledBack> {
             Some(RolledBack { system_prompt: Some(body.prompt.clone()), ..none(body.revision) })
         }
         Event::ToolLimitsSet(body) => Some(RolledBack { tool_limits: Some(body.limits), ..none(body.revision) }),
+        Event::ErasureSet(body) => Some(RolledBack { erasure: Some(body.on), ..none(body.revision) }),
         Event::RuntimeRolledBack(body) => Some(body.clone()),
         other => {
             debug_assert!(!other.kind().starts_with("runtime."), "{} is told as a change", other.kind());

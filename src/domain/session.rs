@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Answer, Context, Decided, check_note, invalid};
-use super::ids::{RunId, SessionId};
+use super::ids::{RunId, SessionId, SubjectKeyId};
 use super::limits::{METADATA_ENTRIES, METADATA_VALUE_BYTES, NAME_BYTES, TITLE_BYTES};
 use super::names::Name;
 use super::permission::{Mode, Rule, check_rules};
@@ -43,6 +43,9 @@ pub struct Created {
     /// Where the answers of its runs go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reply_targets: Vec<ReplyTarget>,
+    /// The key that its words are encrypted under; where absent, they stand in clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_key: Option<SubjectKeyId>,
 }
 
 /// `session.route_policy_set`: route and model of the session's later runs, in place of those that it was created with

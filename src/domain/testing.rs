@@ -43,6 +43,7 @@ pub(crate) fn plain_session() -> session::Created {
         permission_rules: Vec::new(),
         metadata: std::collections::BTreeMap::new(),
         reply_targets: Vec::new(),
+        subject_key: None,
     }
 }
 

@@ -36,7 +36,8 @@ pub struct Requested {
     /// The secret that the call uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialUse>,
-    /// Digest of the request as the driver was given it, hex, but for its limit of tokens, which `reservation` has.
+    /// Digest of the request as the driver was given it, hex, but for its limit of tokens, which `reservation` has; hashed
+    /// once more under the session's key, where it has one.
     pub request_sha256: String,
     /// Earlier runs of the session that the request does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]

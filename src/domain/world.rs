@@ -13,7 +13,7 @@ use super::names::{Name, Names};
 use super::receipts::{Receipt, Receipts};
 use super::record::Record;
 use super::stream::Stream;
-use super::{approval, context, credential, question, run, runtime, session, task};
+use super::{approval, context, credential, erasure, question, run, runtime, session, task};
 
 /// Everything that rules may look at. What has ended is kept as a few bytes, so that "it has ended" can be told from
 /// "there is no such thing".
@@ -50,6 +50,8 @@ pub struct World {
     pub runtime: runtime::Configuration,
     /// Secrets, and who uses them.
     pub vault: credential::Vault,
+    /// Keys of sessions' words.
+    pub subjects: erasure::SubjectKeys,
     /// Requests that were done.
     pub receipts: Receipts,
     /// Whether the machine's clock is trusted.
@@ -92,6 +94,7 @@ impl World {
         self.last_at_ms = record.at_ms;
         self.newest_at_ms = self.newest_at_ms.max(record.at_ms);
         self.ledger.apply(record);
+        self.subjects.apply(record, &mut self.names);
     }
 
     /// Folds one record.
@@ -115,6 +118,7 @@ impl World {
             | Event::BudgetSet(_)
             | Event::BudgetRemoved(_)
             | Event::TurnReservationSettled(_)
+            | Event::SessionErased(_)
             | Event::SessionInterrupted(_) => {}
             Event::TimeUntrusted(body) => self.fold_time_untrusted(body),
             Event::TimeTrusted(_) => self.fold_time_trusted(),
@@ -124,6 +128,7 @@ impl World {
             | Event::RuntimeModelSet(_)
             | Event::SystemPromptSet(_)
             | Event::ToolLimitsSet(_)
+            | Event::ErasureSet(_)
             | Event::RuntimeRolledBack(_) => self.runtime.apply(&record.event),
             Event::VaultKeyed(body) => self.fold_vault_keyed(body),
             Event::SecretActivated(body) => self.fold_secret_activated(record, body),

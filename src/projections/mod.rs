@@ -23,6 +23,7 @@ pub mod waits;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::erasure::SubjectKeys;
 use crate::domain::event::Event;
 use crate::domain::names::{Name, Names};
 use crate::domain::personal::Personal;
@@ -72,6 +73,8 @@ pub struct Models {
     pub tokens: tokens::Tokens,
     /// Secrets and leases.
     pub vault: vault::Vault,
+    /// Keys of sessions' words.
+    pub subjects: SubjectKeys,
     /// The routes that were recorded last.
     pub routes: Option<routes::Loaded>,
     /// The last record folded.
@@ -87,6 +90,7 @@ impl Models {
         self.last_seq = Some(record.seq);
         self.last_at_ms = record.at_ms;
         self.ledger.apply(record);
+        self.subjects.apply(record, &mut self.names);
         self.runs.touch(record);
         self.fold(record, org);
         if let Some(session) = self.topics(record).session {
@@ -108,6 +112,7 @@ impl Models {
             | Event::JournalRepaired(_)
             | Event::IndexRebuilt(_)
             | Event::SessionInterrupted(_)
+            | Event::SessionErased(_)
             | Event::TurnReservationSettled(_)
             | Event::BudgetSet(_)
             | Event::BudgetRemoved(_)
@@ -126,6 +131,7 @@ impl Models {
             | Event::RuntimeModelSet(_)
             | Event::SystemPromptSet(_)
             | Event::ToolLimitsSet(_)
+            | Event::ErasureSet(_)
             | Event::RuntimeRolledBack(_) => self.runtime.changed(record),
             Event::VaultKeyed(body) => self.vault.keyed(body),
             Event::SecretActivated(body) => self.vault.activated(record, org, body),

@@ -12,7 +12,7 @@ use crate::domain::record::Record;
 use crate::domain::runtime::{self, Configuration, DebugLevel, ModelChoice, SystemPrompt, ToolLimits};
 
 /// A part of the configuration, as a bit.
-const PARTS: [u8; 7] = [1, 2, 4, 8, 16, 32, 64];
+const PARTS: [u8; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 
 /// What is kept of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,7 @@ impl Runtime {
             change.model.is_some(),
             change.system_prompt.is_some(),
             change.tool_limits.is_some(),
+            change.erasure.is_some(),
         ];
         let parts = PARTS.iter().zip(set).filter(|(_, set)| *set).map(|(part, _)| part).sum();
         self.revisions.push(Place { revision: change.revision, seq: record.seq, parts });
@@ -96,6 +97,7 @@ impl Runtime {
             model: now.model,
             system_prompt: now.system_prompt,
             tool_limits: now.tool_limits,
+            erasure: now.erasure,
             changed_at_ms: self.changed_at_ms,
         }
     }
@@ -149,6 +151,8 @@ pub struct RuntimeView {
     pub system_prompt: SystemPrompt,
     /// What bounds tools besides their own limits.
     pub tool_limits: ToolLimits,
+    /// Whether words of new sessions are encrypted, so that they can be erased.
+    pub erasure: bool,
     /// When it last changed, Unix milliseconds.
     pub changed_at_ms: Option<u64>,
 }
@@ -182,6 +186,8 @@ pub struct RevisionView {
     pub system_prompt: Option<SystemPrompt>,
     /// The limits of tools that it set.
     pub tool_limits: Option<ToolLimits>,
+    /// Whether words of new sessions can be erased, where it set that.
+    pub erasure: Option<bool>,
 }
 
 impl Facts {
@@ -198,6 +204,7 @@ impl Facts {
             view.model = change.model;
             view.system_prompt = change.system_prompt;
             view.tool_limits = change.tool_limits;
+            view.erasure = change.erasure;
         }
         view.at_ms = Some(record.at_ms);
         view.actor = Some(record.actor);

@@ -10,6 +10,7 @@ use super::page::{Page, Paging};
 use super::replies::ReplyTo;
 use super::runs::Runs;
 use super::{Bodies, Models};
+use crate::domain::erasure::SubjectKey;
 use crate::domain::event::Event;
 use crate::domain::ids::{RunId, SessionId};
 use crate::domain::names::Name;
@@ -86,6 +87,8 @@ pub struct Facts {
     pub active: Option<RunId>,
     /// How many runs are queued.
     pub queued: usize,
+    /// The key of its words, where they are encrypted.
+    pub subject_key: Option<SubjectKey>,
 }
 
 impl Sessions {
@@ -188,6 +191,7 @@ impl Sessions {
             runs: row.runs.len(),
             active: busy.and_then(|busy| busy.active),
             queued: busy.map_or(0, |busy| busy.queue.len()),
+            subject_key: None,
         })
     }
 }
@@ -195,7 +199,8 @@ impl Sessions {
 impl Models {
     fn own_session(&self, org: &str, id: SessionId) -> Option<Facts> {
         let row = self.sessions.rows.get(&id)?;
-        if self.names.is(row.org, org) { self.sessions.facts(id) } else { None }
+        let facts = self.sessions.facts(id).filter(|_| self.names.is(row.org, org))?;
+        Some(Facts { subject_key: self.subjects.of(id), ..facts })
     }
 
     /// A session of an organisation.
@@ -258,6 +263,30 @@ pub struct SessionView {
     pub runs: usize,
     /// An operator's words about its end.
     pub reason: Option<String>,
+    /// Whether its words can be erased, or are.
+    pub erasure: Erasure,
+}
+
+/// What can become of a session's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Erasure {
+    /// They stand in clear and stay.
+    Impossible,
+    /// They are encrypted, and destroying their key erases them.
+    Possible,
+    /// They are erased.
+    Done,
+}
+
+impl Erasure {
+    fn of(key: Option<SubjectKey>) -> Self {
+        match key {
+            None => Self::Impossible,
+            Some(key) if key.erased => Self::Done,
+            Some(_) => Self::Possible,
+        }
+    }
 }
 
 /// The route policy that this record sets.
@@ -309,6 +338,7 @@ impl Facts {
             queued_runs: self.queued,
             runs: self.runs,
             reason: None,
+            erasure: Erasure::of(self.subject_key),
         };
         if let Some(Event::SessionCreated(body)) = bodies.record(self.created_seq).map(|record| record.event) {
             view.title = body.title.as_ref().and_then(|title| bodies.text(title));

@@ -75,6 +75,7 @@ actions! {
     SessionInput = "session.input", Write;
     SessionInterrupt = "session.interrupt", Write;
     SessionEnd = "session.end", Write;
+    SessionErase = "session.erase", Write;
     SessionRoutePolicy = "session.route_policy", Write;
     RunStart = "run.start", Write;
     RunRead = "run.read", Read;

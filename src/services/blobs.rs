@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::ids::SubjectKeyId;
 use crate::domain::personal::{BlobRef, Personal};
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::disk::{Disk, Open, join, read_bounded, replace_atomically, sweep_temporaries};
+use crate::vault::subject::Subjects;
 
 const FOLDER: &str = "artifacts/sha256";
 /// Blobs that are remembered as durable; beyond it, memory begins anew.
@@ -22,6 +24,7 @@ type Sha = [u8; 32];
 #[derive(Clone)]
 pub struct Blobs {
     disk: Arc<dyn Disk>,
+    subjects: Subjects,
     known: Arc<Mutex<Known>>,
     /// Held while something is removed.
     removing: Arc<Mutex<()>>,
@@ -97,13 +100,13 @@ pub(super) fn path(digest: &str) -> String {
 }
 
 impl Blobs {
-    /// Blobs below a state root.
-    pub fn new(disk: Arc<dyn Disk>) -> io::Result<Self> {
+    /// Blobs below a state root, some of them under keys of sessions.
+    pub fn new(disk: Arc<dyn Disk>, subjects: Subjects) -> io::Result<Self> {
         disk.create_dir("artifacts")?;
         disk.create_dir(FOLDER)?;
         disk.sync_dir("")?;
         disk.sync_dir("artifacts")?;
-        Ok(Self { disk, known: Arc::default(), removing: Arc::default() })
+        Ok(Self { disk, subjects, known: Arc::default(), removing: Arc::default() })
     }
 
     /// Removes what a start before this one left half written. Says how many files.
@@ -114,23 +117,38 @@ impl Blobs {
 
     /// A text as a record may hold it: itself where it has no more bytes than that, else a blob that is on disk when this
     /// returns.
-    pub async fn keep(&self, text: String, inline_bytes: usize) -> Result<Kept, Refusal> {
-        if text.len() <= inline_bytes {
+    pub async fn keep(&self, text: String, inline_bytes: usize, key: Option<SubjectKeyId>) -> Result<Kept, Refusal> {
+        // A blank text is nobody's, and is refused by whoever sees that it is blank.
+        let key = key.filter(|_| !text.trim().is_empty());
+        let inline = text.len() <= inline_bytes;
+        if inline && key.is_none() {
             return Ok(Personal::Clear(text).into());
         }
         let blobs = self.clone();
-        match tokio::task::spawn_blocking(move || blobs.write(text.as_bytes())).await {
-            Ok(Ok((blob, hold))) => Ok(Kept { part: Personal::Blob { blob }, hold: Some(hold) }),
-            Ok(Err(error)) => Err(not_kept(&error)),
-            Err(_) => Err(Reason::InternalError.into()),
-        }
+        let work = move || match key {
+            Some(key) if inline => Ok(Personal::Sealed { sealed: blobs.subjects.seal(key, &text)? }.into()),
+            Some(key) => blobs.put(&blobs.subjects.seal_blob(key, &text)?),
+            None => blobs.put(text.as_bytes()),
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| Reason::InternalError)?
     }
 
-    /// The bytes of a blob, if they are kept and still have their digest.
+    fn put(&self, bytes: &[u8]) -> Result<Kept, Refusal> {
+        let (blob, hold) = self.write(bytes).map_err(|error| not_kept(&error))?;
+        Ok(Kept { part: Personal::Blob { blob }, hold: Some(hold) })
+    }
+
+    /// Keys of sessions' words.
+    pub fn subjects(&self) -> &Subjects {
+        &self.subjects
+    }
+
+    /// The words of a blob, if it is kept, still has its digest, and its key is not destroyed.
     pub fn read(&self, blob: &BlobRef) -> Option<Vec<u8>> {
         let path = path(&blob.sha256);
         let bytes = read_bounded(self.disk.as_ref(), &path, blob.bytes).ok()?;
-        (HEXLOWER.encode(&Sha256::digest(&bytes)) == blob.sha256).then_some(bytes)
+        let same = HEXLOWER.encode(&Sha256::digest(&bytes)) == blob.sha256;
+        same.then_some(bytes).and_then(|bytes| self.subjects.open_blob(bytes))
     }
 
     /// Writes a blob. When this returns, its bytes and every name on the way to them survive a power cut.
@@ -252,7 +270,7 @@ mod tests {
     }
 
     async fn keep(blobs: &Blobs) -> BlobRef {
-        named(&blobs.keep(long(), limits::INLINE_PART_BYTES).await.unwrap())
+        named(&blobs.keep(long(), limits::INLINE_PART_BYTES, None).await.unwrap())
     }
 
     fn named(kept: &Kept) -> BlobRef {
@@ -262,16 +280,21 @@ mod tests {
 
     /// A state root as the next start after a power cut finds it.
     fn after_power_cut(disk: &SimDisk) -> Blobs {
-        Blobs { disk: Arc::new(disk.after_power_cut()), known: Arc::default(), removing: Arc::default() }
+        Blobs {
+            disk: Arc::new(disk.after_power_cut()),
+            subjects: Subjects::default(),
+            known: Arc::default(),
+            removing: Arc::default(),
+        }
     }
 
     #[tokio::test]
     async fn a_long_text_is_kept_outside_and_a_changed_file_reads_as_unavailable() {
         for seed in 1..32 {
             let disk = SimDisk::new(seed);
-            let blobs = Blobs::new(Arc::new(disk.clone())).unwrap();
+            let blobs = Blobs::new(Arc::new(disk.clone()), Subjects::default()).unwrap();
             assert_eq!(
-                blobs.keep("short".to_owned(), limits::INLINE_PART_BYTES).await.unwrap().part,
+                blobs.keep("short".to_owned(), limits::INLINE_PART_BYTES, None).await.unwrap().part,
                 Personal::Clear("short".to_owned())
             );
             let blob = keep(&blobs).await;
@@ -286,7 +309,7 @@ mod tests {
     async fn a_text_that_stands_there_without_a_durable_name_is_made_durable_before_it_counts_as_kept() {
         for seed in 1..32 {
             let disk = SimDisk::new(seed);
-            keep(&Blobs::new(Arc::new(disk.clone())).unwrap()).await;
+            keep(&Blobs::new(Arc::new(disk.clone()), Subjects::default()).unwrap()).await;
             let (_, path) = blob_path();
             // Another start was killed between the name and its sync.
             let disk = disk.copy();
@@ -294,7 +317,7 @@ mod tests {
             disk.rename(&path, &temporary).unwrap();
             disk.sync_dir(path.rsplit_once('/').unwrap().0).unwrap();
             disk.rename(&temporary, &path).unwrap();
-            let blobs = Blobs::new(Arc::new(disk.clone())).unwrap();
+            let blobs = Blobs::new(Arc::new(disk.clone()), Subjects::default()).unwrap();
             let blob = keep(&blobs).await;
             assert!(after_power_cut(&disk).read(&blob).is_some(), "seed {seed}");
         }
@@ -309,9 +332,9 @@ mod tests {
     #[tokio::test]
     async fn a_rotten_blob_is_written_anew_where_its_text_is_kept_again() {
         let disk = SimDisk::new(1);
-        keep(&Blobs::new(Arc::new(disk.clone())).unwrap()).await;
+        keep(&Blobs::new(Arc::new(disk.clone()), Subjects::default()).unwrap()).await;
         disk.tamper(&blob_path().1, |bytes| bytes[7] ^= 1);
-        let blobs = Blobs::new(Arc::new(disk.clone())).unwrap();
+        let blobs = Blobs::new(Arc::new(disk.clone()), Subjects::default()).unwrap();
         let blob = keep(&blobs).await;
         assert_eq!(blobs.read(&blob), Some(long().into_bytes()));
     }
@@ -320,10 +343,10 @@ mod tests {
     async fn a_hundred_equal_texts_at_a_time_are_kept_as_one_whole_file_and_nothing_else_stays() {
         let temporary = tempfile::tempdir().unwrap();
         let disk = Folder::create(&temporary.path().join("root")).unwrap();
-        let blobs = Blobs::new(Arc::new(disk)).unwrap();
+        let blobs = Blobs::new(Arc::new(disk), Subjects::default()).unwrap();
         for round in 0..5 {
             let text = format!("{round}{}", long());
-            let kept = (0..100).map(|_| blobs.keep(text.clone(), limits::INLINE_PART_BYTES));
+            let kept = (0..100).map(|_| blobs.keep(text.clone(), limits::INLINE_PART_BYTES, None));
             let kept = futures_util::future::join_all(kept).await;
             let blob = BlobRef { sha256: HEXLOWER.encode(&Sha256::digest(&text)), bytes: text.len() as u64 };
             let kept: Vec<BlobRef> = kept.into_iter().map(|kept| named(&kept.unwrap())).collect();
@@ -338,16 +361,16 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_keeps_nothing_half_written_and_what_a_killed_start_left_is_swept() {
         let disk = SimDisk::new(1);
-        let blobs = Blobs::new(Arc::new(disk.clone())).unwrap();
+        let blobs = Blobs::new(Arc::new(disk.clone()), Subjects::default()).unwrap();
         disk.set_fault(Fault::Full(10));
-        let refusal = blobs.keep(long(), limits::INLINE_PART_BYTES).await.err().unwrap();
+        let refusal = blobs.keep(long(), limits::INLINE_PART_BYTES, None).await.err().unwrap();
         assert_eq!(refusal.reason, Reason::StorageFull);
         let (sha256, path) = blob_path();
         assert_eq!(disk.list(&folder(&sha256)).unwrap(), []);
         disk.set_fault(Fault::None);
         keep(&blobs).await;
         disk.open(&format!("{path}.7.tmp"), Open::Create).unwrap();
-        assert_eq!(Blobs::new(Arc::new(disk.clone())).unwrap().sweep().unwrap(), 1);
+        assert_eq!(Blobs::new(Arc::new(disk.clone()), Subjects::default()).unwrap().sweep().unwrap(), 1);
         let names: Vec<String> = disk.list(&folder(&sha256)).unwrap().into_iter().map(|entry| entry.name).collect();
         assert_eq!(names, [sha256]);
     }
@@ -355,9 +378,9 @@ mod tests {
     #[tokio::test]
     async fn a_blob_of_a_refused_request_goes_unless_it_stood_there_before_or_someone_else_may_name_it() {
         let disk = SimDisk::new(1);
-        let blobs = Blobs::new(Arc::new(disk.clone())).unwrap();
+        let blobs = Blobs::new(Arc::new(disk.clone()), Subjects::default()).unwrap();
         let (_, path) = blob_path();
-        let kept = |blobs: Blobs| async move { blobs.keep(long(), limits::INLINE_PART_BYTES).await.unwrap() };
+        let kept = |blobs: Blobs| async move { blobs.keep(long(), limits::INLINE_PART_BYTES, None).await.unwrap() };
         let there = || disk.open(&path, Open::Read).is_ok();
         refused(vec![kept(blobs.clone()).await, kept(blobs.clone()).await]).await;
         assert!(!there(), "the last of them takes it away");
@@ -369,23 +392,24 @@ mod tests {
         refused(vec![kept(blobs.clone()).await]).await;
         assert!(there(), "a record may name it");
         // A later start does not know who names it.
-        let later = Blobs::new(Arc::new(disk.clone())).unwrap();
+        let later = Blobs::new(Arc::new(disk.clone()), Subjects::default()).unwrap();
         refused(vec![kept(later.clone()).await]).await;
         disk.tamper(&path, |bytes| bytes[7] ^= 1);
-        refused(vec![kept(Blobs::new(Arc::new(disk.clone())).unwrap()).await]).await;
+        refused(vec![kept(Blobs::new(Arc::new(disk.clone()), Subjects::default()).unwrap()).await]).await;
         assert!(there());
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn of_two_equal_texts_at_a_time_the_one_that_is_not_refused_is_there_and_of_two_refused_none() {
         let temporary = tempfile::tempdir().unwrap();
-        let blobs = Blobs::new(Arc::new(Folder::create(&temporary.path().join("root")).unwrap())).unwrap();
+        let blobs =
+            Blobs::new(Arc::new(Folder::create(&temporary.path().join("root")).unwrap()), Subjects::default()).unwrap();
         for round in 0..300 {
             let text = format!("{round}{}", long());
             let one = |refuse: bool| {
                 let (blobs, text) = (&blobs, text.clone());
                 async move {
-                    let kept = blobs.keep(text, limits::INLINE_PART_BYTES).await.unwrap();
+                    let kept = blobs.keep(text, limits::INLINE_PART_BYTES, None).await.unwrap();
                     let blob = named(&kept);
                     if refuse {
                         refused(vec![kept]).await;

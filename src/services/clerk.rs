@@ -15,6 +15,7 @@ use super::desk::{Committed, Lane, WritePath};
 use super::published::Published;
 use super::scribe::Scribe;
 use crate::domain::command::Command;
+use crate::domain::ids::SubjectKeyId;
 use crate::domain::limits;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Provenance;
@@ -256,9 +257,14 @@ impl WritePath for Clerk {
         })
     }
 
-    fn keep(&self, text: String, inline_bytes: usize) -> BoxFuture<'_, Result<Kept, Refusal>> {
+    fn keep(
+        &self,
+        text: String,
+        inline_bytes: usize,
+        key: Option<SubjectKeyId>,
+    ) -> BoxFuture<'_, Result<Kept, Refusal>> {
         let published = &self.desk.published;
-        Box::pin(published.blobs().keep(published.redactor().owned(text), inline_bytes))
+        Box::pin(published.blobs().keep(published.redactor().owned(text), inline_bytes, key))
     }
 }
 

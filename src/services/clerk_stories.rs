@@ -44,6 +44,7 @@ fn opening(disk: &SimDisk, clock: &Arc<FakeClock>, boot: u64) -> Opening {
         entropy: Arc::new(FakeEntropy::default()),
         options,
         redactor: Redactor::default(),
+        subjects: crate::vault::subject::Subjects::default(),
         boot_id: BootId::from_ulid(ulid::Ulid::from_parts(boot, 1)),
         build: "test".to_owned(),
         price_table: None,

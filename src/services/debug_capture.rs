@@ -136,7 +136,7 @@ impl DebugCapture {
     /// Keeps something, where the level asks for it. What cannot be kept is told in the log and holds up nobody.
     pub async fn keep(&self, run: RunId, kind: ArtifactKind, value: impl FnOnce() -> Value) {
         let level = self.0.level();
-        if level == DebugLevel::Off {
+        if level == DebugLevel::Off || self.0.erasable(run) {
             return;
         }
         let (inner, mut value) = (Arc::clone(&self.0), value());
@@ -206,6 +206,12 @@ fn unreadable(error: &std::io::Error) -> Refusal {
 impl Inner {
     fn level(&self) -> DebugLevel {
         self.published.models().runtime.configuration.debug_level
+    }
+
+    /// Whether the words of a run's session can be erased: then no other copy of them is made.
+    fn erasable(&self, run: RunId) -> bool {
+        let models = self.published.models();
+        models.runs.session_of(run).is_none_or(|session| models.subjects.of(session).is_some())
     }
 
     fn write(&self, run: RunId, kind: ArtifactKind, level: DebugLevel, value: &Value) -> std::io::Result<()> {

@@ -11,13 +11,14 @@ use super::past::{At, Past, Shown};
 use super::routing::RouteBook;
 use crate::config::routes::{Asked, Routes, check_model};
 use crate::domain::command::{Answer, Command, invalid};
-use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
-use crate::domain::limits::{INLINE_PART_BYTES, PAGE_BYTES};
+use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, SubjectKeyId, TaskId};
+use crate::domain::limits::PAGE_BYTES;
 use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::{Provenance, Record};
 use crate::projections::page::Viewed;
 use crate::projections::{Bodies, Models, Page};
+use crate::vault::subject::Subjects;
 
 /// Views of one object that are made at a time.
 const VIEWS: usize = 16;
@@ -53,8 +54,13 @@ pub trait WritePath: Send + Sync {
     -> BoxFuture<'_, Result<Committed, Refusal>>;
 
     /// A text as a record may hold it that has room for so many bytes of it: itself without known secrets, or a blob of that
-    /// which is on disk when this returns.
-    fn keep(&self, text: String, _inline_bytes: usize) -> BoxFuture<'_, Result<Kept, Refusal>> {
+    /// which is on disk when this returns; encrypted where it belongs to a session that has a key.
+    fn keep(
+        &self,
+        text: String,
+        _inline_bytes: usize,
+        _key: Option<SubjectKeyId>,
+    ) -> BoxFuture<'_, Result<Kept, Refusal>> {
         Box::pin(std::future::ready(Ok(Personal::from(text).into())))
     }
 }
@@ -66,6 +72,11 @@ pub trait ReadSide: Bodies + Send + Sync {
 
     /// Changes whenever records are published.
     fn changes(&self) -> watch::Receiver<u64>;
+
+    /// Keys of sessions' words.
+    fn subjects(&self) -> Subjects {
+        Subjects::default()
+    }
 
     /// A record that is still in memory.
     fn recent(&self, _seq: u64) -> Option<Record> {
@@ -241,8 +252,12 @@ impl Desk {
         self.read.changes()
     }
 
-    pub(super) async fn keep(&self, text: String) -> Result<Kept, Refusal> {
-        self.write.keep(text, INLINE_PART_BYTES).await
+    pub(super) fn write(&self) -> &dyn WritePath {
+        self.write.as_ref()
+    }
+
+    pub(super) fn subjects(&self) -> Subjects {
+        self.read.subjects()
     }
 
     /// The routes in force.

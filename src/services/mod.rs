@@ -37,6 +37,7 @@ pub mod runs;
 pub mod runtime;
 pub mod schema;
 pub mod scribe;
+mod sealing;
 pub mod secrets;
 pub mod secrets_offline;
 pub mod segment_watch;

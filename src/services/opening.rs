@@ -1,6 +1,7 @@
 //! Opening a state root: read the journal, fold it from the newest trusted snapshot, write what recovery has to say, and
 //! start the clerk.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::blobs::Blobs;
@@ -11,7 +12,7 @@ use super::snapshots::{self, Candidate, Snapshot, Unusable};
 use super::vault;
 use crate::domain::context;
 use crate::domain::event::Event;
-use crate::domain::ids::BootId;
+use crate::domain::ids::{BootId, SubjectKeyId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Record;
 use crate::domain::world::World;
@@ -27,6 +28,7 @@ use crate::platform::entropy::Entropy;
 use crate::projections::Models;
 use crate::vault::redaction::Redactor;
 use crate::vault::store::Store;
+use crate::vault::subject::Subjects;
 
 /// After which time it makes sense to try again what the disk did not take, milliseconds.
 const RETRY_MS: u64 = 1_000;
@@ -53,6 +55,8 @@ pub struct Opening {
     pub observe: Observe,
     /// Knows the secrets that no record may hold.
     pub redactor: Redactor,
+    /// Keys of sessions' words.
+    pub subjects: Subjects,
 }
 
 /// An open state root.
@@ -147,7 +151,9 @@ pub fn open_beside(opening: Opening, vault: Option<&Store>) -> Result<Opened, Re
         Err(refusal) if !(refusal.waits_for_disk() && unopened.may_wait()) => return Err(refusal),
         first => first,
     };
-    let blobs = Blobs::new(Arc::clone(&opening.disk)).map_err(OpenError::io("making the folder of artifacts"))?;
+    finish_erasures(&opening.subjects, &fold.models)?;
+    let blobs = Blobs::new(Arc::clone(&opening.disk), opening.subjects)
+        .map_err(OpenError::io("making the folder of artifacts"))?;
     match blobs.sweep() {
         Ok(0) => {}
         Ok(files) => tracing::info!(files, "what an earlier start left half written was removed"),
@@ -167,6 +173,17 @@ pub fn open_beside(opening: Opening, vault: Option<&Store>) -> Result<Opened, Re
     };
     let (clerk, thread) = started.map_err(OpenError::io("starting the clerk's thread"))?;
     Ok(Opened { clerk, thread, published, found })
+}
+
+/// Destroys keys whose end is recorded and whose files are there, be it that an earlier start did not live to do it or that
+/// an older copy of them was put back.
+fn finish_erasures(subjects: &Subjects, models: &Models) -> Result<(), Refusal> {
+    let erased: BTreeSet<SubjectKeyId> = models.subjects.erased().collect();
+    let files = subjects.finish(|key| erased.contains(&key))?;
+    if files > 0 {
+        tracing::warn!(files, "keys of erased sessions were still there and are destroyed now");
+    }
+    Ok(())
 }
 
 /// A journal that the disk does not let open yet, and what its records have made so far.

@@ -46,11 +46,15 @@ impl Questions {
 
     /// Answers a question.
     pub async fn answer(&self, by: By, question_id: QuestionId, input: Answer) -> Result<Done<QuestionView>, Refusal> {
+        let key = self.desk.look(|models| {
+            let session = models.question(&by.org, question_id)?.row.session;
+            Ok::<_, Refusal>(models.subjects.of(session).filter(|key| !key.erased).map(|key| key.id))
+        })?;
         let ask = question::Answer {
             org: by.org.clone(),
             question_id,
             selected: input.selected,
-            freeform: input.freeform.map(Into::into),
+            freeform: self.desk.keep_short(input.freeform, key).await?,
         };
         self.submit(Command::AnswerQuestion(ask), by).await
     }

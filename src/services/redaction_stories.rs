@@ -23,7 +23,7 @@ fn a_text_is_kept_without_a_known_secret_and_a_record_that_would_hold_one_is_ref
     let long = format!("{} {encoded}", "x".repeat(INLINE_PART_BYTES));
     for text in [format!("say {KEY}"), long] {
         let wanted = text.replace(KEY, "[redacted:openai.prod]").replace(&encoded, "[redacted:openai.prod]");
-        let part = runtime.block_on(opened.clerk.keep(text, INLINE_PART_BYTES)).unwrap().part;
+        let part = runtime.block_on(opened.clerk.keep(text, INLINE_PART_BYTES, None)).unwrap().part;
         assert_eq!(opened.published.text(&part), Some(wanted));
     }
     let before = opened.published.head().next_seq;

@@ -87,10 +87,16 @@ impl Runs {
             }
         };
         // An ended session takes no run: what follows is a refusal, or the answer of a repeat, and needs no words on disk.
-        let ended = self.desk.look(|models| models.session(&by.org, session_id))?.status == sessions::Status::Ended;
+        let session = self.desk.look(|models| models.session(&by.org, session_id))?;
+        let ended = session.status == sessions::Status::Ended;
+        let key = session.subject_key.map(|key| key.id);
+        let reply_targets = match input.reply_targets {
+            Some(targets) => Some(self.desk.keep_targets(targets, key.filter(|_| !ended)).await?),
+            None => None,
+        };
         let mut kept: Vec<Kept> = Vec::with_capacity(items.len());
         for Item::Text { text } in items {
-            let part = if ended { Ok(Personal::from(text).into()) } else { self.desk.keep(text).await };
+            let part = if ended { Ok(Personal::from(text).into()) } else { self.desk.keep(text, key).await };
             match part {
                 Ok(part) => kept.push(part),
                 Err(refusal) => {
@@ -108,7 +114,7 @@ impl Runs {
             max_turns: input.max_turns,
             max_output_tokens: input.max_output_tokens,
             metadata: input.metadata,
-            reply_targets: input.reply_targets.map(|targets| targets.into_iter().map(Into::into).collect()),
+            reply_targets,
         };
         let committed = self.desk.submit_with(kept, Command::QueueRun(ask), by.provenance).await?;
         self.desk.shown(committed, by.org, desk::run, Models::run).await

@@ -102,6 +102,17 @@ pub struct SetToolLimits {
     pub expected_revision: Option<u64>,
 }
 
+/// Whether words of new sessions can be erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetErasure {
+    /// Whether they can.
+    pub on: bool,
+    /// The revision that the caller saw, where it must not have changed since.
+    #[serde(default)]
+    pub expected_revision: Option<u64>,
+}
+
 /// What bounds tools, and what nobody can raise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ToolLimitsView {
@@ -260,6 +271,16 @@ impl Runtime {
         self.set_part(by, Part::ToolLimits(limits), expected_revision).await
     }
 
+    /// Sets whether words of new sessions are encrypted, so that they can be erased; that needs a master key.
+    pub async fn set_erasure(&self, by: By, input: SetErasure) -> Result<Done<RuntimeView>, Refusal> {
+        self.check_erasure(input.on)?;
+        self.set_part(by, Part::Erasure(input.on), input.expected_revision).await
+    }
+
+    fn check_erasure(&self, on: bool) -> Result<(), Refusal> {
+        if on { self.desk.subjects().ready() } else { Ok(()) }
+    }
+
     /// What names a route that is not in force.
     pub async fn route_references(&self, org: &str) -> Result<RouteReferences, Refusal> {
         let (routes, org) = (self.desk.routes(), org.to_owned());
@@ -283,6 +304,7 @@ impl Runtime {
         let RollBack { revision, expected_revision } = input;
         let find = move |models: &Models| models.runtime.sources(revision);
         let to = self.desk.recall(find, |sources, bodies| sources.read(bodies)).await?;
+        self.check_erasure(to.erasure)?;
         let ask = runtime::RollBack { org: by.org.clone(), to, expected_revision };
         self.submit(Command::RollBackRuntime(ask), by).await
     }

@@ -34,6 +34,7 @@ use crate::platform::keyed::FingerprintKey;
 use crate::vault::master_key::MasterKey;
 use crate::vault::redaction::Redactor;
 use crate::vault::store::Store;
+use crate::vault::subject;
 
 /// Where an offline change happens. Whoever makes one holds the state root's lock.
 pub struct Place {
@@ -87,6 +88,7 @@ fn by() -> By {
 
 impl Place {
     fn house(&self, store: Option<Store>) -> Result<House, Refusal> {
+        let subjects = vault::subjects(store.as_ref())?;
         let boot_id = BootId::from_ulid(Ulid::from_parts(self.clock.wall_ms(), self.entropy.u128()));
         let opening = Opening {
             disk: Arc::clone(&self.disk),
@@ -100,6 +102,7 @@ impl Place {
             encode: no_frame,
             observe: Arc::new(|_, _| {}),
             redactor: Redactor::default(),
+            subjects,
         };
         let Opened { clerk, thread, published, found } = open_beside(opening, store.as_ref())?;
         let key = FingerprintKey::new(&read_key(self.disk.as_ref(), layout::FINGERPRINT_KEY)?);
@@ -151,6 +154,7 @@ impl Place {
             Err(refusal) if refusal.reason == Reason::StateRootMasterKeyMismatch => {
                 // The old key opens nothing: either it is wrong, or this was done before and its record is missing.
                 let store = self.opened(Some(check)).map_err(|_| refusal)?.ok_or(Reason::VaultLocked)?;
+                store.subjects()?.wrap_only()?;
                 let slots = store.reveal_all().len();
                 (store, Rekeyed { slots, resumed: true })
             }
@@ -177,10 +181,8 @@ impl Place {
         let places = |disk: &Arc<dyn Disk>| -> Result<BTreeSet<String>, Refusal> {
             let store = vault::open(disk, self.clock.as_ref(), &self.entropy, Some(master.clone()))?;
             let all = store.map(|store| store.reveal_all()).unwrap_or_default();
-            Ok(all
-                .into_iter()
-                .map(|(place, _)| format!("{}/{}/{}", place.org, place.reference, place.version))
-                .collect())
+            let slots = all.iter().map(|(place, _)| format!("{}/{}/{}", place.org, place.reference, place.version));
+            Ok(slots.chain(subject::names(disk.as_ref())?).collect())
         };
         let kept = places(copy)?;
         match places(&self.disk) {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::desk::{self, By, Desk, Done, Lane};
 use super::past::{At, Shown};
 use crate::domain::command::Command;
-use crate::domain::ids::SessionId;
+use crate::domain::erasure;
+use crate::domain::ids::{SessionId, SubjectKeyId};
 use crate::domain::permission::{Mode, Rule};
 use crate::domain::reason::Refusal;
 use crate::domain::runtime::ModelChoice;
@@ -79,14 +80,34 @@ impl Sessions {
     /// Opens a session.
     pub async fn create(&self, by: By, input: Create) -> Result<Done<SessionView>, Refusal> {
         let (route, model) = self.desk.check_route(input.route.as_deref(), input.model.as_deref())?;
+        let key = self.desk.fresh_key(&by.org).await?;
+        let done = self.create_under(by, input, (route, model), key).await;
+        let unused = match &done {
+            Ok(done) => done.replayed,
+            Err(refusal) => refusal.reason.surely_no_effect(),
+        };
+        if let Some(key) = key.filter(|_| unused) {
+            self.desk.with_keys(move |subjects| subjects.destroy(key)).await?;
+        }
+        done
+    }
+
+    async fn create_under(
+        &self,
+        by: By,
+        input: Create,
+        (route, model): (Option<String>, Option<String>),
+        key: Option<SubjectKeyId>,
+    ) -> Result<Done<SessionView>, Refusal> {
         let body = session::Created {
-            title: input.title.map(Into::into),
+            title: self.desk.keep_short(input.title, key).await?,
             route,
             model,
             permission_mode: input.permission_mode,
             permission_rules: input.permission_rules,
             metadata: input.metadata,
-            reply_targets: input.reply_targets.into_iter().map(Into::into).collect(),
+            reply_targets: self.desk.keep_targets(input.reply_targets, key).await?,
+            subject_key: key,
         };
         let command = Command::CreateSession(session::Create { org: by.org.clone(), body });
         self.submit(command, by, Lane::Ordinary).await
@@ -109,6 +130,19 @@ impl Sessions {
     pub async fn interrupt(&self, by: By, session_id: SessionId, input: Stop) -> Result<Done<SessionView>, Refusal> {
         let ask = session::Interrupt { org: by.org.clone(), session_id, note: input.reason };
         self.submit(Command::InterruptSession(ask), by, Lane::Reserved).await
+    }
+
+    /// Erases a session's words: the record of it first, then the key. Ends the session, if it has not ended.
+    pub async fn erase(&self, by: By, session_id: SessionId, input: Stop) -> Result<Done<SessionView>, Refusal> {
+        let ask = erasure::Erase { org: by.org.clone(), session_id, note: input.reason };
+        let org = by.org.clone();
+        let done = self.submit(Command::EraseSession(ask), by, Lane::Reserved).await?;
+        // Also where that was asked before: then this brings it to its end.
+        if let Some(key) = self.desk.look(|models| models.subjects.of(session_id)) {
+            self.desk.with_keys(move |subjects| subjects.destroy(key.id)).await?;
+        }
+        let view = self.desk.show(move |models| models.session(&org, session_id)).await?;
+        Ok(Done { view, ..done })
     }
 
     /// Ends a session.

@@ -20,7 +20,7 @@ use crate::config::routes::Routes;
 use crate::domain::actor::ActorKind;
 use crate::domain::approval::Decision;
 use crate::domain::command::Command;
-use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, TaskId};
+use crate::domain::ids::{ApprovalId, QuestionId, RunId, SessionId, SubjectKeyId, TaskId};
 use crate::domain::permission::Mode;
 use crate::domain::personal::Personal;
 use crate::domain::question;
@@ -81,7 +81,7 @@ impl WritePath for Memory {
         Box::pin(std::future::ready(outcome))
     }
 
-    fn keep(&self, text: String, _: usize) -> BoxFuture<'_, Result<Kept, Refusal>> {
+    fn keep(&self, text: String, _: usize, _: Option<SubjectKeyId>) -> BoxFuture<'_, Result<Kept, Refusal>> {
         *self.kept.lock().unwrap() += 1;
         Box::pin(std::future::ready(Ok(Personal::from(text).into())))
     }

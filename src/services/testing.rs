@@ -70,6 +70,7 @@ impl Root {
             entropy: self.entropy.clone(),
             options,
             redactor: Redactor::default(),
+            subjects: crate::vault::subject::Subjects::default(),
             boot_id: BootId::from_ulid(Ulid::from_parts(NOW_MS, self.boots)),
             build: "test".to_owned(),
             price_table: None,

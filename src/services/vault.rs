@@ -11,6 +11,7 @@ use crate::platform::entropy::Entropy;
 use crate::projections::Models;
 use crate::vault::master_key::{MasterKey, VARIABLE};
 use crate::vault::store::{self, Store};
+use crate::vault::subject::{self, Subjects};
 
 /// Opens the vault of a state root, which is made where there is none. A key that does not fit, or none where secrets
 /// are stored, refuses and changes nothing.
@@ -25,6 +26,13 @@ pub fn open(
             let detail = format!("{} is encrypted and no master key was given: set {VARIABLE}_FILE.", store::PATH);
             return Err(Refusal::new(Reason::StateRootMasterKeyMismatch, detail));
         }
+        if !subject::names(disk.as_ref())?.is_empty() {
+            let detail = format!(
+                "The keys in {} are encrypted and no master key was given: set {VARIABLE}_FILE.",
+                subject::FOLDER
+            );
+            return Err(Refusal::new(Reason::StateRootMasterKeyMismatch, detail));
+        }
         return Ok(None);
     };
     let root_id = if create::exists(disk.as_ref())? {
@@ -33,6 +41,11 @@ pub fn open(
         create::create(disk.as_ref(), clock, entropy.as_ref()).map_err(|error: OpenError| Refusal::from(error))?.id
     };
     Store::open(disk, Arc::clone(entropy), &master, &root_id.to_string()).map(Some)
+}
+
+/// The keys of sessions' words, of which a vault without a master key has none.
+pub fn subjects(store: Option<&Store>) -> Result<Subjects, Refusal> {
+    store.map_or_else(|| Ok(Subjects::default()), Store::subjects)
 }
 
 /// Compares the vault with what the journal knows; writes nothing. A key that is not the recorded one is taken where it opens what is

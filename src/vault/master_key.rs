@@ -107,6 +107,11 @@ impl MasterKey {
         Self(Salt::new(HKDF_SHA256, b"chancery vault of one root").extract(bytes.as_ref()))
     }
 
+    /// A key that is no master key but is drawn from in the same way.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+        Self(Salt::new(HKDF_SHA256, b"chancery key of a subject").extract(bytes))
+    }
+
     /// The value that this key has in one state root; it tells a wrong key before anything is opened with it.
     pub fn check_value(&self, root_id: &str) -> String {
         let mut value = [0; CHECK_BYTES];

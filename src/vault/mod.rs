@@ -7,3 +7,4 @@ pub mod redaction;
 pub mod seal;
 pub mod secret;
 pub mod store;
+pub mod subject;

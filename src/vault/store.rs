@@ -9,6 +9,7 @@ use super::file::{FORMAT, Head, Slots};
 use super::master_key::MasterKey;
 use super::seal::{Place, Sealed};
 use super::secret::Secret;
+use super::subject::Subjects;
 use crate::domain::reason::{Reason, Refusal};
 use crate::platform::disk::{Disk, read_bounded, replace_atomically};
 use crate::platform::entropy::Entropy;
@@ -124,6 +125,11 @@ impl Store {
         Arc::clone(&self.sealed.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The keys of subjects that are kept beside the slots.
+    pub fn subjects(&self) -> Result<Subjects, Refusal> {
+        Subjects::open(&self.disk, &self.entropy, (&self.master, &self.head.check))
+    }
+
     /// The check value of the key in use.
     pub fn check_value(&self) -> &str {
         &self.head.check
@@ -210,9 +216,14 @@ impl Store {
             sealed.insert(place.clone(), Slot { sealed: again, opens: true });
         }
         let head = Head { check: next.check_value(&self.head.root_id), ..self.head.clone() };
+        // The file of slots says which key is in force, so there is one, and until its place is taken both keys open every
+        // subject's.
+        self.write(&self.head, &self.sealed())?;
+        self.subjects()?.wrap_also((&next, &head.check))?;
         self.write(&head, &sealed)?;
         let slots = sealed.len();
         (self.master, self.head, self.sealed) = (next, head, RwLock::new(Arc::new(sealed)));
+        self.subjects()?.wrap_only()?;
         Ok(slots)
     }
 
@@ -232,17 +243,17 @@ fn corrupt(place: &Place) -> Refusal {
     Refusal::new(Reason::VaultSlotCorrupt, format!("{} version {}", place.reference, place.version))
 }
 
-fn unencrypted() -> Refusal {
+pub(super) fn unencrypted() -> Refusal {
     Refusal::new(Reason::InternalError, "The secret could not be encrypted.")
 }
 
-fn unwritten(error: &io::Error) -> Refusal {
+pub(super) fn unwritten(error: &io::Error) -> Refusal {
     let reason = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Reason::StorageFull,
         io::ErrorKind::ReadOnlyFilesystem => Reason::StorageReadOnly,
         _ => Reason::StorageAuditUnavailable,
     };
-    Refusal::new(reason, format!("writing {PATH}: {error}"))
+    Refusal::new(reason, format!("writing below {FOLDER}: {error}"))
 }
 
 #[cfg(test)]

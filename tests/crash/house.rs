@@ -28,6 +28,7 @@ fn opening(disk: &SimDisk) -> Opening {
         entropy: Arc::new(FakeEntropy::default()),
         options: OPTIONS,
         redactor: Redactor::default(),
+        subjects: chancery::vault::subject::Subjects::default(),
         boot_id: BootId::from_ulid(ulid::Ulid(1)),
         build: "test".to_owned(),
         price_table: None,
@@ -46,6 +47,7 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
 
 fn create(opened: &Opened, number: usize) -> Result<(), Refusal> {
     let body = Created {
+        subject_key: None,
         title: Some(format!("<{number}>").into()),
         route: None,
         model: None,

@@ -168,6 +168,7 @@ impl House {
             recorded: RecordedTasks(Arc::new(|_| None)),
             call_id: CallId::from_ulid(ulid(3)),
             session_id: SessionId::from_ulid(ulid(1)),
+            erasable: false,
             fresh_task_id: TaskId::from_ulid(ulid(2)),
             stop: CancellationToken::new(),
             limits: chancery::domain::runtime::ToolLimits::default(),

@@ -87,6 +87,11 @@ async fn run(arguments: Result<Arguments, Refusal>, context: &ToolContext) -> Re
         time_limit: arguments.timeout_ms.map(|asked| Duration::from_millis(asked.min(most.unwrap_or(asked)))),
         environment: BTreeMap::new(),
     };
+    if arguments.background && context.erasable {
+        let detail =
+            "Nothing works in the background of a session whose words can be erased; run it in the foreground.";
+        return Err(Refusal::new(Reason::ToolFailed, detail));
+    }
     if arguments.background {
         let task = context.background.start(context.fresh_task_id, context.session_id, command).await?;
         let output = format!("Started {} in the background; look at it with `task_output`.\n", task.task_id);

@@ -107,6 +107,8 @@ pub struct ToolContext {
     pub call_id: CallId,
     /// The session; its tasks are the only ones that the call sees.
     pub session_id: SessionId,
+    /// Whether the session's words can be erased: then nothing works in the background, whose output is kept in a file.
+    pub erasable: bool,
     /// The id of the task that the call starts, if it starts one.
     pub fresh_task_id: TaskId,
     /// Resolves when the call should end early; a command is then stopped and what it wrote is kept.

@@ -106,6 +106,16 @@ pub struct ToolLimitsSet {
     pub limits: ToolLimits,
 }
 
+/// `runtime.erasure_set`: whether words of new sessions are encrypted, so that they can be erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ErasureSet {
+    /// Revision of the runtime configuration that this makes.
+    pub revision: u64,
+    /// Whether they are.
+    pub on: bool,
+}
+
 /// Another value of one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
@@ -115,6 +125,8 @@ pub enum Part {
     SystemPrompt(SystemPrompt),
     /// Limits of tools.
     ToolLimits(ToolLimits),
+    /// Whether words of new sessions can be erased.
+    Erasure(bool),
 }
 
 /// Asks for another value of one part.
@@ -137,7 +149,7 @@ fn check(part: &Part) -> Result<(), Refusal> {
         Part::SystemPrompt(prompt) if prompt.mode == PromptMode::Replace && prompt.text.trim().is_empty() => {
             Err(invalid("/text", "A text that stands in place of the system prompt says something."))
         }
-        Part::SystemPrompt(_) => Ok(()),
+        Part::SystemPrompt(_) | Part::Erasure(_) => Ok(()),
         Part::ToolLimits(limits) => {
             let all = [
                 ("/command_ms", limits.command_ms),
@@ -161,6 +173,7 @@ pub(in crate::domain) fn set(world: &World, ask: &SetPart) -> Result<Decided, Re
         Part::Model(choice) => (choice == now.model, ModelSet { revision, choice }.into()),
         Part::SystemPrompt(prompt) => (prompt == now.system_prompt, SystemPromptSet { revision, prompt }.into()),
         Part::ToolLimits(limits) => (limits == now.tool_limits, ToolLimitsSet { revision, limits }.into()),
+        Part::Erasure(on) => (on == now.erasure, ErasureSet { revision, on }.into()),
     };
     if present {
         return Ok(Decided::nothing(Answer::Revision(now.revision)));

@@ -13,8 +13,8 @@ use crate::projections::{Page, Paging};
 use crate::services::authority::Action;
 use crate::services::route_references::RouteReferences;
 use crate::services::runtime::{
-    CheckPermission, PermissionExplanation, RollBack, SetDebugLevel, SetMode, SetModel, SetRules, SetSystemPrompt,
-    SetToolLimits, ToolLimitsView,
+    CheckPermission, PermissionExplanation, RollBack, SetDebugLevel, SetErasure, SetMode, SetModel, SetRules,
+    SetSystemPrompt, SetToolLimits, ToolLimitsView,
 };
 
 const MODE: &str = "/v1/runtime/permission-mode";
@@ -30,6 +30,8 @@ const MODEL: &str = "/v1/runtime/model";
 const MODEL_SUMMARY: &str = "Sets route and model for sessions that choose none.";
 const PROMPT: &str = "/v1/runtime/system-prompt";
 const PROMPT_SUMMARY: &str = "Sets what models are told before conversations.";
+const ERASURE: &str = "/v1/runtime/erasure";
+const ERASURE_SUMMARY: &str = "Sets whether words of new sessions can be erased.";
 const TOOL_LIMITS: &str = "/v1/runtime/tool-limits";
 const TOOL_LIMITS_SUMMARY: &str = "Sets what bounds tools besides their own limits.";
 
@@ -63,6 +65,8 @@ pub(super) fn routes() -> Vec<Route<App>> {
         Route::post(TOOL_LIMITS, write, TOOL_LIMITS_SUMMARY, set_tool_limits)
             .takes::<SetToolLimits>()
             .gives::<RuntimeView>(200),
+        Route::put(ERASURE, write, ERASURE_SUMMARY, set_erasure).takes::<SetErasure>().gives::<RuntimeView>(200),
+        Route::post(ERASURE, write, ERASURE_SUMMARY, set_erasure).takes::<SetErasure>().gives::<RuntimeView>(200),
         Route::put(MODE, write, MODE_SUMMARY, set_mode).takes::<SetMode>().gives::<RuntimeView>(200),
         Route::post(MODE, write, MODE_SUMMARY, set_mode).takes::<SetMode>().gives::<RuntimeView>(200),
         Route::put(RULES, write, RULES_SUMMARY, set_rules).takes::<SetRules>().gives::<RuntimeView>(200),
@@ -130,6 +134,12 @@ async fn set_prompt(State(app): State<App>, ask: Mutation<SetSystemPrompt>) -> R
 async fn set_tool_limits(State(app): State<App>, ask: Mutation<SetToolLimits>) -> Reply {
     let runtime = app.runtime.clone();
     let work = |by, (), body| async move { runtime.set_tool_limits(by, body).await };
+    app.carry_out(Action::RuntimeWrite, StatusCode::OK, ask, work).await
+}
+
+async fn set_erasure(State(app): State<App>, ask: Mutation<SetErasure>) -> Reply {
+    let runtime = app.runtime.clone();
+    let work = |by, (), body| async move { runtime.set_erasure(by, body).await };
     app.carry_out(Action::RuntimeWrite, StatusCode::OK, ask, work).await
 }
 

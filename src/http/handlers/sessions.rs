@@ -1,4 +1,4 @@
-//! Sessions: create, list, get, interrupt, end.
+//! Sessions: create, list, get, interrupt, end, erase.
 
 use axum::extract::State;
 use hyper::StatusCode;
@@ -42,6 +42,9 @@ pub(super) fn routes() -> Vec<Route<App>> {
         Route::post("/v1/sessions/{session_id}/end", Action::SessionEnd, "Ends a session.", end)
             .takes::<Stop>()
             .gives::<SessionView>(200),
+        Route::post("/v1/sessions/{session_id}/erase", Action::SessionErase, "Erases its words.", erase)
+            .takes::<Stop>()
+            .gives::<SessionView>(200),
     ]
 }
 
@@ -83,4 +86,10 @@ async fn end(State(app): State<App>, ask: Mutation<Stop, SessionId>) -> Reply {
     let sessions = app.sessions.clone();
     let work = |by, id, body| async move { sessions.end(by, id, body).await };
     app.carry_out(Action::SessionEnd, StatusCode::OK, ask, work).await
+}
+
+async fn erase(State(app): State<App>, ask: Mutation<Stop, SessionId>) -> Reply {
+    let sessions = app.sessions.clone();
+    let work = |by, id, body| async move { sessions.erase(by, id, body).await };
+    app.carry_out(Action::SessionErase, StatusCode::OK, ask, work).await
 }

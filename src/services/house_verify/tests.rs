@@ -24,7 +24,7 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
 /// Queues a run whose words are kept outside its record. Gives their file.
 fn queue(root: &Root, opened: &Opened, letter: &str) -> PathBuf {
     let words = letter.repeat(limits::INLINE_PART_BYTES + 1);
-    let part = wait(opened.published.blobs().keep(words, limits::INLINE_PART_BYTES)).unwrap().part;
+    let part = wait(opened.published.blobs().keep(words, limits::INLINE_PART_BYTES, None)).unwrap().part;
     let Personal::Blob { blob } = &part else { panic!("a blob") };
     let path = root.folder.path().join(blobs::path(&blob.sha256));
     let ask = run::Queue {

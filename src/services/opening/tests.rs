@@ -21,6 +21,7 @@ fn start(disk: &SimDisk, boot: u128) -> Result<Opened, Refusal> {
         entropy: Arc::new(FakeEntropy::default()),
         options: Options { segment_bytes: 8 << 10, ahead_bytes: 8 << 10, reserve_bytes: 8 << 10, background: false },
         redactor: Redactor::default(),
+        subjects: crate::vault::subject::Subjects::default(),
         boot_id: BootId::from_ulid(Ulid::from_parts(NOW_MS, boot)),
         build: "test".to_owned(),
         price_table: None,

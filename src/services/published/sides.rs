@@ -8,6 +8,7 @@ use crate::domain::record::Record;
 use crate::journal::line;
 use crate::projections::{Bodies, Models};
 use crate::services::desk::ReadSide;
+use crate::vault::subject::Subjects;
 
 impl ReadSide for Published {
     fn models(&self) -> RwLockReadGuard<'_, Models> {
@@ -16,6 +17,10 @@ impl ReadSide for Published {
 
     fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.shared.feed.changes()
+    }
+
+    fn subjects(&self) -> Subjects {
+        self.shared.blobs.subjects().clone()
     }
 
     fn recent(&self, seq: u64) -> Option<Record> {
@@ -33,7 +38,7 @@ impl Bodies for Published {
         match part {
             Personal::Clear(text) => Some(text.clone()),
             Personal::Blob { blob } => String::from_utf8(self.shared.blobs.read(blob)?).ok(),
-            Personal::Sealed { .. } => None,
+            Personal::Sealed { sealed } => self.shared.blobs.subjects().open_part(sealed),
         }
     }
 }

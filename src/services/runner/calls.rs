@@ -12,7 +12,9 @@ use crate::domain::call::{self, Finished};
 use crate::domain::canonical::{self, NotCanonical};
 use crate::domain::command::Command;
 use crate::domain::ids::{CallId, TaskId};
+use crate::domain::limits::INLINE_PART_BYTES;
 use crate::domain::permission;
+use crate::domain::personal::Personal;
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::run::Confirmed;
 use crate::domain::task;
@@ -31,6 +33,29 @@ fn not_shown(fault: &NotCanonical) -> Refusal {
 }
 
 impl Drive {
+    /// A text as a record may hold it that has room for so many bytes of it.
+    pub(super) async fn keep_within(&self, text: String, inline_bytes: usize) -> Result<Personal, Refusal> {
+        self.house.pen.keep(text, inline_bytes, self.story.key).await
+    }
+
+    /// A text as a record may hold it.
+    pub(super) async fn keep(&self, text: String) -> Result<Personal, Refusal> {
+        self.keep_within(text, INLINE_PART_BYTES).await
+    }
+
+    /// A short text, which stands in the record itself.
+    pub(super) async fn keep_short(&self, text: String) -> Result<Personal, Refusal> {
+        self.keep_within(text, usize::MAX).await
+    }
+
+    /// A hash under the session's key, where it has one: what stays in clear must not tell the words to whoever guesses.
+    pub(super) async fn keyed_hash(&self, text: String) -> Result<Option<String>, Refusal> {
+        let Some(key) = self.story.key else { return Ok(None) };
+        let subjects = self.house.published.blobs().subjects().clone();
+        let hash = tokio::task::spawn_blocking(move || subjects.keyed_hash(key, &text)).await;
+        hash.map_err(|_| Reason::InternalError)?.map(Some)
+    }
+
     /// Prepares a call of the current turn. Changes nothing.
     pub(super) async fn ready(&self, id: CallId) -> Result<Ready, Refusal> {
         let asked = self.story.state.call(id).map(|call| call.asked.clone()).ok_or(Reason::RunStepOutOfOrder)?;
@@ -41,6 +66,7 @@ impl Drive {
         let published = self.house.published.clone();
         let words = tokio::task::spawn_blocking(move || published.text(&asked.input)).await.ok().flatten();
         let words = words.ok_or_else(|| Refusal::new(Reason::ToolFailed, "Its arguments are no longer readable."))?;
+        let salt = self.keyed_hash(id.to_string()).await?;
         let workspace = self.house.workspace.clone();
         let prepared = tools::prepare(tool, words, workspace.clone()).await?;
         let edits = prepared.edited_files.iter().map(|file| (file.path.clone(), file.sha256.clone())).collect();
@@ -52,6 +78,7 @@ impl Drive {
             workspace_root: workspace.root_id().to_owned(),
             run: self.story.run,
             edits,
+            salt,
         };
         Ok(Ready { tool, prepared, call })
     }
@@ -82,9 +109,9 @@ impl Drive {
         let ask = approval::Request {
             run_id: self.story.run,
             call_id: id,
-            call: self.house.pen.keep(call.text).await?,
+            call: self.keep(call.text).await?,
             call_hash: call.hash,
-            card: self.house.pen.keep(card.text).await?,
+            card: self.keep(card.text).await?,
             card_hash: card.hash,
         };
         match self.house.pen.intent(Command::RequestApproval(ask), self.by()).await {
@@ -129,6 +156,7 @@ impl Drive {
             recorded: self.recorded_tasks(),
             call_id: id,
             session_id: self.story.session,
+            erasable: self.story.key.is_some(),
             fresh_task_id,
             stop: self.stop.clone(),
             limits: self.story.configuration.tool_limits,
@@ -151,7 +179,7 @@ impl Drive {
             return Ok(Flow::On);
         }
         let outcome = self.record_task(id, outcome.within(self.story.configuration.tool_limits)).await?;
-        let output = self.house.pen.keep(outcome.output).await?;
+        let output = self.keep(outcome.output).await?;
         let body = Finished {
             call_id: id,
             ok: outcome.ok,
@@ -184,7 +212,7 @@ impl Drive {
         let Some(started) = &outcome.task else { return Ok(outcome) };
         let task_id = started.task_id;
         let recorded = async {
-            let command = self.house.pen.keep(started.command.clone()).await?;
+            let command = self.keep(started.command.clone()).await?;
             let ask = task::Start { task_id, run_id: self.story.run, call_id, command };
             self.house.pen.outcome(Command::StartTask(ask), self.by()).await
         };

@@ -9,8 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::limits;
 use crate::domain::actor::{Actor, ActorKind};
 use crate::domain::command::Command;
-use crate::domain::ids::RunId;
-use crate::domain::limits::INLINE_PART_BYTES;
+use crate::domain::ids::{RunId, SubjectKeyId};
 use crate::domain::personal::Personal;
 use crate::domain::reason::Refusal;
 use crate::domain::record::Provenance;
@@ -78,16 +77,16 @@ impl Pen {
         }
     }
 
-    /// A text as a record may hold it.
-    pub(super) async fn keep(&self, text: String) -> Result<Personal, Refusal> {
-        self.keep_within(text, INLINE_PART_BYTES).await
-    }
-
-    /// A text as a record may hold it that has room for so many bytes of it.
-    pub(super) async fn keep_within(&self, text: String, inline_bytes: usize) -> Result<Personal, Refusal> {
+    /// A text as a record may hold it that has room for so many bytes of it, under the key of its session.
+    pub(super) async fn keep(
+        &self,
+        text: String,
+        inline_bytes: usize,
+        key: Option<SubjectKeyId>,
+    ) -> Result<Personal, Refusal> {
         let mut tries = 0;
         loop {
-            match self.write.keep(text.clone(), inline_bytes).await {
+            match self.write.keep(text.clone(), inline_bytes, key).await {
                 Err(refusal) if refusal.reason.retry() => self.pause(&mut tries, refusal).await?,
                 // What is refused of a run's own steps is rare: it stays.
                 kept => return kept.map(|kept| kept.part),

@@ -7,35 +7,46 @@ use crate::domain::call::Finished;
 use crate::domain::command::Command;
 use crate::domain::event::Event;
 use crate::domain::ids::{CallId, QuestionId};
+use crate::domain::personal::Personal;
 use crate::domain::question;
 use crate::domain::reason::{Reason, Refusal};
 use crate::projections::Bodies as _;
 
-fn wanted(arguments: QuestionArguments, drive: &Drive, call_id: CallId) -> question::Ask {
-    let choice = |(at, option): (usize, crate::agent::tools::OptionArguments)| question::Choice {
-        id: option.id.unwrap_or_else(|| (at + 1).to_string()),
-        label: option.label.into(),
-        description: option.description.map(Into::into),
-    };
-    question::Ask {
-        run_id: drive.story.run,
-        call_id,
-        header: arguments.header.map(Into::into),
-        question: arguments.question.into(),
-        options: arguments.options.into_iter().enumerate().map(choice).collect(),
-        multi_select: arguments.multi_select,
-        freeform: arguments.freeform,
-    }
-}
-
 impl Drive {
+    async fn keep_some(&self, text: Option<String>) -> Result<Option<Personal>, Refusal> {
+        match text {
+            Some(text) => self.keep_short(text).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn wanted(&self, arguments: QuestionArguments, call_id: CallId) -> Result<question::Ask, Refusal> {
+        let mut options = Vec::with_capacity(arguments.options.len());
+        for (at, option) in arguments.options.into_iter().enumerate() {
+            options.push(question::Choice {
+                id: option.id.unwrap_or_else(|| (at + 1).to_string()),
+                label: self.keep_short(option.label).await?,
+                description: self.keep_some(option.description).await?,
+            });
+        }
+        Ok(question::Ask {
+            run_id: self.story.run,
+            call_id,
+            header: self.keep_some(arguments.header).await?,
+            question: self.keep_short(arguments.question).await?,
+            options,
+            multi_select: arguments.multi_select,
+            freeform: arguments.freeform,
+        })
+    }
+
     pub(super) async fn ask(&self, id: CallId) -> Result<Flow, Refusal> {
         let arguments = self.ready(id).await.and_then(|ready| {
             serde_json::from_value::<QuestionArguments>(ready.prepared.arguments)
                 .map_err(|fault| Refusal::new(Reason::RequestMalformed, format!("The arguments do not fit: {fault}.")))
         });
         let ask = match arguments {
-            Ok(arguments) => wanted(arguments, self, id),
+            Ok(arguments) => self.wanted(arguments, id).await?,
             Err(refusal) => return self.refuse(id, refusal.reason, refusal.detail).await,
         };
         match self.house.pen.intent(Command::AskQuestion(ask), self.by()).await {
@@ -57,7 +68,7 @@ impl Drive {
             call_id,
             ok: matches!(ended, Event::QuestionAnswered(_)),
             code: None,
-            output: self.house.pen.keep(text).await?,
+            output: self.keep(text).await?,
             truncated: false,
             exit_code: None,
             task_id: None,

@@ -8,7 +8,7 @@ use super::limits;
 use crate::agent::stepper::RunState;
 use crate::agent::transcript::{Bounds, Transcript};
 use crate::domain::event::Event;
-use crate::domain::ids::{ApprovalId, CallId, QuestionId, RunId, SessionId};
+use crate::domain::ids::{ApprovalId, CallId, QuestionId, RunId, SessionId, SubjectKeyId};
 use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Record;
 use crate::domain::runtime::{Configuration, ModelChoice};
@@ -28,6 +28,8 @@ pub(super) struct Story {
     pub(super) state: RunState,
     /// The conversation.
     pub(super) transcript: Transcript,
+    /// The key of the session's words, where they are encrypted.
+    pub(super) key: Option<SubjectKeyId>,
     /// What its creator asked for.
     pub(super) queued: Option<run::Queued>,
     /// Who asked for the run.
@@ -54,6 +56,7 @@ pub(super) struct Story {
 /// The places of records to be read at the beginning, taken out of the models.
 struct Places {
     org: String,
+    key: Option<SubjectKeyId>,
     own: Facts,
     /// `run.queued` of each earlier run, and the records from its start to its end.
     earlier: Vec<(RunId, u64, u64, u64)>,
@@ -74,7 +77,8 @@ fn places(models: &Models, id: RunId) -> Result<Places, Refusal> {
         others.by_ref().filter_map(told).take(limits::CONVERSATION_RUNS).collect();
     earlier.sort_by_key(|(_, _, started, _)| *started);
     let unread = others.count();
-    Ok(Places { org, own, earlier, unread })
+    let key = models.subjects.of(own.row.session).map(|key| key.id);
+    Ok(Places { org, key, own, earlier, unread })
 }
 
 /// What a run that is not claimed yet is chosen by, as it stands now.
@@ -130,6 +134,7 @@ impl Story {
             org: places.org,
             state: RunState::default(),
             transcript: Transcript::within(bounds),
+            key: places.key,
             queued: None,
             principal: String::new(),
             claim: None,

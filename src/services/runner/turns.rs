@@ -143,13 +143,14 @@ impl Drive {
         let LeftOut { runs, turns, parts } = request.left_out;
         request.credential =
             self.house.models.credential(&self.story.org, &request.route, self.subjects(&request.route))?;
+        let digest = request.digest()?;
         let body = turn::Requested {
             turn,
             attempt,
             route: request.route.clone(),
             model: request.model.clone(),
             credential: request.credential.clone(),
-            request_sha256: request.digest()?,
+            request_sha256: self.keyed_hash(digest.clone()).await?.unwrap_or(digest),
             runs_left_out: NonZeroU32::new(runs),
             turns_left_out: NonZeroU32::new(turns),
             parts_shortened: NonZeroU32::new(parts),
@@ -282,14 +283,14 @@ impl Drive {
         let inline = inline_bytes(parts.map(String::len).collect());
         let mut calls = Vec::with_capacity(answer.calls.len());
         for call in answer.calls {
-            let input = pen.keep_within(call.input, inline).await?;
+            let input = self.keep_within(call.input, inline).await?;
             let [provider_id, tool] = [call.provider_id, call.tool].map(|name| pen.clean(name));
             calls.push(turn::Wanted { provider_id, tool, input });
         }
         let mut parts = [None, None];
         for (part, text) in parts.iter_mut().zip([answer.text, answer.reasoning]) {
             if let Some(text) = text.filter(|text| !text.is_empty()) {
-                *part = Some(pen.keep_within(text, inline).await?);
+                *part = Some(self.keep_within(text, inline).await?);
             }
         }
         let [text, reasoning] = parts;
@@ -312,7 +313,7 @@ impl Drive {
         partial: String,
         (duration_ms, heard_bytes): (u64, usize),
     ) -> Result<Flow, Refusal> {
-        let partial = if partial.is_empty() { None } else { Some(self.house.pen.keep(partial).await?) };
+        let partial = if partial.is_empty() { None } else { Some(self.keep(partial).await?) };
         let detail = self.house.pen.clean(detail);
         let body = turn::Failed { turn, code, detail, partial, cost: None, duration_ms };
         let ask = turn::Fail { run_id: self.story.run, body, heard_bytes };

@@ -230,4 +230,6 @@ pub(super) const SAMPLES: &[Sample] = &[
         "daemon",
         r#"{"sha256":"a3f1b4c2d5e6978800112233445566778899aabbccddeeff0011223344556677","default_route":"openai","routes":["openai","rehearsal"]}"#,
     ),
+    sample("runtime.erasure_set", "runtime", r#"{"revision":8,"on":true}"#),
+    sample("session.erased", SESSION, r#"{"key":"key_01HF7YAT00000000000000KEY5","note":"she asked for it"}"#),
 ];
