@@ -6,7 +6,7 @@ pub(crate) use self::settings::any_credential;
 use self::settings::command_about_settings;
 use super::approval::Decision;
 use super::command::Command;
-use super::ids::{ApprovalId, CallId, QuestionId, RunId, SessionId, TaskId};
+use super::ids::{ApprovalId, CallId, QuestionId, RunId, SessionId, SubjectKeyId, TaskId};
 use super::permission::{Behavior, Mode};
 use super::random_ledger::{command_of_ledger, quote};
 use super::reason::Reason;
@@ -14,7 +14,7 @@ use super::record::{DEFAULT_ORG, Draft};
 use super::run::{Confirmed, Status};
 use super::stream::Stream;
 use super::testing::{House, plain_session};
-use super::{approval, call, context, permission, question, run, session, task, turn};
+use super::{approval, call, context, erasure, permission, question, run, session, task, turn};
 
 /// A step of a random story: what is done, to which of the things that exist, and how.
 pub(crate) type Step = (u8, u8, u8);
@@ -69,11 +69,13 @@ fn command_of_people(house: &House, (kind, at, how): Step) -> Option<Command> {
     Some(match kind {
         0 | 1 => {
             let permission_mode = (how % 2 == 0).then_some(Mode::AcceptEdits);
-            let body = session::Created { permission_mode, ..plain_session() };
+            let subject_key = (how % 3 == 0).then(|| SubjectKeyId::from_ulid(ulid::Ulid(how.into())));
+            let body = session::Created { permission_mode, subject_key, ..plain_session() };
             Command::CreateSession(session::Create { org, body })
         }
         2 => Command::InterruptSession(session::Interrupt { org, session_id: any_session(house, at), note }),
         3 if how < 60 => Command::EndSession(session::End { org, session_id: any_session(house, at), note }),
+        3 if how < 120 => Command::EraseSession(erasure::Erase { org, session_id: any_session(house, at), note }),
         4..=6 => Command::QueueRun(run::Queue {
             org,
             session_id: any_session(house, at),

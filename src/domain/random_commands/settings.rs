@@ -84,7 +84,7 @@ pub(super) fn command_about_settings(house: &House, (kind, at, how): Step) -> Op
         }),
         21 => Command::SetRuntimePart(runtime::SetPart {
             org,
-            part: match how % 3 {
+            part: match how % 5 {
                 0 => runtime::Part::Model(runtime::ModelChoice {
                     route: (how % 2 == 0).then(|| "r".into()),
                     model: None,
@@ -93,6 +93,7 @@ pub(super) fn command_about_settings(house: &House, (kind, at, how): Step) -> Op
                     mode: runtime::PromptMode::Append,
                     text: if how % 2 == 0 { String::new() } else { "Be kind.".into() },
                 }),
+                2 => runtime::Part::Erasure(how % 2 == 0),
                 _ => runtime::Part::ToolLimits(runtime::ToolLimits {
                     task_ms: Some(u64::from(how)),
                     ..runtime::ToolLimits::default()
