@@ -1,3 +1,5 @@
+//! Keys of subjects: what moved, cut or changed parts give, power cuts, other master keys, and changes of it.
+
 use super::*;
 use crate::platform::entropy::SystemEntropy;
 use crate::platform::sim_disk::{Fault, SimDisk};
