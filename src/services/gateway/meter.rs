@@ -17,6 +17,9 @@ pub(super) enum Event {
     Keep,
 }
 
+/// What the last event of a chat completion says.
+pub(super) const DONE: &str = "[DONE]";
+
 /// Meters one answer.
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -40,16 +43,20 @@ impl Meter {
         Self { dialect, wants_usage, words: 0, said: None, is_final: false, ended: false, fault: None }
     }
 
-    /// Takes an event of a stream.
-    pub(super) fn event(&mut self, data: &str) -> Event {
-        if data.trim() == "[DONE]" {
+    /// Takes an event of a stream, and tells what it says: nothing that is no JSON.
+    pub(super) fn event(&mut self, data: &str) -> (Event, Value) {
+        if data.trim() == DONE {
             self.ended = true;
-            return Event::Pass;
+            return (Event::Pass, DONE.into());
         }
-        let Ok(value) = serde_json::from_str::<Value>(data) else { return Event::Pass };
-        self.note_fault(&value);
+        let value = serde_json::from_str(data).unwrap_or_default();
+        (self.take(&value), value)
+    }
+
+    fn take(&mut self, value: &Value) -> Event {
+        self.note_fault(value);
         match self.dialect {
-            Dialect::ChatCompletions => return self.chunk(&value),
+            Dialect::ChatCompletions => return self.chunk(value),
             Dialect::Responses => {
                 self.note(&value["response"]["usage"], true);
                 let kind = value["type"].as_str().unwrap_or_default();
@@ -166,7 +173,7 @@ impl Meter {
 }
 
 /// Fields whose texts a model wrote: what it says, thinks and wants called. Kinds, ids, signatures and the like are no words.
-const WRITTEN: [&str; 12] = [
+pub(super) const WRITTEN: [&str; 12] = [
     "arguments",
     "content",
     "input",
@@ -225,7 +232,7 @@ mod tests {
     fn each_dialect_says_its_usage_in_its_own_way() {
         let metered = |dialect, events: &[&str]| {
             let mut meter = Meter::new(dialect, false);
-            let passed: Vec<Event> = events.iter().map(|event| meter.event(event)).collect();
+            let passed: Vec<Event> = events.iter().map(|event| meter.event(event).0).collect();
             (meter.taken(&reservation(None), 1), meter.ended, passed.contains(&Event::Keep))
         };
         let chat = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":3}}}"#;
@@ -333,7 +340,7 @@ mod tests {
     fn what_goes_on_past_the_limit_is_seen_and_what_is_estimated_stays_within_it() {
         let mut meter = Meter::new(Dialect::ChatCompletions, true);
         let event = format!(r#"{{"choices":[{{"delta":{{"content":"{}"}}}}]}}"#, "w".repeat(100));
-        assert!(meter.event(&event) == Event::Pass && !meter.is_beyond(6));
+        assert!(meter.event(&event).0 == Event::Pass && !meter.is_beyond(6));
         meter.event(&event);
         assert!(meter.is_beyond(6) && !meter.is_beyond(20));
         let taken = meter.taken(&reservation(Some(6)), 1);

@@ -7,6 +7,7 @@ mod events;
 mod meter;
 mod open;
 mod relay;
+mod spelled;
 mod words;
 
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use futures_util::stream::{self, BoxStream};
 use super::events::{self, Events};
 use super::meter::Event;
 use super::open::Open;
+use super::spelled::Spelled;
 use super::{Parts, Withdrawn, words};
 use crate::domain::model_call::{Dialect, Outcome};
 use crate::domain::reason::Reason;
@@ -81,6 +82,9 @@ pub(super) struct Relay {
     cut: Cut,
     dialect: Dialect,
     framing: Framing,
+    /// Of the words of a stream's events.
+    spelled: Spelled,
+    /// Of the bytes.
     redactor: StreamRedactor,
     stage: Stage,
     open: Open,
@@ -101,6 +105,7 @@ impl Relay {
         (parts, leased, withdrawn): (Arc<Parts>, Option<Leased>, Withdrawn),
     ) -> Self {
         let framing = if is_stream { Framing::Events(Events::default()) } else { Framing::Document(Vec::new()) };
+        let spelled = Spelled::new(parts.published.redactor(), dialect);
         let redactor = parts.published.redactor().stream();
         let cut = cut(&parts, leased.as_ref(), withdrawn);
         Self {
@@ -112,6 +117,7 @@ impl Relay {
             cut,
             dialect,
             framing,
+            spelled,
             redactor,
             stage: Stage::Flows,
             open,
@@ -211,13 +217,13 @@ impl Relay {
         events.push(piece);
         let (mut whole, mut is_beyond) = (BytesMut::new(), false);
         while let Some(event) = events.next_event() {
-            let goes_on = self.open.meter.event(&events::data(&event));
+            let (goes_on, said) = self.open.meter.event(&events::data(&event));
             is_beyond = self.open.is_beyond();
             if is_beyond {
                 break;
             }
             if goes_on == Event::Pass {
-                whole.extend_from_slice(&event);
+                self.spelled.pass(&event, said, &mut whole);
             }
         }
         let is_too_large = events.held_bytes() > EVENT_BYTES;
@@ -241,9 +247,14 @@ impl Relay {
             Framing::Events(events) => {
                 let rest = events.rest();
                 // An event that lacks only its end is one.
-                let pass = self.open.meter.event(&events::data(&rest)) == Event::Pass;
-                if pass && self.open.meter.ended {
-                    passed = self.redactor.push(&rest).into_owned();
+                let (goes_on, said) = self.open.meter.event(&events::data(&rest));
+                if goes_on == Event::Pass && self.open.meter.ended {
+                    let mut last = BytesMut::new();
+                    self.spelled.pass(&rest, said, &mut last);
+                    if self.spelled.is_holding() {
+                        last.extend_from_slice(b"\n\n");
+                    }
+                    passed = self.redactor.push(&last).into_owned();
                 }
             }
         }
@@ -276,9 +287,13 @@ impl Relay {
         passed.into()
     }
 
-    /// What the redactor holds back.
+    /// What is held back.
     fn rest(&mut self) -> Vec<u8> {
+        let mut words = BytesMut::new();
+        self.spelled.finish(&mut words);
+        let mut passed = self.redactor.push(&words).into_owned();
         let fresh = self.parts.published.redactor().stream();
-        std::mem::replace(&mut self.redactor, fresh).finish()
+        passed.extend(std::mem::replace(&mut self.redactor, fresh).finish());
+        passed
     }
 }
