@@ -42,6 +42,9 @@ class Upstream(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def handle_error(self, *_):
+        """A call that was cut has nobody to answer."""
+
 
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
@@ -136,6 +139,42 @@ def demand_served(upstream, daemon, key):
     return run
 
 
+def begun(upstream, desk, daemon):
+    """A run whose call has reached the provider, which waits, and the lease of the call."""
+    upstream.go.clear()
+    shown = len(upstream.shown)
+    run = queue(daemon)
+    h.until(20, "the call reaches the provider", lambda: len(upstream.shown) > shown)
+    leases = desk.ask("runtime", "auth", "leases")["items"]
+    live = [lease["lease_id"] for lease in leases if (lease["subject"], lease["status"]) == (f"run/{run}", "live")]
+    h.demand(len(live) == 1, f"a call that goes on has leases {leases}")
+    return run, live[0]
+
+
+def demand_cut(upstream, desk, daemon, revoke):
+    """A call that goes on is cut when what it uses is taken back."""
+    run, lease = begun(upstream, desk, daemon)
+    revoke(lease)
+    failed = ended(daemon, run)
+    h.demand((failed["error"] or {}).get("code") == "vault.lease_revoked", f"what was taken back is used: {failed}")
+    upstream.go.set()
+    return run
+
+
+def revoking(desk, what, name, about):
+    """Takes a slot or a subject back; the answer names the lease that ended."""
+
+    def revoke(lease):
+        told, expected = desk.ask("runtime", "auth", what, name), {**about, "revoked": True, "leases_revoked": [lease]}
+        h.demand(told == expected, f"{what} tells {told}, not {expected}")
+
+    return revoke
+
+
+def readiness(desk):
+    return desk.ask("status")["provider_readiness"]["routes"][0]
+
+
 def life(house):
     upstream, desk, daemon = begin(house)
     first, second, third = (f"sk-e2e-{secrets.token_hex(16)}" for _ in range(3))
@@ -149,19 +188,36 @@ def life(house):
     desk.store(first)
     code, text = desk.auth()
     h.demand(code == 0, f"doctor is not content with a key: {code} {text}")
-    runs = [demand_served(upstream, daemon, first)]
+    uses = {demand_served(upstream, daemon, first): 1}
 
     # Rotated while a call goes on: that one ends as it began, the next has the new key.
-    upstream.go.clear()
-    going = queue(daemon)
-    h.until(20, "the call reaches the provider", lambda: len(upstream.shown) == 2)
-    desk.store(second)
+    going, lease = begun(upstream, desk, daemon)
+    told = desk.store(second)
+    h.demand((told["version"], told["leases_revoked"]) == (2, [lease]), f"a rotation tells {told}")
     upstream.go.set()
     h.demand(ended(daemon, going)["status"] == "completed", "a call that went on did not survive the rotation")
     h.demand(upstream.shown[1] == f"Bearer {first}", "the call that went on had another key")
-    runs += [going, demand_served(upstream, daemon, second)]
+    uses |= {going: 1, demand_served(upstream, daemon, second): 2}
 
-    desk.ask("runtime", "auth", "revoke-slot", SLOT)
+    # A lease or a subject that is taken back cuts its call, and the key stays in use for others.
+    def revoke_lease(lease):
+        told = desk.ask("runtime", "auth", "revoke-lease", lease)
+        found = [told[name] for name in ("lease_id", "ref", "version", "status")]
+        h.demand(found == [lease, SLOT, 2, "revoked"], f"revoke-lease tells {told}")
+
+    uses[demand_cut(upstream, desk, daemon, revoke_lease)] = 2
+    uses[demand_served(upstream, daemon, second)] = 2
+    uses[demand_cut(upstream, desk, daemon, revoking(desk, "revoke-subject", "route/far", {"subject": "route/far"}))] = 2
+    failed = ended(daemon, queue(daemon))
+    h.demand(failed["status"] == "failed", f"a revoked subject is served: {failed}")
+    desk.ask("runtime", "auth", "reinstate-subject", "route/far")
+    uses[demand_served(upstream, daemon, second)] = 2
+    found = readiness(desk)
+    h.demand((found["auth_ref"], found["credential_ready"], found["ready"]) == (SLOT, True, True), f"with a key: {found}")
+
+    uses[demand_cut(upstream, desk, daemon, revoking(desk, "revoke-slot", SLOT, {"ref": SLOT, "version": 2}))] = 2
+    found = readiness(desk)
+    h.demand((found["credential_ready"], found["ready"]) == (False, False), f"with a revoked key: {found}")
     before = len(upstream.shown)
     failed = ended(daemon, queue(daemon))
     h.demand(failed["error"]["code"] == "vault.lease_revoked", f"with a revoked key: {failed}")
@@ -169,19 +225,22 @@ def life(house):
     code, text = desk.auth()
     h.demand(code != 0, f"doctor is content with a revoked key: {text}")
     desk.store(third)
-    runs.append(demand_served(upstream, daemon, third))
+    uses[demand_served(upstream, daemon, third)] = 3
     h.demand(desk.auth()[0] == 0, "doctor is not content with another key")
 
     leases = desk.ask("runtime", "auth", "leases")["items"]
     used = {lease["subject"]: lease["version"] for lease in leases}
-    expected = {f"run/{run}": version for run, version in zip(runs, (1, 1, 2, 3))}
+    expected = {f"run/{run}": version for run, version in uses.items()}
     h.demand(used == expected, f"leases say {used}, runs {expected}")
+    code, text = desk.run("doctor", "routes", "--canary", "--route", "far")
+    h.demand(code == 0 and "route far answered" in text, f"doctor's call gives {code}: {text}")
+    h.demand(upstream.shown[-1] == f"Bearer {third}", "doctor's call has another key")
     for words in (("secrets", "list"), ("secrets", "get", SLOT), ("runtime", "auth", "leases")):
         desk.ask(*words)
         code, text = desk.run(*words, readonly=True)
         h.demand(code != 0, f"a read-only token reads {' '.join(words)}: {text}")
     desk.ask("status", readonly=True)
-    for run in runs:
+    for run in uses:
         desk.ask("runs", "get", run)
         desk.ask("runs", "events", run)
         for artifact in desk.ask("runs", "debug", run)["items"]:
@@ -196,7 +255,7 @@ def life(house):
     upstream.shutdown()
     files = sum(1 for path in house.path.rglob("*") if path.is_file())
     return (
-        f"four runs used three keys in turn, a revoked one reached nobody, and none stands in any of {files} files "
+        f"{len(uses)} runs used three keys in turn, what was taken back cut its call and reached nobody, and none stands in any of {files} files "
         "of the state root, the log and what the command line printed"
     )
 
