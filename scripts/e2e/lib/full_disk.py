@@ -1,16 +1,45 @@
 """A state root on a disk that fills up while the daemon works: refused with 507, readable, and healed without a restart."""
 
 import errno
+import http.server
+import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 
 import house as h
 
 MEBIBYTES = 64
 # A session of some 25 KiB, so that space is soon used up.
 LARGE = {"title": "large", "metadata": {f"pad{number}": "p" * 900 for number in range(28)}}
+
+
+class Upstream(http.server.ThreadingHTTPServer):
+    """A provider that counts how often it is asked."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        self.asked = 0
+        super().__init__(("127.0.0.1", 0), Reply)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Reply(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.server.asked += 1
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"choices": [{"message": {"content": "here"}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
 
 
 class Mounted:
@@ -64,7 +93,18 @@ def demand_full(answer):
     h.demand(problem["surely_no_effect"] is True and problem["next"], f"the refusal does not explain itself: {problem}")
 
 
+def called(daemon):
+    """What a client of the gateway is told: status and code."""
+    answer = daemon.post("/v1/chat/completions", {"model": "far/m", "messages": [{"role": "user", "content": "hi"}]})
+    return answer.status, answer.json().get("error", {}).get("code")
+
+
 def space(house):
+    upstream = Upstream()
+    (house.path / "routes.toml").write_text(
+        'version = 1\n[routes.far]\ndriver = "openai"\ndefault_model = "m"\n'
+        f'base_url = "http://127.0.0.1:{upstream.server_address[1]}/v1"\n'
+    )
     with Mounted(house) as disk:
         state, ballast = disk / "state", disk / "ballast"
         daemon = house.start(state=state)
@@ -81,6 +121,8 @@ def space(house):
             size = daemon.head()["size"]
             for _ in range(20):
                 demand_full(daemon.post("/v1/sessions", {}))
+            found = called(daemon), upstream.asked
+            h.demand(found == ((507, "storage.full"), rounds), f"on a full disk a model's call is told {found}")
             h.demand(daemon.head()["size"] == size, "a refusal left a record")
             for path in (f"/v1/sessions/{session}", "/v1/sessions", "/v1/status", "/v1/journal/head", "/metrics", "/healthz"):
                 h.demand(daemon.get(path).status == 200, f"on a full disk {path} gives {daemon.get(path)}")
@@ -90,7 +132,9 @@ def space(house):
             answer = h.until(5, "it takes work again", lambda: works(daemon))
             made.append(answer.json()["session_id"])
             rounds += 1
-        h.until(10, "the stream shows the last", lambda: seen and made[-1].encode() in seen[-1])
+            found = called(daemon), upstream.asked
+            h.demand(found == ((200, None), rounds), f"with space a model's call is told {found}")
+        h.until(10, "the stream shows the last", lambda: made[-1].encode() in b"".join(seen))
         shown = b"".join(seen)
         h.demand(all(name.encode() in shown for name in made[1:]), "a stream missed something")
         # Killed while full: the next start neither loses nor invents.
@@ -125,7 +169,7 @@ def space(house):
         daemon.stop()
         house.demand_valid(state)
     return (
-        f"{rounds} times full and free again: 507 storage.full, reads go on, work is taken again without a restart, all "
+        f"{rounds} times full and free again: 507 storage.full, no provider is asked, reads go on, work is taken again without a restart, all "
         f"{len(made)} acknowledged sessions are there; after a kill a start on the full disk serves reads and takes work once there is space; a drain on it exits {code}"
     )
 
