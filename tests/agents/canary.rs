@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::disguises;
+use crate::gateway::{CHAT, both, document, message, spoken, told};
 use crate::models::{Answer, Server, streamed, words};
 use crate::support::{BINARY, Daemon, House, turn};
 
@@ -76,14 +77,28 @@ fn provider() -> Server {
     let length = problem.len();
     let head = format!("HTTP/1.1 401 No {KEY}\r\nX-Echo: {KEY}\r\nContent-Type: application/json\r\nConnection: close");
     let refused = Answer::Says(format!("{head}\r\nContent-Length: {length}\r\n\r\n{problem}"));
-    let pieces: Vec<String> = [KEY, " ", ODD].concat().chars().map(|c| words(&c.to_string())).collect();
-    Server::start(vec![streamed(&pieces.concat(), true), refused, Answer::Repeats])
+    let letters: Vec<String> = [KEY, " ", ODD].concat().chars().map(String::from).collect();
+    let letters = || letters.iter().map(String::as_str);
+    let spelled = streamed(&letters().map(words).collect::<String>(), true);
+    let both = format!("{KEY} {ODD}");
+    let chat = json!({ "choices": [{ "message": { "content": both } }] }).to_string();
+    let content = json!({ "content": [{ "type": "text", "text": both }] }).to_string();
+    Server::start(vec![
+        spelled.clone(),
+        refused,
+        Answer::Repeats,
+        document("application/json", &chat),
+        spelled,
+        document("application/json", &content),
+        message(letters()),
+        Answer::Repeats,
+    ])
 }
 
 impl Aviary {
     fn new(house: impl FnOnce(House) -> (House, Daemon)) -> Self {
         let provider = provider();
-        let plan = provider.house(20_000);
+        let plan = both(&provider);
         std::fs::write(plan.folder.path().join("script.toml"), format!("version = 1\n{}", script().concat())).unwrap();
         std::fs::write(plan.work("notes"), format!("{KEY}\n{ODD}\n")).unwrap();
         let (house, daemon) = house(plan);
@@ -168,6 +183,17 @@ impl Aviary {
         for end in ["failed", "completed"] {
             let run = say(self, &far);
             self.daemon.when(&run, end);
+        }
+        for (path, model) in [(CHAT, "far/m"), ("/v1/messages", "claude/c")] {
+            for stream in [false, true] {
+                let said = [json!({ "role": "user", "content": both })];
+                let body = json!({ "model": model, "max_tokens": 99, "stream": stream, "messages": said });
+                let answer = self.send("POST", path, "", &body.to_string());
+                let told = told(&String::from_utf8(answer).unwrap());
+                assert_eq!(told.status, 200, "{}", told.body);
+                let place = format!("the words of {path}");
+                self.seen.extend(stream.then(|| (place, spoken(&told.body).into_bytes())));
+            }
         }
     }
 
@@ -332,6 +358,14 @@ impl Aviary {
             vec!["journal", "head"],
             vec!["runtime", "get"],
             vec!["index", "verify"],
+            vec!["secrets", "list"],
+            vec!["secrets", "get", "canary.key"],
+            vec!["runtime", "auth", "leases"],
+            vec!["runtime", "auth", "grants"],
+            vec!["runs", "external-actions", &runs[0]],
+            vec!["model-calls", "list"],
+            vec!["budget", "list"],
+            vec!["doctor", "routes"],
         ];
         for run in &runs {
             lines.extend([vec!["runs", "get", run], vec!["runs", "events", run], vec!["receipt", run]]);
@@ -469,6 +503,10 @@ fn a_crawl_finds_secrets_that_the_daemon_does_not_know() {
         "[\"runtime\", \"set-model\"",
         "\"follow\"",
         "state/tasks",
+        "the words of /v1/chat/completions",
+        "the words of /v1/messages",
+        "POST /v1/chat/completions with \"\"",
+        "POST /v1/messages with \"\"",
     ] {
         assert!(found(place), "nothing in {place}: {hits:#?}");
     }

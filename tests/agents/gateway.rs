@@ -60,6 +60,11 @@ fn joined(mut chunks: &str) -> String {
 pub fn read(mut socket: TcpStream) -> Told {
     let mut text = String::new();
     socket.read_to_string(&mut text).unwrap();
+    told(&text)
+}
+
+/// What an answer says whose connection was closed.
+pub fn told(text: &str) -> Told {
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
     let body = if chunked { joined(body) } else { body.to_owned() };
@@ -80,6 +85,26 @@ pub fn records(daemon: &Daemon, kind: &str) -> Vec<Value> {
 /// The n-th end of a call, from 0.
 pub fn settled(daemon: &Daemon, at: usize) -> Value {
     eventually("end of the call", || records(daemon, "model_call.settled").get(at).cloned())
+}
+
+/// The words of a streamed answer.
+pub fn spoken(body: &str) -> String {
+    let events = body.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+    let words = |event: &Value| {
+        Some(event.pointer("/choices/0/delta/content").or(event.pointer("/delta/text"))?.as_str()?.to_owned())
+    };
+    events.filter_map(|event| words(&event)).collect()
+}
+
+/// A message that says these pieces, each in an event of its own.
+pub fn message<'a>(pieces: impl IntoIterator<Item = &'a str>) -> Answer {
+    let said = pieces.into_iter().map(|text| {
+        let delta = json!({ "type": "text_delta", "text": text });
+        json!({ "type": "content_block_delta", "index": 0, "delta": delta })
+    });
+    let ends = [json!({ "type": "content_block_stop", "index": 0 }), json!({ "type": "message_stop" })];
+    let events = said.chain(ends).map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()));
+    streamed(&events.collect::<String>(), false)
 }
 
 pub fn document(media: &str, body: &str) -> Answer {

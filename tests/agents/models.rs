@@ -31,7 +31,7 @@ pub struct Server {
 }
 
 /// Head and body of a request.
-fn request(socket: &mut TcpStream) -> Option<(String, String)> {
+pub fn request(socket: &mut TcpStream) -> Option<(String, String)> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4_096];
     loop {

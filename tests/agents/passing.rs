@@ -1,13 +1,16 @@
 //! What passes the gateway in part or not at all: headers, limits, answers that end oddly, and secrets.
 
-use std::io::Read as _;
-use std::sync::atomic::Ordering;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::canary::store;
-use crate::gateway::{CHAT, KEY, MASTER, ask, document, hi, read, send, settled};
-use crate::models::{Answer, Server, words};
+use crate::gateway::{CHAT, KEY, MASTER, ask, both, document, hi, message, read, send, settled, spoken};
+use crate::models::{Answer, Server, request, streamed, words};
 use crate::support::{Daemon, House, eventually};
 
 const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
@@ -113,4 +116,69 @@ fn a_provider_s_refusal_shows_no_key_and_a_revoked_one_ends_the_calls_that_use_i
     let waiting = std::thread::spawn(move || read(socket));
     daemon.stop();
     assert_eq!(waiting.join().unwrap().json()["error"]["code"], "request.overloaded");
+}
+
+#[test]
+fn a_key_that_is_spelled_letter_by_letter_does_not_reach_a_client() {
+    let letters: Vec<String> = KEY.chars().map(String::from).collect();
+    let letters = || letters.iter().map(String::as_str);
+    let pieces = |after: &str| [words("So: "), letters().map(words).collect(), words(after)].concat();
+    let server = Server::start(vec![
+        streamed(&pieces(" it is."), true),
+        // Cut before its end, in the middle of the key.
+        streamed(&[words("So: "), letters().take(9).map(words).collect()].concat(), false),
+        message(["So: "].into_iter().chain(letters()).chain([" it is."])),
+    ]);
+    let house = both(&server);
+    let daemon = &house.start_with(&[], &[(MASTER, &"0123456789abcdef".repeat(4))]);
+    store(&house, "far.key", KEY);
+    let told = ask(daemon, CHAT, "", &streaming()).body;
+    assert_eq!(spoken(&told), "So: [redacted:far.key] it is.", "{told}");
+    assert!(told.contains(&words(" it is.")) && told.ends_with("data: [DONE]\n\n"), "{told}");
+    let told = ask(daemon, CHAT, "", &streaming()).body;
+    assert_eq!(spoken(&told), format!("So: {}", &KEY[..9]), "what is no secret comes before the end is told: {told}");
+    assert!(told.trim_end().lines().last().unwrap().contains("provider.stream_broken"), "{told}");
+    let body = json!({ "model": "c", "max_tokens": 99, "stream": true, "messages": [] });
+    let told = ask(daemon, "/v1/messages", "", &body).body;
+    assert_eq!(spoken(&told), "So: [redacted:far.key] it is.", "{told}");
+}
+
+/// A provider that says so many events of a mebibyte, and how many of them it could hand on.
+fn flooding(events: usize) -> (Server, Arc<AtomicUsize>) {
+    let (listener, taken) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(AtomicUsize::new(0)));
+    let (port, count) = (listener.local_addr().unwrap().port(), taken.clone());
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        request(&mut socket).unwrap();
+        socket.write_all(STREAM.as_bytes()).unwrap();
+        for _ in 0..events {
+            socket.write_all(format!(":{}\n\n", "x".repeat((1 << 20) - 3)).as_bytes()).unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        let Answer::Says(end) = streamed("", true) else { return };
+        socket.write_all(end[STREAM.len()..].as_bytes()).unwrap();
+    });
+    (Server { port, asked: Arc::default(), heard: Arc::default(), heads: Arc::default() }, taken)
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_its_provider_back_and_misses_nothing() {
+    const EVENTS: usize = 60;
+    let (server, taken) = flooding(EVENTS);
+    let house = server.house(60_000);
+    let daemon = &house.start();
+    let socket = send(daemon, CHAT, "", &streaming().to_string());
+    let mut before = 0;
+    eventually("stall", || {
+        std::thread::sleep(Duration::from_millis(700));
+        let now = taken.load(Ordering::SeqCst);
+        (now > 0 && std::mem::replace(&mut before, now) == now).then_some(())
+    });
+    // What waits lies in the buffers of four sockets; the daemon has a piece in its hands.
+    assert!(before < EVENTS / 2, "{before} MiB were taken for nobody");
+    let told = read(socket).body;
+    assert!(told.ends_with("data: [DONE]\n\n"), "{}", &told[told.len() - 100..]);
+    assert_eq!(told.matches(":x").count(), EVENTS);
+    assert!(told.len() > EVENTS << 20);
+    assert_eq!(settled(daemon, 0)["outcome"], "answered");
 }
