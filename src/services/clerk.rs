@@ -286,8 +286,14 @@ impl Desk {
 
     /// Has what is unhurried written, whether or not others ask for a batch.
     fn now_due(&self) {
-        self.lock().due = true;
-        self.rouse();
+        let mut queues = self.lock();
+        queues.due = !queues.unhurried.jobs.is_empty();
+        let is_due = queues.due;
+        drop(queues);
+        // What is being written needs no other batch.
+        if is_due {
+            self.rouse();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -325,7 +331,8 @@ impl Desk {
         loop {
             let Some(mut queues) = self.wait(asked, took) else { return scribe.into_journal() };
             let errands = std::mem::take(&mut queues.errands);
-            asked = queues.waiting();
+            // No batch waits for more than fit into it.
+            asked = queues.waiting().min(limits::BATCH_RECORDS);
             let jobs = queues.take();
             drop(queues);
             for errand in errands {
