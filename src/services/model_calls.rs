@@ -2,6 +2,7 @@
 //! was made, and the record of what came of it. The journal is read for them, oldest first.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use super::external_actions::{ExternalAction, ExternalActions, Kind, Outcome, page_limit};
 use super::published::Published;
@@ -12,11 +13,14 @@ use crate::domain::reason::{Reason, Refusal};
 use crate::domain::record::Record;
 use crate::domain::stream::Stream;
 use crate::journal::line;
+use crate::journal::reader::Reader;
 
 /// Lines that are looked at in one turn.
 const AT_A_TIME: u64 = 65_536;
 /// Lines that are looked at for the beginnings of one page: what is rare takes several pages.
 const A_PAGE: u64 = 1 << 20;
+/// How far the clock may have been set back before a call whose id names the time that it said earlier, milliseconds.
+const SET_BACK_MS: u64 = 3_600_000;
 
 /// Which calls are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,6 +59,10 @@ impl Search {
         let seq = self.next;
         self.next += 1;
         let Some(Stream::ModelCall(id)) = line::stream_text(bytes).and_then(Stream::parse) else { return };
+        if self.id.is_some_and(|wanted| wanted < id) {
+            // Ids rise: it would have begun before.
+            self.until = self.until.min(seq);
+        }
         let begins = seq < self.until && self.id.is_none_or(|wanted| wanted == id);
         if !begins && !self.open.contains_key(&id) {
             return;
@@ -64,6 +72,9 @@ impl Search {
             && let Some(action) = self.open.remove(&id).and_then(|at| self.found.get_mut(at))
         {
             settle(action, &record, body);
+        }
+        if self.id.is_some() {
+            self.until = self.until.min(self.next);
         }
         if let Event::ModelCallRequested(body) = &record.event
             && record.org == self.org
@@ -95,13 +106,17 @@ impl Search {
                 read.map(|()| self)
             };
             let read = published.aside(step).await?;
-            self = read.map_err(|error| Refusal::new(Reason::StorageJournalUnavailable, error.to_string()))?;
+            self = read.map_err(|error| unreadable(&error))?;
             if self.next == from {
                 break;
             }
         }
         Ok(self)
     }
+}
+
+fn unreadable(error: &io::Error) -> Refusal {
+    Refusal::new(Reason::StorageJournalUnavailable, error.to_string())
 }
 
 fn requested(record: &Record, id: ModelCallId, body: &Requested) -> ExternalAction {
@@ -155,16 +170,48 @@ pub async fn list(
     Ok(ExternalActions { items, next_cursor: next_cursor.map(|seq| seq.to_string()) })
 }
 
+/// How many segments begin before a time.
+fn begun_before(reader: &Reader, segments: &[u64], at_ms: u64) -> io::Result<usize> {
+    let (mut low, mut high) = (0, segments.len());
+    while let Some(first) = segments.get(low..high).and_then(|left| left.get(left.len() / 2)) {
+        let mut begins_ms = u64::MAX;
+        reader.scan(*first, u64::MAX, |_, bytes| {
+            let first = line::parse_record(bytes).ok();
+            begins_ms = first.as_ref().map_or(u64::MAX, |record| record.at_ms);
+            first.is_none()
+        })?;
+        let middle = low + (high - low) / 2;
+        (low, high) = if begins_ms < at_ms { (middle + 1, high) } else { (low, middle) };
+    }
+    Ok(low)
+}
+
+/// The lines among which a call began, by the time in its id.
+fn lines_of(reader: &Reader, id: ModelCallId) -> io::Result<(u64, u64)> {
+    let (segments, at_ms) = (reader.segments(), id.ulid().timestamp_ms());
+    let before = begun_before(reader, &segments, at_ms.saturating_sub(SET_BACK_MS))?;
+    let after = begun_before(reader, &segments, at_ms.saturating_add(SET_BACK_MS))?;
+    let from = segments.get(before.saturating_sub(1)).copied().unwrap_or(0);
+    Ok((from, segments.get(after).copied().unwrap_or(u64::MAX)))
+}
+
 /// One of an organisation's calls.
 pub async fn get(published: &Published, org: &str, id: ModelCallId) -> Result<ExternalAction, Refusal> {
     let newest = published.models().ledger.entries().find(|entry| entry.stream == Stream::ModelCall(id)).map(|e| e.seq);
+    let (next, until) = match newest {
+        Some(seq) => (seq, u64::MAX),
+        None => {
+            let reader = published.clone();
+            published.aside(move || lines_of(reader.reader(), id)).await?.map_err(|error| unreadable(&error))?
+        }
+    };
     let search = Search {
         org: org.to_owned(),
         wanted: Wanted::default(),
         id: Some(id),
         most: 1,
-        next: newest.unwrap_or(0),
-        until: u64::MAX,
+        next,
+        until,
         found: Vec::new(),
         open: BTreeMap::new(),
     };
