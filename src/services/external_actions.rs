@@ -178,7 +178,7 @@ impl Told {
         match &record.event {
             Event::RunStarted(body) => self.rehearsal = body.rehearsal,
             Event::TurnRequested(body) => {
-                self.unknown(self.asked);
+                self.lost(None);
                 self.asked = Some(next);
                 // A route that asks a model has a price, or none that is known, and reserves.
                 let rehearsal = self.rehearsal && body.reservation.is_none();
@@ -188,6 +188,7 @@ impl Told {
                 action.credential_fp = body.credential.as_ref().map(|used| used.fp.clone());
                 action.sha256 = Some(body.request_sha256.clone());
             }
+            Event::TurnReservationSettled(body) => self.lost(Some(body.cost)),
             Event::TurnAnswered(body) => self.answered(record, (Outcome::Done, None), body.cost),
             Event::TurnFailed(body) => self.answered(record, (Outcome::Failed, Some(body.code)), body.cost),
             // Where something confines it, or was to be confined, a process was started.
@@ -217,17 +218,16 @@ impl Told {
                 self.end(self.tasks.get(&body.task_id).copied(), record, outcome, None);
             }
             Event::RunCompleted(_) | Event::RunFailed(_) | Event::RunInterrupted(_) | Event::RunCancelled(_) => {
-                self.unknown(self.asked);
-                self.asked = None;
+                self.lost(None);
             }
             _ => {}
         }
     }
 
     /// A call of a provider that nobody waits for any more, and of whose end there is no record.
-    fn unknown(&mut self, at: Option<usize>) {
-        if let Some(action) = at.and_then(|at| self.actions.get_mut(at)) {
-            action.outcome = Outcome::Unknown;
+    fn lost(&mut self, cost: Option<Cost>) {
+        if let Some(action) = self.asked.take().and_then(|at| self.actions.get_mut(at)) {
+            (action.outcome, action.cost) = (Outcome::Unknown, cost);
         }
     }
 }
