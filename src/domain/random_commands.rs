@@ -176,7 +176,7 @@ fn command_about_run(house: &House, run_id: RunId, (kind, _, how): Step) -> Opti
                 cost: None,
                 duration_ms: 1,
             };
-            Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes: 0 })
+            Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes: 0, usage: None })
         }
         _ => return None,
     })

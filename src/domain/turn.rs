@@ -236,6 +236,8 @@ pub struct Fail {
     pub body: Failed,
     /// Bytes of an answer that were heard, those of thoughts and calls included.
     pub heard_bytes: usize,
+    /// What it took, where there was an answer that could not be recorded.
+    pub usage: Option<Usage>,
 }
 
 fn decided(world: &World, run: &run::Live, id: RunId, event: super::event::Event) -> Decided {
@@ -300,14 +302,20 @@ fn cost_of_answer(reservation: &Reservation, usage: Option<&Usage>) -> Cost {
     reservation.cost(tokens, basis)
 }
 
-/// What an attempt without an answer cost: nothing where the provider did not take it, otherwise what was heard of it, which
-/// is never more than was set aside.
+/// What an attempt without an answer cost: what is said of it, nothing where the provider did not take it, all that was set
+/// aside where nothing was heard, and otherwise what was heard of it, which is never more than that.
 fn cost_of_failure(reservation: &Reservation, ask: &Fail) -> Cost {
+    if let Some(usage) = &ask.usage {
+        return cost_of_answer(reservation, Some(usage));
+    }
     let taken = !ask.body.code.surely_no_effect() || ask.heard_bytes > 0
         // Both cut a call that went on.
         || [Reason::RunStopping, Reason::VaultLeaseRevoked].contains(&ask.body.code);
     if !taken {
         return reservation.nothing();
+    }
+    if ask.heard_bytes == 0 {
+        return reservation.in_full(Basis::Estimated);
     }
     let heard = ask.heard_bytes.div_ceil(TOKEN_BYTES) as u64;
     let output = heard.min(reservation.output_tokens.unwrap_or(u64::MAX));

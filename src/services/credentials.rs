@@ -225,6 +225,11 @@ impl Credentials {
         Ok(used)
     }
 
+    /// Forgets an offer that no record will name.
+    pub fn withdraw(&self, lease_id: LeaseId) {
+        self.shared.leases().remove(&lease_id);
+    }
+
     /// The secret of a lease, for the call on this stream whose intent is recorded. Once.
     pub fn redeem(&self, lease_id: LeaseId, holder: Stream) -> Result<Leased, Refusal> {
         let (place, revoked) = self.take(lease_id, holder).map_err(|fault| {

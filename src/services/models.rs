@@ -221,7 +221,9 @@ impl ModelCaller for RoutedModels {
             let call = LastCall { code: answer.as_ref().err().map(|error| error.reason), at_ms: self.clock.wall_ms() };
             // A call that we gave up says nothing about the provider.
             if call.code.is_none() || !cut.is_cancelled() {
-                self.routing.numbers().observe(&route.route_id, call, self.clock.since_boot().saturating_sub(began));
+                let status = answer.as_ref().err().and_then(|error| error.status);
+                let took = self.clock.since_boot().saturating_sub(began);
+                self.routing.numbers().observe(&route.route_id, call, took, status);
             }
             let answer = answer.map_err(|error| ModelFailure {
                 // It was cut: what it had begun is nobody's fault but the one who revoked.

@@ -94,12 +94,15 @@ impl ProviderNumbers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a call that ended.
-    pub fn observe(&self, route: &str, call: LastCall, took: Duration) {
+    /// Counts a call that ended, with this status where the provider said one. A request that the provider finds wrong says
+    /// nothing about the route; its key, its account and its load do.
+    pub fn observe(&self, route: &str, call: LastCall, took: Duration, status: Option<u16>) {
         if let Some(numbers) = self.routes().get_mut(route) {
             *numbers.requests.entry(call.code.map_or(ANSWERED, Reason::code)).or_default() += 1;
             numbers.seconds.duration(took);
-            numbers.last = Some(call);
+            if !matches!(status, Some(400 | 404..=407 | 409..=428 | 430..=499)) {
+                numbers.last = Some(call);
+            }
         }
     }
 
@@ -196,13 +199,15 @@ mod tests {
         let numbers = ProviderNumbers::new(["a".to_owned(), "b".to_owned()].into_iter());
         assert_eq!(numbers.last("a"), None);
         let failed = LastCall { code: Some(Reason::ProviderUnavailable), at_ms: 7 };
-        numbers.observe("a", LastCall { code: None, at_ms: 5 }, Duration::from_millis(3));
-        numbers.observe("a", failed, Duration::from_millis(3));
-        numbers.observe("stranger", failed, Duration::ZERO);
+        numbers.observe("a", LastCall { code: None, at_ms: 5 }, Duration::from_millis(3), None);
+        numbers.observe("a", failed, Duration::from_millis(3), Some(503));
+        numbers.observe("stranger", failed, Duration::ZERO, None);
+        let wrong = LastCall { code: Some(Reason::ProviderRejected), at_ms: 8 };
+        numbers.observe("a", wrong, Duration::from_millis(3), Some(400));
         assert_eq!((numbers.last("a"), numbers.last("b"), numbers.last("stranger")), (Some(failed), None, None));
         let read = numbers.read();
         assert_eq!(read.iter().map(|route| route.route.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(read[0].requests, [("ok", 1), ("provider.unavailable", 1)].into());
-        assert_eq!((read[0].seconds.count, read[1].seconds.count), (2, 0));
+        assert_eq!(read[0].requests, [("ok", 1), ("provider.rejected", 1), ("provider.unavailable", 1)].into());
+        assert_eq!((read[0].seconds.count, read[1].seconds.count), (3, 0));
     }
 }

@@ -248,7 +248,7 @@ mod tests {
         let routing = testing::routing(folder.path(), &file("one"));
         let (path, before) = (folder.path().join("routes.toml"), routing.loaded());
         let call = LastCall { code: Some(Reason::ProviderUnavailable), at_ms: 1 };
-        routing.numbers().observe("play", call, Duration::ZERO);
+        routing.numbers().observe("play", call, Duration::ZERO, None);
         for text in ["", "version = 1", "not toml", &file("../x")] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(routing.put(&routing.contents()), []);

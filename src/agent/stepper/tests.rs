@@ -46,7 +46,7 @@ fn carry_out(house: &mut House, run_id: RunId, step: Step, chance: u8) {
                 let code = if chance < 200 { Reason::ProviderUnavailable } else { Reason::ProviderRejected };
                 let body =
                     turn::Failed { turn, code, detail: "gone".into(), partial: None, cost: None, duration_ms: 1 };
-                house.act(Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes: 0 })).map(drop)
+                house.act(Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes: 0, usage: None })).map(drop)
             } else {
                 let many = usize::from(chance % 4);
                 let tools: Vec<&str> = TOOLS.iter().cycle().skip(usize::from(chance) % 7).take(many).copied().collect();
@@ -198,7 +198,7 @@ fn a_failed_attempt_is_repeated_only_where_that_may_help_and_not_for_ever() {
     let fail = |house: &mut House, code: Reason| {
         house.ask_model(run_id).unwrap();
         let body = turn::Failed { turn: 1, code, detail: "why".into(), partial: None, cost: None, duration_ms: 1 };
-        house.act(Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes: 0 })).unwrap();
+        house.act(Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes: 0, usage: None })).unwrap();
     };
     fail(&mut house, Reason::ProviderUnavailable);
     assert_eq!(step(&house, run_id), Step::CallModel { turn: 1, attempt: 2, failures: 1 });
@@ -211,7 +211,7 @@ fn a_failed_attempt_is_repeated_only_where_that_may_help_and_not_for_ever() {
     house.ask_model(run_id).unwrap();
     let code = Reason::ProviderRejected;
     let body = turn::Failed { turn: 1, code, detail: "no".into(), partial: None, cost: None, duration_ms: 1 };
-    house.act(Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes: 0 })).unwrap();
+    house.act(Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes: 0, usage: None })).unwrap();
     assert_eq!(step(&house, run_id), Step::Fail { code, detail: "no".into() });
 }
 

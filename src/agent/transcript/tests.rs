@@ -101,7 +101,7 @@ fn an_answer_that_broke_off_stands_between_the_messages() {
         house.ask_model(run).unwrap();
         let (code, detail) = (Reason::ProviderStreamBroken, String::new());
         let body = turn::Failed { turn: 1, code, detail: detail.clone(), partial, cost: None, duration_ms: 1 };
-        house.act(Command::RecordTurnFailed(turn::Fail { run_id: run, body, heard_bytes: 0 })).unwrap();
+        house.act(Command::RecordTurnFailed(turn::Fail { run_id: run, body, heard_bytes: 0, usage: None })).unwrap();
         house.act(Command::FailRun(crate::domain::run::Fail { run_id: run, code, detail })).unwrap();
         let next = house.started(session);
         let messages = transcript(&house, WIDE).conversation(next).messages;

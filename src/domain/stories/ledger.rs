@@ -171,7 +171,7 @@ fn ask(house: &mut House, run_id: RunId, attempt: u32) -> Result<Answer, Refusal
 
 fn fail(house: &mut House, run_id: RunId, code: Reason, heard_bytes: usize) {
     let body = turn::Failed { turn: 1, code, detail: String::new(), partial: None, cost: None, duration_ms: 1 };
-    house.act(Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes })).unwrap();
+    house.act(Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes, usage: None })).unwrap();
 }
 
 #[test]

@@ -177,7 +177,8 @@ async fn read(answer: &mut Answer, reader: &mut dyn Reader, assembly: &mut Assem
 }
 
 fn document_too_large() -> ProviderError {
-    super::too_large(format!("{} bytes that are no stream of events", limits::EVENT_BYTES), String::new())
+    let detail = format!("the answer passes a limit: {} bytes that are no stream of events", limits::EVENT_BYTES);
+    ProviderError::within(Reason::ProviderStreamBroken, detail, String::new())
 }
 
 async fn next_piece(answer: &mut Answer, assembly: &mut Assembly) -> Result<Option<Bytes>, ProviderError> {

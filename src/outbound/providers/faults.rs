@@ -24,8 +24,8 @@ pub(super) fn before_answer(fault: &SendFault) -> ProviderError {
 pub(super) fn reason_of_status(status: u16) -> Reason {
     match status {
         429 | 529 => Reason::ProviderRateLimited,
-        // A gateway that stopped waiting for a model which has the request.
-        504 | 524 => Reason::ProviderStreamBroken,
+        // An answer that cannot be read, or a gateway that stopped waiting for a model which has the request.
+        200..=299 | 504 | 520 | 524 => Reason::ProviderStreamBroken,
         408 | 425 | 500..=599 => Reason::ProviderUnavailable,
         _ => Reason::ProviderRejected,
     }
@@ -54,7 +54,7 @@ pub(super) fn of_status(
     let separator = if said.is_empty() { "" } else { ": " };
     let detail = format!("HTTP {status}{note}{separator}{said}");
     let retry_after_ms = retry_after_ms.or_else(|| value.as_ref().and_then(|value| retry_delay_ms(error_of(value))));
-    ProviderError { retry_after_ms, ..ProviderError::before(reason_of_status(status), detail) }
+    ProviderError { retry_after_ms, status: Some(status), ..ProviderError::before(reason_of_status(status), detail) }
 }
 
 /// An error object in place of an answer, or in the middle of one.
@@ -154,12 +154,13 @@ mod tests {
             (403, Reason::ProviderRejected),
             (404, Reason::ProviderRejected),
             (307, Reason::ProviderRejected),
-            (204, Reason::ProviderRejected),
+            (204, Reason::ProviderStreamBroken),
             (429, Reason::ProviderRateLimited),
             (529, Reason::ProviderRateLimited),
             (500, Reason::ProviderUnavailable),
             (503, Reason::ProviderUnavailable),
             (504, Reason::ProviderStreamBroken),
+            (520, Reason::ProviderStreamBroken),
             (524, Reason::ProviderStreamBroken),
         ] {
             assert_eq!(of_status(status, b"", None, None).reason, reason, "{status}");

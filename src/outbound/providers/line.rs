@@ -103,7 +103,8 @@ impl Line {
         let answer = self.client.send(request, until).await.map_err(|fault| faults::before_answer(&fault))?;
         if answer.header(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
             let detail = "the provider compresses its answer although it was asked not to";
-            return Err(ProviderError::before(Reason::ProviderRejected, detail));
+            // It was made, and paid for, all the same.
+            return Err(ProviderError::before(Reason::ProviderStreamBroken, detail));
         }
         Ok(answer)
     }

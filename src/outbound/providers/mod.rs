@@ -56,18 +56,21 @@ pub struct ProviderError {
     pub partial: Option<String>,
     /// Whether any of the answer was received; such a call is not made again by itself.
     pub answer_begun: bool,
+    /// Status of the answer, where it is not 200.
+    pub status: Option<u16>,
 }
 
 impl ProviderError {
     /// An error before anything of the answer came.
     pub fn before(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), retry_after_ms: None, partial: None, answer_begun: false }
+        let detail = detail.into();
+        Self { reason, detail, retry_after_ms: None, partial: None, answer_begun: false, status: None }
     }
 
     /// An error after a part of the answer came.
     pub fn within(reason: Reason, detail: impl Into<String>, partial: String) -> Self {
         let partial = Some(partial).filter(|words| !words.is_empty());
-        Self { reason, detail: detail.into(), retry_after_ms: None, partial, answer_begun: true }
+        Self { partial, answer_begun: true, ..Self::before(reason, detail) }
     }
 
     /// The caller gave the call up. The caller knows that it did, so this needs no code of its own.

@@ -87,6 +87,10 @@ impl<'a> Envelope<'a> {
         let model = model.ok_or_else(|| malformed(MODEL, "the name of a model"))?;
         let limits: Result<Vec<Option<u64>>, Refusal> = limit_keys(dialect).iter().map(|key| number(key)).collect();
         let answers = if dialect == Dialect::ChatCompletions { number("n")?.unwrap_or(1) } else { 1 };
+        if dialect == Dialect::Responses && truth("background")? {
+            let detail = "An answer that is made in the background is not seen here: what it costs would not be known.";
+            return Err(Refusal::new(Reason::RequestInvalid, detail).at("/background"));
+        }
         let options = field(STREAM_OPTIONS).and_then(|text| serde_json::from_str::<Value>(text).ok());
         Ok(Self {
             dialect,
@@ -111,7 +115,10 @@ impl<'a> Envelope<'a> {
             "tools" => ["tools", "functions"].iter().any(|key| lists(key)),
             "streaming" => self.stream,
             "reasoning" => {
-                let asks = |asked: &Value| !asked.is_null() && asked["type"] != "disabled" && asked != "none";
+                let off = |asked: &Value| asked.is_null() || asked == "none" || asked == "disabled" || asked == false;
+                let asks = |asked: &Value| {
+                    !off(asked) && !["type", "effort", "enabled"].iter().any(|key| asked.get(key).is_some_and(off))
+                };
                 ["reasoning", "reasoning_effort", "thinking"].iter().any(|key| asks(&field(key)))
             }
             "web_search" => {

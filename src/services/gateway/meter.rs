@@ -1,5 +1,7 @@
 //! What a call takes, read off its answer while that passes: the provider's own numbers, and where it says none, the words.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::domain::ledger::{Basis, Reservation, Tokens};
@@ -26,6 +28,12 @@ pub(super) struct Meter {
     dialect: Dialect,
     /// Whether an event that tells nothing but the usage is passed on.
     wants_usage: bool,
+    /// How many answers were asked for.
+    answers: u64,
+    /// Those that are over.
+    over: BTreeSet<u64>,
+    /// Whether anything of an answer came.
+    begun: bool,
     /// Bytes of words that have passed.
     words: u64,
     /// What the provider said so far.
@@ -39,8 +47,19 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(dialect: Dialect, wants_usage: bool) -> Self {
-        Self { dialect, wants_usage, words: 0, said: None, is_final: false, ended: false, fault: None }
+    pub(super) fn new(dialect: Dialect, wants_usage: bool, answers: u64) -> Self {
+        Self {
+            dialect,
+            wants_usage,
+            answers,
+            over: BTreeSet::new(),
+            begun: false,
+            words: 0,
+            said: None,
+            is_final: false,
+            ended: false,
+            fault: None,
+        }
     }
 
     /// Takes an event of a stream, and tells what it says: nothing that is no JSON.
@@ -55,6 +74,7 @@ impl Meter {
 
     fn take(&mut self, value: &Value) -> Event {
         self.note_fault(value);
+        self.begun |= self.fault.is_none() && !value.is_null() && value["type"] != "ping";
         match self.dialect {
             Dialect::ChatCompletions => return self.chunk(value),
             Dialect::Responses => {
@@ -80,7 +100,10 @@ impl Meter {
         let choices = chunk["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
         for choice in choices {
             self.words += words(&choice["delta"]);
-            self.ended |= choice["finish_reason"].is_string();
+            if choice["finish_reason"].is_string() {
+                self.over.insert(choice["index"].as_u64().unwrap_or(0));
+                self.ended |= self.over.len() as u64 >= self.answers;
+            }
         }
         let only_usage = choices.is_empty() && chunk["usage"].is_object();
         if only_usage && !self.wants_usage { Event::Keep } else { Event::Pass }
@@ -119,10 +142,15 @@ impl Meter {
     pub(super) fn verdict(&self) -> (Outcome, Option<Reason>) {
         let outcome = match self.fault {
             None => Outcome::Answered,
-            Some(code) if self.words == 0 && self.said.is_none() => super::not_begun(code),
+            Some(code) if !self.begun && self.is_silent() => super::not_begun(code),
             Some(_) => Outcome::Broken,
         };
         (outcome, self.fault)
+    }
+
+    /// Whether nothing came that tells what the call took.
+    fn is_silent(&self) -> bool {
+        self.words == 0 && self.said.is_none()
     }
 
     fn note(&mut self, usage: &Value, is_final: bool) {
@@ -155,18 +183,26 @@ impl Meter {
         self.is_final |= is_final;
     }
 
-    /// Whether more words have come than so many tokens can be.
-    pub(super) fn is_beyond(&self, tokens: u64) -> bool {
-        self.words / TOKEN_BYTES_MOST as u64 > tokens
+    /// The most that may come under a reservation, tokens.
+    fn most(&self, reservation: &Reservation) -> Option<u64> {
+        reservation.output_tokens.map(|limit| limit.saturating_mul(self.answers))
+    }
+
+    /// Whether more words have come than what is set aside can be. What is over is not cut any more.
+    pub(super) fn is_beyond(&self, reservation: &Reservation) -> bool {
+        !self.ended && self.most(reservation).is_some_and(|most| self.words / TOKEN_BYTES_MOST as u64 > most)
     }
 
     /// What the call took, as far as the answer was seen. What was estimated is never more than was set aside.
-    pub(super) fn taken(&self, reservation: &Reservation, answers: u64) -> Taken {
+    pub(super) fn taken(&self, reservation: &Reservation) -> Taken {
         if let Some(said) = self.said.filter(|_| self.is_final) {
             return Taken::Tokens(said, Basis::Reported);
         }
-        let most = reservation.output_tokens.map_or(u64::MAX, |limit| limit.saturating_mul(answers));
-        let counted = self.words.div_ceil(TOKEN_BYTES as u64).min(most);
+        // A document that nobody waited for may be as long as was asked.
+        if self.is_silent() {
+            return Taken::Unknown;
+        }
+        let counted = self.words.div_ceil(TOKEN_BYTES as u64).min(self.most(reservation).unwrap_or(u64::MAX));
         let said = self.said.unwrap_or(Tokens { input: reservation.input_tokens, ..Tokens::default() });
         Taken::Tokens(Tokens { output: said.output.max(counted), ..said }, Basis::Estimated)
     }
@@ -231,9 +267,9 @@ mod tests {
     #[test]
     fn each_dialect_says_its_usage_in_its_own_way() {
         let metered = |dialect, events: &[&str]| {
-            let mut meter = Meter::new(dialect, false);
+            let mut meter = Meter::new(dialect, false, 1);
             let passed: Vec<Event> = events.iter().map(|event| meter.event(event).0).collect();
-            (meter.taken(&reservation(None), 1), meter.ended, passed.contains(&Event::Keep))
+            (meter.taken(&reservation(None)), meter.ended, passed.contains(&Event::Keep))
         };
         let chat = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":3}}}"#;
         let done = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
@@ -254,7 +290,7 @@ mod tests {
     #[test]
     fn an_error_in_place_of_an_answer_or_within_it_is_no_answer() {
         let verdict = |dialect, events: &[&str]| {
-            let mut meter = Meter::new(dialect, false);
+            let mut meter = Meter::new(dialect, false, 1);
             for event in events {
                 meter.event(event);
             }
@@ -268,9 +304,12 @@ mod tests {
         let limited = Some(Reason::ProviderRateLimited);
         assert_eq!(verdict(Dialect::ChatCompletions, &[error]), (Outcome::Refused, limited));
         assert_eq!(verdict(Dialect::ChatCompletions, &[words, error]), (Outcome::Broken, limited));
+        let begun = r#"{"choices":[{"delta":{"role":"assistant"}}]}"#;
+        assert_eq!(verdict(Dialect::ChatCompletions, &[begun, error]), (Outcome::Broken, limited), "it had begun");
         let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":9}}}"#;
         let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"later"}}"#;
         assert_eq!(verdict(Dialect::Messages, &[start, error]), (Outcome::Broken, limited));
+        assert_eq!(verdict(Dialect::Messages, &[r#"{"type":"ping"}"#, error]), (Outcome::Refused, limited));
         let failed = r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"no"}}}"#;
         let event = r#"{"type":"error","code":"server_error","message":"no"}"#;
         for error in [failed, event] {
@@ -279,7 +318,7 @@ mod tests {
         }
         let whole = r#"{"type":"response.completed","response":{"error":null}}"#;
         assert_eq!(verdict(Dialect::Responses, &[whole]), (Outcome::Answered, None));
-        let mut meter = Meter::new(Dialect::ChatCompletions, false);
+        let mut meter = Meter::new(Dialect::ChatCompletions, false, 1);
         meter.document(br#"{"error":{"code":503}}"#);
         assert_eq!(meter.verdict(), (Outcome::Refused, Some(Reason::ProviderUnavailable)));
     }
@@ -287,7 +326,7 @@ mod tests {
     #[test]
     fn all_that_a_model_writes_counts_and_nothing_else_does() {
         let heard = |dialect, events: &[&str]| {
-            let mut meter = Meter::new(dialect, false);
+            let mut meter = Meter::new(dialect, false, 1);
             for event in events {
                 meter.event(event);
             }
@@ -330,7 +369,7 @@ mod tests {
                 2 + 1 + 10,
             ),
         ] {
-            let mut meter = Meter::new(dialect, false);
+            let mut meter = Meter::new(dialect, false, 1);
             meter.document(document.as_bytes());
             assert_eq!(meter.words, bytes, "{document}");
         }
@@ -338,14 +377,38 @@ mod tests {
 
     #[test]
     fn what_goes_on_past_the_limit_is_seen_and_what_is_estimated_stays_within_it() {
-        let mut meter = Meter::new(Dialect::ChatCompletions, true);
+        let mut meter = Meter::new(Dialect::ChatCompletions, true, 1);
         let event = format!(r#"{{"choices":[{{"delta":{{"content":"{}"}}}}]}}"#, "w".repeat(100));
-        assert!(meter.event(&event).0 == Event::Pass && !meter.is_beyond(6));
+        assert!(meter.event(&event).0 == Event::Pass && !meter.is_beyond(&reservation(Some(6))));
         meter.event(&event);
-        assert!(meter.is_beyond(6) && !meter.is_beyond(20));
-        let taken = meter.taken(&reservation(Some(6)), 1);
+        assert!(meter.is_beyond(&reservation(Some(6))) && !meter.is_beyond(&reservation(Some(20))));
+        let taken = meter.taken(&reservation(Some(6)));
         assert_eq!(taken, Taken::Tokens(tokens(50, 0, 0, 6), Basis::Estimated));
-        let two = meter.taken(&reservation(Some(6)), 2);
+        meter.answers = 2;
+        let two = meter.taken(&reservation(Some(6)));
         assert_eq!(two, Taken::Tokens(tokens(50, 0, 0, 12), Basis::Estimated), "each of two answers");
+    }
+
+    #[test]
+    fn who_heard_nothing_knows_nothing_of_what_it_took() {
+        let mut meter = Meter::new(Dialect::ChatCompletions, false, 1);
+        assert_eq!(meter.taken(&reservation(Some(6))), Taken::Unknown, "a document that nobody waited for");
+        meter.event(r#"{"choices":[{"delta":{"role":"assistant"}}]}"#);
+        assert_eq!(meter.taken(&reservation(Some(6))), Taken::Unknown, "a stream before its first word");
+    }
+
+    #[test]
+    fn of_several_answers_each_ends_for_itself() {
+        let mut meter = Meter::new(Dialect::ChatCompletions, false, 2);
+        let end = |index: u64| format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}"#);
+        for event in [end(0), end(0)] {
+            meter.event(&event);
+            assert!(!meter.ended, "the other goes on");
+        }
+        meter.event(&end(1));
+        assert!(meter.ended);
+        let mut meter = Meter::new(Dialect::ChatCompletions, false, 2);
+        meter.event("[DONE]");
+        assert!(meter.ended, "whatever was asked for");
     }
 }

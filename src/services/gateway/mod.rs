@@ -49,11 +49,13 @@ pub use words::error;
 
 /// Headers of a client that its provider is told.
 const TOLD: [&str; 3] = ["anthropic-version", "anthropic-beta", "openai-beta"];
+/// Tells clients' libraries whether to ask again.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Headers of a provider that its client is told.
 const ANSWERED: [HeaderName; 9] = [
     RETRY_AFTER,
     HeaderName::from_static("retry-after-ms"),
-    HeaderName::from_static("x-should-retry"),
+    SHOULD_RETRY,
     HeaderName::from_static("x-ratelimit-limit-requests"),
     HeaderName::from_static("x-ratelimit-limit-tokens"),
     HeaderName::from_static("x-ratelimit-remaining-requests"),
@@ -170,10 +172,14 @@ impl Gateway {
         stands_in: Option<(&str, Reason)>,
         has_next: bool,
     ) -> Result<Passed, Refusal> {
-        let request = self.request(ask, envelope, (route, now), stands_in)?;
         let lane = self.lane(route, now)?;
+        let request = self.request(ask, envelope, (route, now), stands_in)?;
         let lease_id = request.credential.as_ref().map(|used| used.lease_id);
-        let mut open = self.reserve(ask, envelope, (request, lane)).await?;
+        let reserved = self.reserve(ask, envelope, (request, lane)).await;
+        if let (Err(_), Some(lease_id)) = (&reserved, lease_id) {
+            self.0.credentials.withdraw(lease_id);
+        }
+        let mut open = reserved?;
         open.has_next = has_next;
         let holder = Stream::ModelCall(open.id);
         let leased = lease_id.map(|lease_id| self.0.credentials.redeem(lease_id, holder)).transpose();
@@ -188,7 +194,12 @@ impl Gateway {
             sent = sending => sent.map_err(|error| unsent(&error, &mut open)),
             () = revoked(leased.as_ref()) => Err(given_up(Reason::VaultLeaseRevoked, &mut open)),
             () = ask.withdrawn.clone() => Err(given_up(Reason::AuthInvalid, &mut open)),
-            () = self.0.tasks.stopping() => Err(given_up(Reason::RequestOverloaded, &mut open)),
+            () = self.0.tasks.stopping() => {
+                given_up(Reason::RequestOverloaded, &mut open);
+                let detail = "The daemon is stopping; the provider may have taken the call.";
+                // Whoever asks again may pay twice.
+                Err(Refusal::new(Reason::ProviderStreamBroken, detail))
+            }
         };
         self.answer(sent?, (ask.dialect, route), (leased, ask.withdrawn.clone()), open).await
     }
@@ -258,11 +269,11 @@ impl Gateway {
         (request, lane): (model_call::Request, Option<Lane>),
     ) -> Result<Open, Refusal> {
         let (parts, by, route) = (Arc::clone(&self.0), ask.by.provenance.clone(), request.route.clone());
-        let metered = (envelope.answers, Meter::new(ask.dialect, envelope.wants_usage));
+        let meter = Meter::new(ask.dialect, envelope.wants_usage, envelope.answers);
         let recording = self.0.tasks.spawn(async move {
             let command = Command::RequestModelCall(Box::new(request));
             let committed = parts.door.submit(command, by.clone(), desk::Lane::Ordinary).await?;
-            Open::new(parts, committed, (by, route, lane), metered)
+            Open::new(parts, committed, (by, route, lane), meter)
         });
         recording.await.map_err(|_| Refusal::from(Reason::InternalError))?
     }
@@ -289,7 +300,7 @@ impl Gateway {
         }
         let (model_call_id, route) = (open.id, format!("{}/{}", route.route_id, route.model));
         if status != http::StatusCode::OK {
-            let code = reason_of_status(status.as_u16());
+            let code = code_of(status);
             open.fails(not_begun(code), code);
             let body = answer.beginning(ERROR_BODY_BYTES).await;
             // A key that the provider refuses is the operator's, not the client's.
@@ -298,6 +309,9 @@ impl Gateway {
                 return Err(Refusal::new(code, format!("The provider of the route answers with HTTP {status}.")));
             }
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            if open.outcome == Outcome::Unanswered {
+                headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
             let clean = bytes::Bytes::from(redactor.strict_bytes(&body).into_owned());
             let pieces = futures_util::stream::once(std::future::ready(Ok(clean))).boxed();
             return Ok(Passed { model_call_id, route, status, headers, pieces });
@@ -340,11 +354,19 @@ fn leads_on(code: Reason) -> bool {
     [Reason::ProviderUnavailable, Reason::ProviderRateLimited].contains(&code)
 }
 
+/// What a status other than 200 means. After these an answer may have been made, and paid for.
+fn code_of(status: http::StatusCode) -> Reason {
+    match status.as_u16() {
+        408 | 502 => Reason::ProviderStreamBroken,
+        status => reason_of_status(status),
+    }
+}
+
 /// Why a provider that has begun nothing could not be had.
 fn unanswered(answered: &Result<Passed, Refusal>) -> Option<Reason> {
     let code = match answered {
         Ok(passed) if passed.status == http::StatusCode::OK => return None,
-        Ok(passed) => reason_of_status(passed.status.as_u16()),
+        Ok(passed) => code_of(passed.status),
         Err(refusal) => refusal.reason,
     };
     Some(code).filter(|code| leads_on(*code))

@@ -26,7 +26,6 @@ pub(super) struct Open {
     by: Provenance,
     began: Duration,
     route: String,
-    answers: u64,
     _lane: Option<lanes::Lane>,
     /// The call.
     pub(super) id: ModelCallId,
@@ -50,7 +49,7 @@ impl Open {
         parts: Arc<Parts>,
         committed: Committed,
         (by, route, lane): (Provenance, String, Option<lanes::Lane>),
-        (answers, meter): (u64, Meter),
+        meter: Meter,
     ) -> Result<Self, Refusal> {
         let Answer::ModelCall(id) = committed.answer else { return Err(Reason::InternalError.into()) };
         let open = parts.published.models().ledger.books.open(Stream::ModelCall(id)).cloned();
@@ -65,7 +64,6 @@ impl Open {
             by,
             parts,
             route,
-            answers,
             _lane: lane,
             id,
             reservation,
@@ -89,9 +87,7 @@ impl Open {
 
     /// Whether more of the answer has come than is set aside.
     pub(super) fn is_beyond(&self) -> bool {
-        let most = self.reservation.output_tokens.map(|limit| limit.saturating_mul(self.answers));
-        // What is over is not cut any more.
-        !self.meter.ended && most.is_some_and(|most| self.meter.is_beyond(most))
+        self.meter.is_beyond(&self.reservation)
     }
 
     fn taken(&self) -> Taken {
@@ -100,7 +96,7 @@ impl Open {
             Outcome::Unanswered | Outcome::Lost => Taken::Unknown,
             // Who left before the answer's head knows as little of what it took as we do.
             _ if self.status.is_none() => Taken::Unknown,
-            _ => self.meter.taken(&self.reservation, self.answers),
+            _ => self.meter.taken(&self.reservation),
         }
     }
 }
@@ -110,9 +106,10 @@ impl Drop for Open {
         let parts = Arc::clone(&self.parts);
         let took = parts.published.clock().since_boot().saturating_sub(self.began);
         // What we or the client gave up says nothing about the provider.
-        if self.outcome == Outcome::Answered || (self.code.is_some() && self.outcome != Outcome::Cut) {
+        let is_theirs = |code: Reason| ["provider.", "outbound."].iter().any(|kind| code.code().starts_with(kind));
+        if self.outcome == Outcome::Answered || self.code.is_some_and(is_theirs) {
             let call = LastCall { code: self.code, at_ms: parts.published.clock().wall_ms() };
-            parts.routing.numbers().observe(&self.route, call, took);
+            parts.routing.numbers().observe(&self.route, call, took, self.status);
         }
         let settle = Settle {
             model_call_id: self.id,
@@ -131,11 +128,12 @@ impl Drop for Open {
     }
 }
 
-/// Records the end. Where the journal takes nothing until the daemon ends, the next start settles the call in full.
+/// Records the end, at once where a client may wait for its key. Where the journal takes nothing until the daemon ends, the next start settles the call in full.
 async fn record(parts: &Parts, settle: Settle, by: Provenance) {
+    let lane = if by.request.is_some() { Lane::Reserved } else { Lane::Unhurried };
     loop {
         let command = Command::SettleModelCall(settle.clone());
-        let Err(refusal) = parts.clerk.submit(command, by.clone(), Lane::Unhurried).await else { return };
+        let Err(refusal) = parts.clerk.submit(command, by.clone(), lane).await else { return };
         if !refusal.reason.retry() || parts.tasks.is_stopping() {
             let (id, code) = (settle.model_call_id, refusal.reason.code());
             tracing::warn!(%id, code, "the end of a model call was not recorded; the next start does");

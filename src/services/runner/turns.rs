@@ -174,13 +174,13 @@ impl Drive {
             Said::Failure(failure) => {
                 self.leave_alone_ms = failure.retry_after_ms.unwrap_or(0);
                 let partial = failure.partial.unwrap_or(heard.words);
-                self.broke_off(turn, (failure.code, failure.detail), partial, (took, heard.bytes)).await
+                self.broke_off(turn, (failure.code, failure.detail), partial, (took, heard.bytes, None)).await
             }
             // The drain cut it: the next start of the daemon asks again.
             Said::Cut if self.house.hard.is_cancelled() => Ok(Flow::Leave),
             Said::Cut => {
                 let reason = Reason::RunStopping;
-                self.broke_off(turn, (reason, reason.title().to_owned()), heard.words, (took, heard.bytes)).await
+                self.broke_off(turn, (reason, reason.title().to_owned()), heard.words, (took, heard.bytes, None)).await
             }
         }
     }
@@ -294,13 +294,13 @@ impl Drive {
             }
         }
         let [text, reasoning] = parts;
-        let (stop, usage) = (answer.stop, answer.usage);
+        let (stop, usage, run_id) = (answer.stop, answer.usage, self.story.run);
         let ask =
-            turn::Answer { run_id: self.story.run, turn, text, reasoning, calls, stop, usage, duration_ms: took.0 };
+            turn::Answer { run_id, turn, text, reasoning, calls, stop, usage: usage.clone(), duration_ms: took.0 };
         match pen.outcome(Command::RecordTurnAnswered(ask), self.by()).await {
             Ok(_) => Ok(Flow::On),
             Err(refusal) if [Reason::ToolLimitExceeded, Reason::RequestTooLarge].contains(&refusal.reason) => {
-                self.broke_off(turn, (refusal.reason, refusal.detail), String::new(), took).await
+                self.broke_off(turn, (refusal.reason, refusal.detail), String::new(), (took.0, took.1, usage)).await
             }
             Err(refusal) => Err(refusal),
         }
@@ -311,12 +311,12 @@ impl Drive {
         turn: u32,
         (code, detail): (Reason, String),
         partial: String,
-        (duration_ms, heard_bytes): (u64, usize),
+        (duration_ms, heard_bytes, usage): (u64, usize, Option<turn::Usage>),
     ) -> Result<Flow, Refusal> {
         let partial = if partial.is_empty() { None } else { Some(self.keep(partial).await?) };
         let detail = self.house.pen.clean(detail);
         let body = turn::Failed { turn, code, detail, partial, cost: None, duration_ms };
-        let ask = turn::Fail { run_id: self.story.run, body, heard_bytes };
+        let ask = turn::Fail { run_id: self.story.run, body, heard_bytes, usage };
         self.house.pen.outcome(Command::RecordTurnFailed(ask), self.by()).await.map(|_| Flow::On)
     }
 }

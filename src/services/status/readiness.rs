@@ -154,7 +154,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = FILE.replace("default_model = \"m\"", "default_model = \"m\"\n        auth_ref = \"local.key\"");
         let readiness = Readiness::of(Arc::new(testing::routing(folder.path(), &text)));
-        readiness.numbers().observe("local", LastCall { code: None, at_ms: 5 }, Duration::ZERO);
+        readiness.numbers().observe("local", LastCall { code: None, at_ms: 5 }, Duration::ZERO, None);
         assert_eq!(
             (readiness.look().active_route_ready, readiness.look().routes[0].credential_ready),
             (Some(true), None)
@@ -176,12 +176,12 @@ mod tests {
         assert_eq!((fresh.active_route_ready, fresh.error_route_count), (None, 0));
         let ready: Vec<_> = fresh.routes.iter().map(|route| (route.route_id.as_str(), route.ready)).collect();
         assert_eq!(ready, [("local", None), ("practice", Some(true))]);
-        numbers.observe("local", LastCall { code: Some(Reason::ProviderUnavailable), at_ms: 4 }, Duration::ZERO);
+        numbers.observe("local", LastCall { code: Some(Reason::ProviderUnavailable), at_ms: 4 }, Duration::ZERO, None);
         let failed = readiness.look();
         assert_eq!((failed.active_route_ready, failed.error_route_count), (Some(false), 1));
         let outcome = Outcome { ok: false, code: Some("provider.unavailable"), at_ms: 4 };
         assert_eq!(failed.routes[0].last_outcome, Some(outcome));
-        numbers.observe("local", LastCall { code: None, at_ms: 5 }, Duration::ZERO);
+        numbers.observe("local", LastCall { code: None, at_ms: 5 }, Duration::ZERO, None);
         assert_eq!(readiness.look().active_route_ready, Some(true));
     }
 }
