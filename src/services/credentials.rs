@@ -416,6 +416,10 @@ mod tests {
         house.offer();
         assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultLeaseUsed);
         assert_eq!(house.refused(), [0, 0, 2, 0], "late is not twice, also after the next offer");
+        let kept = house.credentials.shared.leases().len();
+        let refused = house.offer();
+        house.credentials.withdraw(refused.lease_id);
+        assert_eq!(house.credentials.shared.leases().len(), kept, "a refused call leaves nothing behind");
         stop(house.opened);
     }
 

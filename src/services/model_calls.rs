@@ -217,3 +217,32 @@ pub async fn get(published: &Published, org: &str, id: ModelCallId) -> Result<Ex
     };
     search.done(published).await?.found.pop().ok_or_else(|| Reason::ModelCallNotFound.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::clock::Clock as _;
+    use crate::services::testing::{Root, create_session, stop};
+
+    #[test]
+    fn a_call_is_looked_for_where_the_time_in_its_id_says() {
+        let mut root = Root::new();
+        let opened = root.start();
+        let reader = opened.published.reader();
+        let mut begins_ms = vec![];
+        while reader.segments().len() < 5 {
+            if begins_ms.len() < reader.segments().len() {
+                begins_ms.push(root.clock.wall_ms());
+            }
+            create_session(&opened, "s");
+            root.clock.advance(SET_BACK_MS);
+        }
+        let segments = reader.segments();
+        let lines = |at_ms| lines_of(reader, ModelCallId::from_ulid(ulid::Ulid::from_parts(at_ms, 7))).unwrap();
+        assert_eq!(lines(begins_ms[2] + 3 * SET_BACK_MS), (segments[2], segments[3]));
+        assert_eq!(lines(begins_ms[2]), (segments[1], segments[3]), "the clock may have been set back a little");
+        assert_eq!(lines(1), (segments[0], segments[0]), "before the first record there was none");
+        assert_eq!(lines(root.clock.wall_ms() + 2 * SET_BACK_MS), (segments[4], u64::MAX));
+        stop(opened);
+    }
+}

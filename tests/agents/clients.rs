@@ -51,11 +51,15 @@ fn an_error_within_a_stream_is_no_answer_and_costs_what_was_heard_thoughts_and_c
     let heard = format!("data: {thoughts}\n\ndata: {call}\n\n");
     let error = |kind: &str| format!("data: {}\n\n", json!({ "error": { "message": "no", "type": kind } }));
     let (fails, limits) = (error("server_error"), error("rate_limit_error"));
+    let Answer::Says(whole) = document("application/json", "{}") else { panic!() };
     let server = Server::start(vec![
         streamed(&format!("{heard}{fails}"), false),
         streamed(&limits, false),
         document("application/json", r#"{"error":{"message":"no","code":503}}"#),
         refused("504 No"),
+        refused("502 No"),
+        Answer::Says(whole.replace("200 OK", "502 No")),
+        Answer::Says(whole.replace("200 OK", "200 OK\r\nContent-Encoding: gzip")),
     ]);
     let house = server.house(20_000);
     let daemon = &house.start_priced();
@@ -71,9 +75,15 @@ fn an_error_within_a_stream_is_no_answer_and_costs_what_was_heard_thoughts_and_c
         assert_eq!(end["cost"], json!({ "micros": 0, "basis": "reported" }), "nothing came before it");
     }
     // Whoever stopped waiting there does not know what the model did.
-    assert_eq!(ask(daemon, CHAT, "", &streaming("m")).status, 504);
-    let end = settled(daemon, 3);
-    assert_eq!((&end["outcome"], &end["cost"]["basis"]), (&json!("unanswered"), &json!("estimated")), "{end}");
+    for (at, status) in [(3, 504), (4, 502), (5, 502), (6, 502)] {
+        let key = format!("Idempotency-Key: {at}\r\n");
+        let told = ask(daemon, CHAT, &key, &streaming("m"));
+        let head = told.head.to_lowercase();
+        assert!(told.status == status && head.contains("x-should-retry: false"), "{at} {head}");
+        let end = settled(daemon, at);
+        assert_eq!((&end["outcome"], &end["cost"]["basis"]), (&json!("unanswered"), &json!("estimated")), "{end}");
+        assert_eq!(ask(daemon, CHAT, &key, &streaming("m")).json()["error"]["code"], "request.already_done");
+    }
 }
 
 #[test]
@@ -220,6 +230,8 @@ fn calls_of_clients_are_listed_each_with_the_records_of_its_intent_and_its_end()
     assert_eq!(told, ["far/m answered done", "far/m refused failed", "claude/c answered done"]);
     assert_eq!((&all[1]["code"], &all[1]["session_id"]), (&json!("provider.rejected"), &json!(session)));
     assert_eq!((&all[2]["cost"]["basis"], next), (&json!("reported"), Value::Null));
+    let ready = daemon.get("/v1/status")["provider_readiness"]["active_route_ready"].take();
+    assert_eq!(ready, json!(true), "a request that the provider finds wrong says nothing about the route");
     for call in &all {
         assert!(call["outcome_seq"].as_u64() > call["intent_seq"].as_u64(), "{call}");
         assert_eq!(daemon.get(&format!("/v1/model-calls/{}", call["model_call_id"].as_str().unwrap())), *call);

@@ -307,6 +307,9 @@ fn responses_pass_and_are_metered() {
         assert_eq!(told.status, 200, "{}", told.body);
         assert!(!streams || told.body == stream);
     }
+    let told = ask(daemon, "/v1/responses", "", &json!({ "model": "m", "input": "hi", "background": true }));
+    assert_eq!((told.status, &told.json()["error"]["param"]), (422, &json!("/background")), "{}", told.body);
+    assert_eq!(server.asked.load(Ordering::SeqCst), 2);
     for at in 0..2 {
         assert_eq!(settled(daemon, at)["tokens"], json!({ "input": 4, "output": 6 }));
     }
@@ -316,7 +319,12 @@ fn responses_pass_and_are_metered() {
 fn who_hangs_up_pays_for_what_came_and_a_provider_that_breaks_off_is_told_of() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
     let begun = format!("{head}{}", words(&"w".repeat(30)));
-    let server = Server::start(vec![Answer::Begins(begun.clone()), Answer::Silence, Answer::Says(begun)]);
+    let server = Server::start(vec![
+        Answer::Begins(begun.clone()),
+        Answer::Silence,
+        Answer::Says(begun),
+        Answer::Begins("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{".to_owned()),
+    ]);
     let house = server.house(20_000);
     let daemon = &house.start();
     let mut body = hi("m");
@@ -341,22 +349,33 @@ fn who_hangs_up_pays_for_what_came_and_a_provider_that_breaks_off_is_told_of() {
     let told = ask(daemon, CHAT, "", &body);
     assert!(told.body.contains("wwww") && told.body.contains("provider.stream_broken"), "{}", told.body);
     assert_eq!(settled(daemon, 2)["outcome"], "broken");
+    // Nor does anybody where a whole answer was on its way.
+    let mut socket = send(daemon, CHAT, "", &hi("m").to_string());
+    assert!(socket.read(&mut [0; 16]).unwrap() > 0);
+    drop(socket);
+    let end = settled(daemon, 3);
+    assert_eq!((&end["outcome"], &end["tokens"]), (&json!("left"), &Value::Null), "{end}");
 }
 
 #[test]
 fn a_reservation_that_a_kill_left_is_settled_in_full_by_the_next_start() {
-    let server = Server::start(vec![Answer::Silence]);
+    let server = Server::start(vec![Answer::Silence; 3]);
     let house = server.house(20_000);
     let daemon = house.start();
     let socket = send(&daemon, CHAT, "", &hi("m").to_string());
     eventually("request", || (server.asked.load(Ordering::SeqCst) == 1).then_some(()));
     assert_eq!(records(&daemon, "model_call.requested").len(), 1, "the record came first");
+    let run = daemon.run(&json!({}));
+    eventually("request of a run", || (server.asked.load(Ordering::SeqCst) == 2).then_some(()));
     daemon.kill();
     drop(socket);
     let daemon = house.start();
     let end = settled(&daemon, 0);
     assert_eq!((&end["outcome"], &end["cost"]["basis"]), (&json!("lost"), &json!("crash")), "{end}");
-    daemon.stop();
+    let action = || daemon.get(&format!("/v1/runs/{run}/external-actions"))["items"][0].take();
+    let action = eventually("end of the attempt", || Some(action()).filter(|action| action["outcome"] == "unknown"));
+    assert_eq!(action["cost"]["basis"], "crash", "{action}");
+    daemon.kill();
 }
 
 #[test]
@@ -384,7 +403,7 @@ fn a_call_is_made_once_under_one_key() {
 #[test]
 fn a_daemon_that_stops_tells_its_streams_and_settles_their_calls() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
-    let server = Server::start(vec![Answer::Begins(format!("{head}{}", words("begun")))]);
+    let server = Server::start(vec![Answer::Begins(format!("{head}{}", words("begun"))), Answer::Silence]);
     let house = server.house(20_000);
     let daemon = house.start();
     let mut body = hi("m");
@@ -392,11 +411,18 @@ fn a_daemon_that_stops_tells_its_streams_and_settles_their_calls() {
     let socket = send(&daemon, CHAT, "", &body.to_string());
     eventually("request", || (server.asked.load(Ordering::SeqCst) == 1).then_some(()));
     let reader = std::thread::spawn(move || read(socket));
+    let socket = send(&daemon, CHAT, "", &hi("m").to_string());
+    eventually("another", || (server.asked.load(Ordering::SeqCst) == 2).then_some(()));
+    let waiting = std::thread::spawn(move || read(socket));
     daemon.stop();
+    let told = waiting.join().unwrap();
+    let is_final = told.head.to_lowercase().contains("x-should-retry: false");
+    assert!(told.status == 502 && is_final && told.body.contains("may have taken"), "{} {}", told.head, told.body);
     let told = reader.join().unwrap();
     assert!(told.body.contains("begun") && told.body.contains("The daemon is stopping"), "{}", told.body);
     let daemon = house.start();
-    assert_eq!(settled(&daemon, 0)["outcome"], "broken");
-    assert_eq!(records(&daemon, "model_call.settled").len(), 1, "it was no crash");
+    let mut outcomes = [0, 1].map(|at| settled(&daemon, at)["outcome"].take().to_string());
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, ["\"broken\"", "\"cut\""], "it was no crash");
     daemon.stop();
 }

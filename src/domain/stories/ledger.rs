@@ -209,6 +209,24 @@ fn turns_of_runs_are_charged_to_the_same_ledger_and_stop_at_the_same_budget() {
 }
 
 #[test]
+fn an_attempt_costs_what_is_reported_of_it_and_all_that_was_set_aside_where_nothing_was_heard() {
+    let mut house = House::new();
+    let session = house.session();
+    let run_id = house.started(session);
+    ask(&mut house, run_id, 1).unwrap();
+    fail(&mut house, run_id, Reason::ProviderStreamBroken, 0);
+    assert_eq!(of(&house, Subject::Session(session)), (300, 0), "sent, and nobody knows what came of it");
+    ask(&mut house, run_id, 2).unwrap();
+    let (code, detail) = (Reason::ToolLimitExceeded, String::new());
+    let body = turn::Failed { turn: 1, code, detail, partial: None, cost: None, duration_ms: 1 };
+    let usage = Some(turn::Usage::new(50, 40, turn::UsageSource::Reported));
+    house.act(Command::RecordTurnFailed(turn::Fail { run_id, body, heard_bytes: 12, usage })).unwrap();
+    assert_eq!(of(&house, Subject::Session(session)), (800, 0));
+    let Event::TurnFailed(body) = &house.records.last().unwrap().event else { panic!() };
+    assert_eq!(body.cost, Some(Cost { micros: Some(500), basis: Basis::Reported }));
+}
+
+#[test]
 fn a_run_that_is_given_up_within_a_turn_spends_what_was_set_aside_before_it_ends() {
     let mut house = House::new();
     let session = house.session();

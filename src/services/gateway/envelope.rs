@@ -115,9 +115,9 @@ impl<'a> Envelope<'a> {
             "tools" => ["tools", "functions"].iter().any(|key| lists(key)),
             "streaming" => self.stream,
             "reasoning" => {
-                let off = |asked: &Value| asked.is_null() || asked == "none" || asked == "disabled" || asked == false;
+                let off = |asked: &Value| asked == "none" || asked == "disabled" || asked == false;
                 let asks = |asked: &Value| {
-                    !off(asked) && !["type", "effort", "enabled"].iter().any(|key| asked.get(key).is_some_and(off))
+                    !(asked.is_null() || off(asked) || ["type", "effort", "enabled"].iter().any(|key| off(&asked[key])))
                 };
                 ["reasoning", "reasoning_effort", "thinking"].iter().any(|key| asks(&field(key)))
             }
@@ -224,6 +224,28 @@ mod tests {
             (r#"{"model":"m","n":-1}"#, "/n"),
         ] {
             assert_eq!(read(raw), Err(Some(pointer.to_owned())), "{raw}");
+        }
+        let raw = br#"{"model":"m","background":true}"#;
+        let refused = Envelope::read(raw, Dialect::Responses).map(|_| ()).unwrap_err();
+        assert_eq!((refused.reason, refused.pointer.as_deref()), (Reason::RequestInvalid, Some("/background")));
+        assert!(Envelope::read(raw, Dialect::ChatCompletions).is_ok(), "a name of another interface");
+    }
+
+    #[test]
+    fn reasoning_that_is_switched_off_needs_nobody_who_can() {
+        for (field, needs) in [
+            (r#""reasoning_effort":"low""#, true),
+            (r#""reasoning_effort":"none""#, false),
+            (r#""reasoning":{"effort":"high"}"#, true),
+            (r#""reasoning":{"effort":"none"}"#, false),
+            (r#""reasoning":{"enabled":false}"#, false),
+            (r#""reasoning":{"enabled":true,"effort":null}"#, true),
+            (r#""thinking":{"type":"enabled","budget_tokens":9}"#, true),
+            (r#""thinking":{"type":"disabled"}"#, false),
+        ] {
+            let raw = format!(r#"{{"model":"m",{field}}}"#);
+            let envelope = Envelope::read(raw.as_bytes(), Dialect::ChatCompletions).unwrap();
+            assert_eq!(envelope.needs("reasoning"), needs, "{field}");
         }
     }
 }
