@@ -168,12 +168,16 @@ except anthropic.AuthenticationError as error:
 '''
 
 
+# Pinned, so that what is proven is known.
+PINNED = ["openai==3.57.0", "anthropic==2.14.0"]
+
+
 def clients(house):
     """A Python with both clients, or nothing where the registry cannot be had."""
     folder = house.path / "clients"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin/python"
-    done = subprocess.run([python, "-m", "pip", "install", "-q", "openai", "anthropic"], capture_output=True, text=True)
+    done = subprocess.run([python, "-m", "pip", "install", "-q", *PINNED], capture_output=True, text=True)
     return python if done.returncode == 0 else None
 
 
