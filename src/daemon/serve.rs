@@ -187,8 +187,9 @@ async fn run(house: House, set_level: SetLevel) -> Result<(), Refusal> {
     let past = Past::new(published.clone(), root.folder.clone(), snapshots.clone());
     let (sink, log, closed) = open_access_log(&root, &clock)?;
     let (sides, kept) = ((&clerk, &published, &begun), (&snapshots, &past));
-    let of_agents = (agents.readiness(credentials.clone()), agents.sandbox.as_str(), &root);
-    let status = status_source(sides, of_agents, (&bound, &tokens), kept, build_digest);
+    let calls = (agents.readiness(credentials.clone()), &credentials);
+    let place = (agents.sandbox.as_str(), &root);
+    let status = status_source(sides, calls, place, (&bound, &tokens), kept, build_digest);
     let (file, replaced) =
         (daemon_file(&bound, boot_id, tokens.as_deref()), unrecorded(tokens.as_deref(), &agents.routing, &published));
     let mut beginning = Beginning::new(clerk.clone(), Arc::clone(&clock), found, root.folder.clone(), file, replaced);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::addresses::Bind;
 use crate::platform::tasks::Milestone;
 use crate::services::clerk::Clerk;
+use crate::services::credentials::Credentials;
 use crate::services::past::Past;
 use crate::services::published::Published;
 use crate::services::snapshotter::Snapshotter;
@@ -15,7 +16,8 @@ use crate::services::tokens::Tokens;
 /// The parts of a daemon, as `status` looks at them.
 pub(super) fn status_source(
     (clerk, published, begun): (&Clerk, &Published, &Milestone),
-    (readiness, sandbox, root): (Readiness, &str, &StateRoot),
+    (readiness, credentials): (Readiness, &Credentials),
+    (sandbox, root): (&str, &StateRoot),
     (bound, tokens): (&Bind, &Option<Arc<Tokens>>),
     (snapshots, past): (&Snapshotter, &Past),
     build_digest: Option<String>,
@@ -29,6 +31,7 @@ pub(super) fn status_source(
         tokens: tokens.clone(),
         folder: root.folder.clone(),
         readiness,
+        credentials: credentials.clone(),
         snapshots: snapshots.clone(),
         build_digest,
         past: past.clone(),

@@ -190,6 +190,17 @@ impl Credentials {
         self.store()?.opens(&Place { org: org.to_owned(), reference: reference.to_owned(), version })
     }
 
+    /// The secrets in force that cannot be opened. Decrypts nothing; none without a master key, for that refuses a start.
+    pub fn corrupt(&self) -> Vec<String> {
+        let Ok(store) = self.store() else { return Vec::new() };
+        let models = self.shared.published.models();
+        let broken = models.vault.in_force(&models.names).filter(|(org, reference, slot)| {
+            let (org, reference) = ((*org).to_owned(), (*reference).to_owned());
+            store.opens(&Place { org, reference, version: slot.newest() }).is_err()
+        });
+        broken.map(|(_, reference, _)| reference.to_owned()).collect()
+    }
+
     /// How a secret stands for these subjects, by the rule that leases are given by. Decrypts nothing.
     pub(super) fn standing(&self, models: &Models, org: &str, reference: &str, subjects: &[String]) -> Standing {
         if !self.is_open() {

@@ -145,8 +145,9 @@ impl Place {
     /// old key opens all or the new one does. An attempt that broke off behind that moment is brought to its end.
     pub async fn rekey(&self, old: MasterKey, new: MasterKey) -> Result<Rekeyed, Refusal> {
         let check = new.clone();
-        let (store, rekeyed) = match self.opened(Some(old)) {
-            Ok(Some(mut store)) => {
+        let (store, rekeyed) = match self.opened(Some(old.clone())) {
+            Ok(Some(store)) => {
+                let mut store = self.collected(store, old).await?;
                 let slots = store.rekey(&new)?;
                 (store, Rekeyed { slots, resumed: false })
             }
@@ -165,6 +166,17 @@ impl Place {
         let recorded = house.clerk.submit(Command::KeyVault(Key { check }), by().provenance, Lane::Ordinary).await;
         house.close().await.and(recorded)?;
         Ok(rekeyed)
+    }
+
+    /// A vault from which went what does not open and no record puts to use.
+    async fn collected(&self, store: Store, master: MasterKey) -> Result<Store, Refusal> {
+        if store.all_open() {
+            return Ok(store);
+        }
+        let house = self.house(Some(store))?;
+        house.secrets.settle().await;
+        house.close().await?;
+        self.opened(Some(master))?.ok_or_else(|| Reason::VaultLocked.into())
     }
 
     /// Whether a copy of a state root verifies, and holds everything that this vault holds, under this key: what a restore

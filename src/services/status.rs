@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::clerk::Clerk;
+use super::credentials::Credentials;
 use super::past::Past;
 use super::published::{IndexState, Published};
 use super::snapshotter::Snapshotter;
@@ -199,6 +200,8 @@ pub struct StatusSource {
     pub sandbox: String,
     /// The routes to models.
     pub readiness: Readiness,
+    /// The door of the vault.
+    pub credentials: Credentials,
     /// The worker of snapshots.
     pub snapshots: Snapshotter,
     /// SHA-256 of the running program, hex.
@@ -244,6 +247,7 @@ impl StatusSource {
         found.extend(warnings::authentication(self.control_plane.auth_mode));
         found.extend(warnings::sandbox(&self.sandbox));
         found.extend(warnings::routes(&provider_readiness));
+        found.extend(warnings::secrets(&self.credentials.corrupt()));
         found.extend(warnings::debug(runtime.debug_level));
         Status {
             health: Health { ok: found.iter().all(|warning| warning.severity == Severity::Advice), warnings: found },

@@ -145,6 +145,11 @@ impl Store {
         self.sealed().is_empty()
     }
 
+    /// Whether every version that is stored opens. Decrypts nothing.
+    pub fn all_open(&self) -> bool {
+        self.sealed().values().all(|slot| slot.opens)
+    }
+
     /// The secret of every version that is stored and opens, with its place.
     pub fn reveal_all(&self) -> Vec<(Place, Secret)> {
         let open = |(place, slot): (&Place, &Slot)| Some((place.clone(), slot.sealed.open(&self.master)?));
@@ -173,23 +178,24 @@ impl Store {
     }
 
     /// Removes what is not in force: superseded and deleted versions, and those that were written but never activated.
-    /// What does not open is left for somebody to look at.
     pub fn collect(&self, in_force: &BTreeSet<Place>) -> Result<(), Refusal> {
         self.change(|all| {
             let before = all.len();
-            all.retain(|place, slot| in_force.contains(place) || !slot.opens);
+            all.retain(|place, _| in_force.contains(place));
             all.len() < before
         })
     }
 
-    /// Makes a change that is on disk when this returns, or none.
+    /// Makes a change that is on disk when this returns, or none. A file of which a part cannot be read, or from which
+    /// goes what does not open, is put aside before, for somebody to look at.
     fn change(&self, change: impl FnOnce(&mut Sealeds) -> bool) -> Result<(), Refusal> {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sealed = Sealeds::clone(&self.sealed());
         if !change(&mut sealed) {
             return Ok(());
         }
-        if turn.damaged {
+        let lost = self.sealed().iter().any(|(place, slot)| !slot.opens && !sealed.contains_key(place));
+        if turn.damaged || lost {
             // A copy, so that at no moment the folder looks as if it never held a secret.
             let bytes = read_bounded(self.disk.as_ref(), PATH, FILE_BYTES).map_err(|error| unwritten(&error))?;
             replace_atomically(self.disk.as_ref(), FOLDER, DAMAGED, &bytes).map_err(|error| unwritten(&error))?;
@@ -201,7 +207,7 @@ impl Store {
     }
 
     /// Encrypts everything under another master key, all or nothing: until the new file stands in the old one's place, the
-    /// old key opens it. What does not open refuses, for the new key would never open it.
+    /// old key opens it. What does not open refuses, for the new key would never open it; whoever calls has collected.
     pub fn rekey(&mut self, next: &MasterKey) -> Result<usize, Refusal> {
         if self.turn.lock().unwrap_or_else(PoisonError::into_inner).damaged {
             let detail =
@@ -211,7 +217,13 @@ impl Store {
         let mut sealed = BTreeMap::new();
         let next = next.of_root(&self.head.root_id);
         for place in self.sealed().keys() {
-            let secret = self.reveal(place)?;
+            let secret = self.reveal(place).map_err(|refusal| {
+                let detail = format!(
+                    "{} does not open: store it again with `chancery secrets set`, or delete it with `chancery secrets delete`.",
+                    refusal.detail
+                );
+                Refusal::new(refusal.reason, detail)
+            })?;
             let again = Sealed::new(&next, place.clone(), &secret, self.entropy.as_ref()).ok_or_else(unencrypted)?;
             sealed.insert(place.clone(), Slot { sealed: again, opens: true });
         }
@@ -314,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn only_versions_that_are_in_force_or_do_not_open_stay() {
+    fn only_versions_that_are_in_force_stay_and_what_does_not_open_is_put_aside() {
         let house = House::new();
         let store = house.open('1').unwrap();
         for version in 1..=3 {
@@ -326,7 +338,9 @@ mod tests {
         assert_eq!(store.reveal(&place("openai.prod", 4)).unwrap_err().reason, Reason::VaultSlotCorrupt);
         store.collect(&BTreeSet::from([place("openai.prod", 3)])).unwrap();
         let kept: Vec<u64> = house.open('1').unwrap().sealed().keys().map(|place| place.version).collect();
-        assert_eq!(kept, [3, 4]);
+        assert_eq!(kept, [3]);
+        let aside = read_bounded(house.disk().as_ref(), DAMAGED_PATH, FILE_BYTES).unwrap();
+        assert_eq!(aside, broken.as_bytes());
     }
 
     #[test]

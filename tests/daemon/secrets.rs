@@ -239,8 +239,28 @@ fn a_flipped_bit_costs_one_secret_and_not_the_vault() {
         items.map(|item| format!("{} {}", item["ref"].as_str().unwrap(), item["health"].as_str().unwrap())).collect()
     };
     assert_eq!(healths(&daemon), ["a.key ok", "b.key corrupt", "c.key ok"]);
+    let health = || daemon.get("/v1/status").1["health"].clone();
+    let warned = health()["warnings"].as_array().unwrap().iter().any(|warning| {
+        warning["code"] == "vault_slot_corrupt" && warning["detail"].as_str().unwrap().contains("b.key")
+    });
+    assert!(warned && health()["ok"] == false, "{}", health());
+    assert!(daemon.stop().success());
+    let new = house.path("new.key");
+    let new = new.to_str().unwrap();
+    house.secrets(&["generate", "--to-file", new], "");
+    let refused = house.secrets(&rekey(new, &["--force"]), "");
+    let said: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    let next = said["detail"].as_str().unwrap();
+    assert!(said["code"] == "vault.slot_corrupt" && next.contains("b.key") && next.contains("secrets set"), "{said}");
+    let daemon = house.start();
     daemon.set_secret("b.key", OTHER);
     assert_eq!(healths(&daemon), ["a.key ok", "b.key ok", "c.key ok"]);
+    assert_eq!(daemon.get("/v1/status").1["health"]["ok"], true);
+    assert!(daemon.stop().success());
+    // What was struck is kept aside, and another master key opens the rest.
+    let aside = std::fs::read(house.state().join("auth/global-slots.damaged.json")).unwrap();
+    assert!(String::from_utf8_lossy(&aside).contains("\"ref\":\"b.key\""));
+    assert_eq!(house.told(&rekey(new, &["--force"]), ""), json!({ "slots": 3, "resumed": false }));
 }
 
 #[test]

@@ -161,8 +161,14 @@ mod tests {
         );
         let without = readiness.clone().with_keys(Arc::new(|_| false)).look();
         assert_eq!((without.active_route_ready, without.error_route_count), (Some(false), 1));
+        let warned: Vec<_> = super::super::warnings::routes(&without).collect();
+        assert!(
+            warned[0].code == "route_not_ready" && warned[0].detail.contains("secrets set local.key"),
+            "{warned:?}"
+        );
         let with = readiness.with_keys(Arc::new(|slot| slot == "local.key")).look();
         assert_eq!((with.active_route_ready, with.routes[0].credential_ready), (Some(true), Some(true)));
+        assert_eq!(super::super::warnings::routes(&with).count(), 0);
         assert_eq!(with.routes[1].credential_ready, None, "a route that needs no key");
     }
 

@@ -94,7 +94,29 @@ pub(super) fn routes(readiness: &ProviderReadiness) -> impl Iterator<Item = Warn
         let detail = format!("The routes file is broken and the last good routes stay in force: {problem}");
         Warning::failure("routes_file_broken", detail)
     });
-    broken.into_iter().chain(rehearsal_only(readiness))
+    broken.into_iter().chain(keyless(readiness)).chain(rehearsal_only(readiness))
+}
+
+fn keyless(readiness: &ProviderReadiness) -> Option<Warning> {
+    let route = readiness.routes.iter().find(|route| route.active && route.credential_ready == Some(false))?;
+    let slot = route.auth_ref.as_deref().unwrap_or_default();
+    let detail = format!(
+        "The default route {} has no key: the slot {slot} holds none that can be used. Store one with `chancery secrets set {slot}`.",
+        route.route_id
+    );
+    Some(Warning::failure("route_not_ready", detail))
+}
+
+/// Of the secrets that do not open, by their names.
+pub(super) fn secrets(corrupt: &[String]) -> Option<Warning> {
+    let detail = || {
+        format!(
+            "What is stored does not open: {}. Store it again with `chancery secrets set`, or delete it with \
+             `chancery secrets delete`.",
+            corrupt.join(", ")
+        )
+    };
+    (!corrupt.is_empty()).then(|| Warning::failure("vault_slot_corrupt", detail()))
 }
 
 fn rehearsal_only(readiness: &ProviderReadiness) -> Option<Warning> {
