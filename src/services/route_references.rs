@@ -1,9 +1,11 @@
-//! What names a route that is not in force: sessions by their choice, runs by what they asked for or pinned, the runtime.
+//! What names a route that is not in force: sessions by their choice, runs by what they asked for or pinned, the
+//! runtime, budgets, and subjects that get no lease.
 
 use serde::Serialize;
 
 use crate::config::routes::Routes;
 use crate::domain::event::Event;
+use crate::domain::ledger::Subject;
 use crate::projections::{Bodies, Models};
 
 /// Runs that are looked at, and missing routes that are told.
@@ -19,6 +21,10 @@ pub enum Namer {
     Session,
     /// A run that has not ended.
     Run,
+    /// A budget of its calls.
+    Budget,
+    /// A revoked subject.
+    Subject,
 }
 
 /// A route that is named and not there.
@@ -26,7 +32,7 @@ pub enum Namer {
 pub struct MissingRoute {
     /// Who names it.
     pub named_by: Namer,
-    /// Which session or run.
+    /// Which session, run, budget or subject.
     pub id: Option<String>,
     /// The route.
     pub route: String,
@@ -60,7 +66,18 @@ pub(super) fn find(models: &Models, org: &str, routes: &Routes) -> Places {
         id: Some(id.to_string()),
         route: route.to_owned(),
     });
-    let mut all = of_runtime.into_iter().chain(of_sessions);
+    // Whose names stay the same at all times, unlike their sums.
+    let of_budgets = models.ledger.budgets(org, 0).into_iter().filter_map(|view| match &view.budget.subject {
+        Subject::Route(route) if gone(route) => {
+            Some(MissingRoute { named_by: Namer::Budget, id: Some(view.budget.to_string()), route: route.clone() })
+        }
+        _ => None,
+    });
+    let of_subjects = models.revoked_subjects(org).into_iter().filter_map(|revoked| {
+        let route = revoked.subject.strip_prefix("route/").filter(|route| gone(route))?.to_owned();
+        Some(MissingRoute { named_by: Namer::Subject, id: Some(revoked.subject), route })
+    });
+    let mut all = of_runtime.into_iter().chain(of_sessions).chain(of_budgets).chain(of_subjects);
     let missing: Vec<MissingRoute> = all.by_ref().take(MOST).collect();
     let mut open = models.open_run_places(org);
     let runs: Vec<(String, u64)> = open.by_ref().take(MOST).map(|(id, seq)| (id.to_string(), seq)).collect();

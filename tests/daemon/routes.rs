@@ -128,12 +128,17 @@ fn doctor_names_what_names_a_missing_route_and_a_canary_is_a_recorded_call() {
     assert_eq!(daemon.post(&path(&policy, "route-policy"), r#"{"model":"two/x"}"#).unwrap().0, 200);
     assert_eq!(daemon.post(&path(&over, "end"), "{}").unwrap().0, 200);
     assert_eq!(daemon.post("/v1/runtime/model", r#"{"route":"two"}"#).unwrap().0, 200);
+    let limit = r#"{"limit_micros":1}"#;
+    assert_eq!(daemon.request(&daemon.token, "PUT", "/v1/budgets/route:two:day", "", limit).unwrap().0, 200);
+    assert_eq!(daemon.post("/v1/runtime/auth/subjects/revoke", r#"{"subject":"route/two"}"#).unwrap().0, 200);
     assert_eq!(doctor(&daemon, &["--check-references"]).0, 0);
     house.write_routes(&file(&[("one", "m1")]));
     daemon.until("one route", |status| status["provider_readiness"]["routes"].as_array().unwrap().len() == 1);
     let missing = daemon.get("/v1/runtime/routes/references").1["missing"].clone();
     let named = |by: &str, id: &Value| json!({ "named_by": by, "id": id, "route": "two" });
-    assert_eq!(missing, json!([named("runtime", &Value::Null), named("session", &created), named("session", &policy)]));
+    let [budget, subject] = [named("budget", &json!("route:two:day")), named("subject", &json!("route/two"))];
+    let [created_by, policy_by] = [&created, &policy].map(|session| named("session", session));
+    assert_eq!(missing, json!([named("runtime", &Value::Null), created_by, policy_by, budget, subject]));
     let (code, findings) = doctor(&daemon, &["--check-references"]);
     assert_eq!((code, &findings[1]["outcome"]), (2, &json!("broken")), "{findings:?}");
     assert!(findings[1]["detail"].as_str().unwrap().contains(created.as_str().unwrap()), "{findings:?}");

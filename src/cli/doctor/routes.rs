@@ -123,7 +123,7 @@ fn references(found: &Value) -> Finding {
             format!("{by}{id} names {:?}", part(item, "route").unwrap_or_default())
         })
         .collect();
-    let advice = "name another route with `chancery sessions route-policy` or `chancery runtime set-model`, or put it back into the file";
+    let advice = "name another route with `chancery sessions route-policy` or `chancery runtime set-model`, remove the budget or reinstate the subject, or put it back into the file";
     match (missing.is_empty(), found["complete"].as_bool()) {
         (false, _) => {
             Finding::broken("references", format!("routes that are not there: {}", missing.join("; ")), advice)
