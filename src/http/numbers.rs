@@ -84,6 +84,11 @@ impl Collector for HouseNumbers {
         let ages = Worker::ALL.map(|worker| ([("worker", worker.name())], seconds(self.beats.age_ms(worker))));
         page.gauges("worker_heartbeat_age_seconds", "Time since each worker last looked for work", ages)?;
         vault(&mut page, &self.vault)?;
+        let help = "Calls that a budget refused, by code";
+        let mut refused = page.0.encode_descriptor("quota_rejections", help, None, MetricType::Counter)?;
+        for (code, count) in self.status.published.budget_refusals().counts() {
+            counted(refused.encode_family(&[("code", code)])?, count)?;
+        }
         providers(&mut page, &self.status.readiness.numbers().read())
     }
 }

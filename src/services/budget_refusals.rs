@@ -1,6 +1,7 @@
 //! What budgets refused since the daemon started: a refusal is no event, and so lives in memory only.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -56,20 +57,25 @@ struct Noted {
     call: Refused,
 }
 
-/// The newest refusals.
+/// What is a budget's refusal.
+const CODES: [Reason; 3] = [Reason::BudgetExceeded, Reason::BudgetReserved, Reason::BudgetModelUnpriced];
+
+/// The newest refusals, and how many there were.
 #[derive(Default)]
-pub struct BudgetRefusals(Mutex<VecDeque<Noted>>);
+pub struct BudgetRefusals {
+    newest: Mutex<VecDeque<Noted>>,
+    counts: [AtomicU64; CODES.len()],
+}
 
 impl BudgetRefusals {
     fn list(&self) -> MutexGuard<'_, VecDeque<Noted>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a refusal where it is a budget's. The world must be the one that the job was decided against.
     pub(super) fn note(&self, world: &World, job: &Job, refusal: &Refusal, (next_seq, at_ms): (u64, u64)) {
-        if ![Reason::BudgetExceeded, Reason::BudgetReserved, Reason::BudgetModelUnpriced].contains(&refusal.reason) {
-            return;
-        }
+        let Some(count) = CODES.iter().zip(&self.counts).find(|(code, _)| **code == refusal.reason) else { return };
+        count.1.fetch_add(1, Ordering::Relaxed);
         let by = &job.provenance;
         let Some(call) = refused(world, &job.command, &by.actor.id, at_ms) else { return };
         let request_id = by.request.as_ref().map(|request| request.id.clone());
@@ -79,6 +85,11 @@ impl BudgetRefusals {
             list.pop_front();
         }
         list.push_back(Noted { at_ms, next_seq, request_id, code, detail, call });
+    }
+
+    /// How many calls were refused, by code.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CODES.iter().zip(&self.counts).map(|(code, count)| (code.code(), count.load(Ordering::Relaxed)))
     }
 
     /// An organisation's refusals of a request or a run, newest first.

@@ -487,6 +487,7 @@ fn the_numbers_have_the_names_that_dashboards_read_and_none_names_an_object() {
         "token_problems 0",
         "vault_reveal_failures_total 0",
         "vault_leases_refused_total{cause=\"used\"} 0",
+        "quota_rejections_total{code=\"budget.exceeded\"} 0",
         "sse_connections 0",
         "sse_reconnects_total 0",
         "provider_requests_total{",
