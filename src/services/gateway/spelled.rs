@@ -179,7 +179,7 @@ impl Ended {
                 (["message_delta", "message_stop", "error"].contains(&kind), block.into_iter().collect())
             }
             Dialect::Responses => {
-                let item = kind.ends_with(".done").then(|| number(&event["output_index"], 0));
+                let item = kind.strip_suffix(".done").map(|_| number(&event["output_index"], 0));
                 let over = ["response.completed", "response.incomplete", "response.failed", "error"];
                 (over.contains(&kind), item.into_iter().collect())
             }
