@@ -164,12 +164,13 @@ impl Relay {
 
     async fn read(&mut self) -> Next {
         let broken = |detail| Next::Fault(Outcome::Broken, Reason::ProviderStreamBroken, detail);
-        let piece = match self.ahead.take() {
-            Some(piece) => piece,
-            None => tokio::select! {
+        let piece = if let Some(ahead) = self.ahead.take() {
+            ahead
+        } else {
+            tokio::select! {
                 (outcome, reason, detail) = &mut self.cut => return Next::Fault(outcome, reason, detail),
                 piece = self.answer.piece(ANSWER_RAW_BYTES) => piece,
-            },
+            }
         };
         match piece {
             Ok(Some(piece)) => Next::Piece(self.together(piece).await),
