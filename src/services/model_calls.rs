@@ -198,12 +198,11 @@ fn lines_of(reader: &Reader, id: ModelCallId) -> io::Result<(u64, u64)> {
 /// One of an organisation's calls.
 pub async fn get(published: &Published, org: &str, id: ModelCallId) -> Result<ExternalAction, Refusal> {
     let newest = published.models().ledger.entries().find(|entry| entry.stream == Stream::ModelCall(id)).map(|e| e.seq);
-    let (next, until) = match newest {
-        Some(seq) => (seq, u64::MAX),
-        None => {
-            let reader = published.clone();
-            published.aside(move || lines_of(reader.reader(), id)).await?.map_err(|error| unreadable(&error))?
-        }
+    let (next, until) = if let Some(seq) = newest {
+        (seq, u64::MAX)
+    } else {
+        let reader = published.clone();
+        published.aside(move || lines_of(reader.reader(), id)).await?.map_err(|error| unreadable(&error))?
     };
     let search = Search {
         org: org.to_owned(),

@@ -156,7 +156,7 @@ fn flooding(events: usize) -> (Server, Arc<AtomicUsize>) {
             count.fetch_add(1, Ordering::SeqCst);
         }
         let Answer::Says(end) = streamed("", true) else { return };
-        socket.write_all(end[STREAM.len()..].as_bytes()).unwrap();
+        socket.write_all(&end.as_bytes()[STREAM.len()..]).unwrap();
     });
     (Server { port, asked: Arc::default(), heard: Arc::default(), heads: Arc::default() }, taken)
 }

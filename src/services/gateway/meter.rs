@@ -24,6 +24,7 @@ pub(super) const DONE: &str = "[DONE]";
 
 /// Meters one answer.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the answer")]
 pub(super) struct Meter {
     dialect: Dialect,
     /// Whether an event that tells nothing but the usage is passed on.
