@@ -109,13 +109,13 @@ fn a_provider_s_refusal_shows_no_key_and_a_revoked_one_ends_the_calls_that_use_i
     store(&house, "far.key", KEY);
     let unanswered = revoked(&daemon, 3);
     assert!(unanswered.contains("vault.lease_revoked"), "{unanswered}");
-    // So does the end of the daemon.
+    // So does the end of the daemon, and nobody knows what the provider took.
     store(&house, "far.key", KEY);
     let socket = send(&daemon, CHAT, "", &streaming().to_string());
     eventually("request", || (server.asked.load(Ordering::SeqCst) == 4).then_some(()));
     let waiting = std::thread::spawn(move || read(socket));
     daemon.stop();
-    assert_eq!(waiting.join().unwrap().json()["error"]["code"], "request.overloaded");
+    assert_eq!(waiting.join().unwrap().json()["error"]["code"], "provider.stream_broken");
 }
 
 #[test]
