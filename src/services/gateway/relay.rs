@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 
@@ -58,9 +57,6 @@ fn cut(parts: &Arc<Parts>, leased: Option<&Leased>, withdrawn: Withdrawn) -> Cut
     })
 }
 
-/// Most bytes that go on together because they came together.
-const TOGETHER_BYTES: usize = 16 << 10;
-
 /// How far the end of the answer is.
 #[derive(PartialEq, Eq)]
 enum Stage {
@@ -72,10 +68,6 @@ enum Stage {
 /// One answer on its way.
 pub(super) struct Relay {
     answer: Answer,
-    /// What was read ahead and did not go on together with what came before it.
-    ahead: Option<Result<Option<Bytes>, SendFault>>,
-    /// Whether anything has gone on.
-    begun: bool,
     parts: Arc<Parts>,
     /// Ends with the call.
     _leased: Option<Leased>,
@@ -108,20 +100,7 @@ impl Relay {
         let spelled = Spelled::new(parts.published.redactor(), dialect);
         let redactor = parts.published.redactor().stream();
         let cut = cut(&parts, leased.as_ref(), withdrawn);
-        Self {
-            answer,
-            ahead: None,
-            begun: false,
-            parts,
-            _leased: leased,
-            cut,
-            dialect,
-            framing,
-            spelled,
-            redactor,
-            stage: Stage::Flows,
-            open,
-        }
+        Self { answer, parts, _leased: leased, cut, dialect, framing, spelled, redactor, stage: Stage::Flows, open }
     }
 
     /// The pieces for the client. Dropped before their end, the call ends, and is settled with what was metered.
@@ -164,16 +143,12 @@ impl Relay {
 
     async fn read(&mut self) -> Next {
         let broken = |detail| Next::Fault(Outcome::Broken, Reason::ProviderStreamBroken, detail);
-        let piece = if let Some(ahead) = self.ahead.take() {
-            ahead
-        } else {
-            tokio::select! {
-                (outcome, reason, detail) = &mut self.cut => return Next::Fault(outcome, reason, detail),
-                piece = self.answer.piece(ANSWER_RAW_BYTES) => piece,
-            }
+        let piece = tokio::select! {
+            (outcome, reason, detail) = &mut self.cut => return Next::Fault(outcome, reason, detail),
+            piece = self.answer.piece(ANSWER_RAW_BYTES) => piece,
         };
         match piece {
-            Ok(Some(piece)) => Next::Piece(self.together(piece).await),
+            Ok(Some(piece)) => Next::Piece(piece),
             Ok(None) => Next::End,
             Err(SendFault::TooLarge(_)) => {
                 Next::Fault(Outcome::Broken, Reason::ProviderRejected, "The provider's answer is too large.")
@@ -181,27 +156,6 @@ impl Relay {
             Err(SendFault::TooSlow(_)) => broken("The provider's answer took too long."),
             Err(_) => broken("The provider's answer broke off."),
         }
-    }
-
-    /// A piece with what came right behind it, so that a provider's many small ones are not as many writes. The first one goes
-    /// on alone, for the client waits for it.
-    async fn together(&mut self, piece: Bytes) -> Bytes {
-        if !std::mem::replace(&mut self.begun, true) {
-            return piece;
-        }
-        let mut all = BytesMut::from(piece);
-        while all.len() < TOGETHER_BYTES {
-            // Lets the provider's connection hand over what it has read.
-            tokio::task::yield_now().await;
-            match self.answer.piece(ANSWER_RAW_BYTES).now_or_never() {
-                Some(Ok(Some(piece))) => all.extend_from_slice(&piece),
-                ahead => {
-                    self.ahead = ahead;
-                    break;
-                }
-            }
-        }
-        all.freeze()
     }
 
     /// Takes a piece, and gives what goes on of it.
