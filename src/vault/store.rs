@@ -273,6 +273,7 @@ mod tests {
     use super::*;
     use crate::platform::entropy::SystemEntropy;
     use crate::platform::files::Folder;
+    use crate::platform::sim_disk::{Fault, SimDisk};
 
     struct House {
         folder: tempfile::TempDir,
@@ -387,5 +388,36 @@ mod tests {
         assert_eq!(store.rekey(&master('2')).unwrap(), 1);
         assert_eq!(house.open('1').unwrap_err().reason, Reason::StateRootMasterKeyMismatch);
         assert_eq!(house.open('2').unwrap().reveal(&place("a", 1)).unwrap().expose(), "sk-one");
+    }
+
+    #[test]
+    fn power_that_is_lost_at_any_moment_of_a_change_of_the_master_key_leaves_all_under_one_key() {
+        let open = |disk: &SimDisk, digit| {
+            let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+            Store::open(&disk, Arc::new(SystemEntropy::default()), &master(digit), "root_x")
+        };
+        let whole = |store: &Store| store.reveal_all().len() == 3;
+        let (mut old, mut new) = (0, 0);
+        for cut in 1.. {
+            let disk = SimDisk::new(cut);
+            disk.create_dir(FOLDER).unwrap();
+            disk.sync_dir("").unwrap();
+            let mut store = open(&disk, '1').unwrap();
+            for version in 1..=3 {
+                store.put(place("a", version), &secret("sk-one")).unwrap();
+            }
+            disk.set_fault(Fault::PowerCut(cut));
+            let done = store.rekey(&master('2')).is_ok();
+            let left = disk.after_power_cut();
+            match (open(&left, '1'), open(&left, '2')) {
+                (Ok(store), Err(_)) if whole(&store) && !done => old += 1,
+                (Err(_), Ok(store)) if whole(&store) => new += 1,
+                both => panic!("cut {cut}: {both:?}"),
+            }
+            if done && !disk.is_dead() {
+                break;
+            }
+        }
+        assert!(old > 0 && new > 0, "{old} cuts left the old key, {new} the new one");
     }
 }

@@ -534,6 +534,9 @@ fn a_budget_limits_what_a_model_may_answer_and_refuses_the_run_that_it_does_not_
     assert_eq!(put(6_001).0, 200);
     let third = daemon.run(&json!({}));
     assert_eq!(daemon.when(&third, "failed")["error"]["code"], "budget.exceeded");
+    let numbers = daemon.get("/metrics");
+    let refused = "chancery_quota_rejections_total{code=\"budget.exceeded\"} 1\n";
+    assert!(numbers.as_str().unwrap().contains(refused), "{numbers}");
     assert_eq!(server.asked.load(Ordering::SeqCst), 2, "nothing was sent");
     let explained = daemon.get(&format!("/v1/budgets/explain?run_id={third}"));
     let [refusal] = explained["refusals"].as_array().unwrap().as_slice() else { panic!("{explained}") };

@@ -14,8 +14,23 @@ use crate::vault::redaction::{Redactor, StreamRedactor};
 
 /// Texts of an answer that may hold words back at a time; those of further ones are looked at event by event.
 const TEXTS: usize = 128;
-/// Longest field of an event that the event with the rest of its words repeats.
+/// Fields of an event that the event with the rest of its words repeats, and their longest value.
+const ABOUT: [&str; 11] = [
+    "content_index",
+    "created",
+    "id",
+    "item_id",
+    "model",
+    "object",
+    "output_index",
+    "service_tier",
+    "summary_index",
+    "system_fingerprint",
+    "type",
+];
 const NAME_BYTES: usize = 256;
+/// What is held back of fewer bytes is a secret's beginning by chance: it does not stay behind what comes after it.
+const CHANCE_BYTES: usize = 8;
 
 /// A text within an answer: the number of its choice, block or item, and what of that it is.
 type Place = (u64, String);
@@ -45,6 +60,7 @@ impl Spelled {
             out.extend_from_slice(bytes);
             return;
         }
+        self.give_before(&mut event, out);
         let ended = Ended::with(self.dialect, &event);
         let is_changed = self.clean(&mut event, &ended);
         give(self.dialect, self.held.extract_if(.., |(part, _), _| ended.has(*part)), out);
@@ -53,6 +69,22 @@ impl Spelled {
         } else {
             out.extend_from_slice(bytes);
         }
+    }
+
+    /// Gives out what is held back by chance of texts that this event leaves for another text of the same part.
+    fn give_before(&mut self, event: &mut Value, out: &mut BytesMut) {
+        if self.held.is_empty() {
+            return;
+        }
+        let signed = (event["delta"]["type"] == "signature_delta").then(|| (number(&event["index"], 0), String::new()));
+        let brought: BTreeSet<Place> =
+            texts(self.dialect, event).into_iter().map(|(place, _)| place).chain(signed).collect();
+        let leaves = |place: &Place, held: &Held| {
+            held.text.held_bytes() < CHANCE_BYTES
+                && !brought.contains(place)
+                && brought.iter().any(|(part, _)| *part == place.0)
+        };
+        give(self.dialect, self.held.extract_if(.., |place, held| leaves(place, held)), out);
     }
 
     /// What was held back of an answer that is over.
@@ -84,7 +116,7 @@ impl Spelled {
             let held = self.held.remove(&place).map(|held| held.text);
             let mut text = held.unwrap_or_else(|| self.redactor.stream());
             let mut given = text.push_text(words);
-            if self.held.len() >= TEXTS || ended.has(place.0) {
+            if self.held.len() >= TEXTS || ended.has(place.0) || !goes_on(self.dialect, &place.1) {
                 given.push_str(&text.finish_text());
             } else if text.held_bytes() > 0 {
                 self.held.insert(place, Held { text, event: carrier.clone() });
@@ -102,6 +134,19 @@ impl Spelled {
 /// Whether the values of fields with this name are words of a model.
 fn is_written(name: &str) -> bool {
     name == "delta" || WRITTEN.contains(&name)
+}
+
+/// Whether clients join the pieces of the text at this path. A tool's name, say, is whole, and no event can bring its rest.
+fn goes_on(dialect: Dialect, path: &str) -> bool {
+    match dialect {
+        Dialect::ChatCompletions => {
+            ["/content", "/refusal", "/reasoning", "/reasoning_content", "/function_call/arguments"].contains(&path)
+                || path.ends_with("/function/arguments")
+        }
+        Dialect::Messages => ["/text", "/thinking", "/partial_json"].contains(&path),
+        // The path of a delta that is a text itself is its kind.
+        Dialect::Responses => !path.contains('/'),
+    }
 }
 
 fn number(value: &Value, otherwise: usize) -> u64 {
@@ -209,11 +254,9 @@ fn without_odds(event: &mut Value) {
 
 /// What an event that gives out the rest of a text has of the one before: what both are about.
 fn carrier(event: &Value) -> Value {
-    let fields = event.as_object().into_iter().flatten();
-    let is_small = |value: &Value| value.is_u64() || value.as_str().is_some_and(|text| text.len() <= NAME_BYTES);
-    Value::Object(
-        fields.filter(|(_, value)| is_small(value)).map(|(name, value)| (name.clone(), value.clone())).collect(),
-    )
+    let is_small = |value: &&Value| value.is_u64() || value.as_str().is_some_and(|text| text.len() <= NAME_BYTES);
+    let fields = ABOUT.iter().filter_map(|name| Some(((*name).to_owned(), event.get(*name).filter(is_small)?.clone())));
+    Value::Object(fields.collect())
 }
 
 /// Writes events that give out what is held back of these texts.
@@ -372,5 +415,27 @@ mod tests {
         let clean = [text("!!"), json!({ "b": 1, "type": "x", "a": [begins] })];
         let (all, _) = passed(Dialect::Messages, &clean);
         assert_eq!(all, clean.map(|event| format!("data: {event}\n\n")).concat());
+    }
+
+    #[test]
+    fn a_name_stays_whole_and_what_is_held_by_chance_stays_before_what_follows_it() {
+        let start = json!({ "type": "content_block_start", "index": 1, "content_block": { "type": "tool_use", "name": "list_files", "input": {} } });
+        let (_, values) = passed(Dialect::Messages, std::slice::from_ref(&start));
+        assert_eq!(values, [start]);
+        let chunk =
+            |delta: Value| json!({ "id": "c", "choices": [{ "index": 0, "delta": delta, "finish_reason": null }] });
+        let call =
+            |name: &str| json!({ "tool_calls": [{ "index": 0, "function": { "name": name, "arguments": "{}" } }] });
+        let (_, values) = passed(Dialect::ChatCompletions, &[chunk(call("list_files")), chunk(call(KEY))]);
+        assert_eq!(values, [chunk(call("list_files")), chunk(call("[redacted:far.key]"))]);
+        let thought = |text: &str| chunk(json!({ "reasoning_content": text }));
+        let said = chunk(json!({ "content": "Done" }));
+        let (_, values) = passed(Dialect::ChatCompletions, &[thought("of files"), said.clone()]);
+        assert_eq!(values, [thought("of file"), thought("s"), said]);
+        let delta = |delta: Value| json!({ "type": "content_block_delta", "index": 0, "delta": delta });
+        let thought = |text: &str| delta(json!({ "type": "thinking_delta", "thinking": text }));
+        let signed = delta(json!({ "type": "signature_delta", "signature": "x" }));
+        let (_, values) = passed(Dialect::Messages, &[thought("of files"), signed.clone()]);
+        assert_eq!(values, [thought("of file"), thought("s"), signed]);
     }
 }
