@@ -38,7 +38,8 @@ struct Inner {
     entropy: Arc<dyn Entropy>,
     master: MasterKey,
     check: String,
-    open: Mutex<BTreeMap<SubjectKeyId, MasterKey>>,
+    /// Keys in use; none of a key that was destroyed, whatever its file still holds.
+    open: Mutex<BTreeMap<SubjectKeyId, Option<MasterKey>>>,
 }
 
 type KeyBytes = Zeroizing<[u8; KEY_BYTES]>;
@@ -157,19 +158,20 @@ impl Inner {
         // Held while the file is read: what is being destroyed is not remembered again.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = open.get(&id) {
-            return Ok(key.clone());
+            let destroyed = || Refusal::new(Reason::VaultSlotCorrupt, format!("The key {id} was destroyed."));
+            return key.clone().ok_or_else(destroyed);
         }
         let key = MasterKey::of_bytes(self.bytes_of(&self.read(id)?)?.as_ref());
         if open.len() >= REMEMBERED {
-            open.clear();
+            open.retain(|_, key| key.is_none());
         }
-        open.insert(id, key.clone());
+        open.insert(id, Some(key.clone()));
         Ok(key)
     }
 
     fn destroy(&self, id: SubjectKeyId) -> io::Result<()> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.remove(&id);
+        open.insert(id, None);
         let path = join(FOLDER, &name_of(id));
         let file = match self.disk.open(&path, Open::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

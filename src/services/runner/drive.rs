@@ -237,15 +237,21 @@ impl Drive {
         self.house.models.choose(run, wish(&wishes.session), wish(&wishes.runtime))
     }
 
+    /// Why something was refused or failed, as a record tells it in clear: without what it may quote of words that can be
+    /// erased.
+    pub(super) fn told(&self, code: Reason, detail: String) -> String {
+        if self.story.key.is_some() { code.title().to_owned() } else { self.house.pen.clean(detail) }
+    }
+
     /// Does not make a call, and says why.
     pub(super) async fn refuse(&self, call_id: CallId, code: Reason, detail: String) -> Result<Flow, Refusal> {
-        let body = call::Refused { call_id, code, detail: self.house.pen.clean(detail) };
+        let body = call::Refused { call_id, code, detail: self.told(code, detail) };
         let ask = call::Refuse { run_id: self.story.run, body };
         self.house.pen.outcome(Command::RefuseCall(ask), self.by()).await.map(|_| Flow::On)
     }
 
     pub(super) async fn fail(&self, code: Reason, detail: String) -> Result<(), Refusal> {
-        let ask = run::Fail { run_id: self.story.run, code, detail: self.house.pen.clean(detail) };
+        let ask = run::Fail { run_id: self.story.run, code, detail: self.told(code, detail) };
         self.house.pen.outcome(Command::FailRun(ask), pen::runner()).await.map(|_| ())
     }
 

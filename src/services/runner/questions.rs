@@ -23,8 +23,10 @@ impl Drive {
     async fn wanted(&self, arguments: QuestionArguments, call_id: CallId) -> Result<question::Ask, Refusal> {
         let mut options = Vec::with_capacity(arguments.options.len());
         for (at, option) in arguments.options.into_iter().enumerate() {
+            // An id stands in clear, so that of words that can be erased it is none of the model's.
+            let id = option.id.filter(|_| self.story.key.is_none());
             options.push(question::Choice {
-                id: option.id.unwrap_or_else(|| (at + 1).to_string()),
+                id: id.unwrap_or_else(|| (at + 1).to_string()),
                 label: self.keep_short(option.label).await?,
                 description: self.keep_some(option.description).await?,
             });

@@ -314,7 +314,7 @@ impl Drive {
         (duration_ms, heard_bytes, usage): (u64, usize, Option<turn::Usage>),
     ) -> Result<Flow, Refusal> {
         let partial = if partial.is_empty() { None } else { Some(self.keep(partial).await?) };
-        let detail = self.house.pen.clean(detail);
+        let detail = self.told(code, detail);
         let body = turn::Failed { turn, code, detail, partial, cost: None, duration_ms };
         let ask = turn::Fail { run_id: self.story.run, body, heard_bytes, usage };
         self.house.pen.outcome(Command::RecordTurnFailed(ask), self.by()).await.map(|_| Flow::On)

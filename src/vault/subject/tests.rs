@@ -101,6 +101,20 @@ fn a_destroyed_key_is_gone_from_memory_and_disk_and_from_a_copy_that_is_put_back
 }
 
 #[test]
+fn a_key_that_the_disk_does_not_let_go_opens_nothing_any_more() {
+    let disk = disk();
+    let made = subjects(&disk, '1').unwrap();
+    let one = made.make("default").unwrap();
+    let part = made.seal(one, WORDS).unwrap();
+    disk.set_fault(Fault::ReadOnly);
+    assert_eq!(made.destroy(one).unwrap_err().reason, Reason::StorageReadOnly);
+    assert_eq!(made.open_part(&part), None, "its file is still there");
+    disk.set_fault(Fault::None);
+    made.destroy(one).unwrap();
+    assert_eq!(names(&disk).unwrap(), Vec::<String>::new());
+}
+
+#[test]
 fn without_the_master_key_nothing_is_made_and_another_one_is_refused() {
     let disk = disk();
     let none = Subjects::default();
