@@ -2,17 +2,17 @@
 //! call's intent names both, and once that record is published the lease is redeemed, once. Whoever revokes ends calls
 //! that go on.
 
+mod standing;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
-use crate::domain::context::ClockTrust;
 use crate::domain::credential::CredentialUse;
 use crate::domain::ids::LeaseId;
 use crate::domain::reason::{Reason, Refusal};
-use crate::domain::secret::SlotState;
 use crate::domain::stream::Stream;
 use crate::platform::clock::Clock;
 use crate::platform::entropy::Entropy;
@@ -23,6 +23,9 @@ use crate::services::published::Published;
 use crate::vault::seal::Place;
 use crate::vault::secret::Secret;
 use crate::vault::store::Store;
+
+pub use standing::Standing;
+use standing::{granted, in_force};
 
 /// How long an offer may wait for its record and its call, milliseconds.
 const LEASE_MS: u64 = 60_000;
@@ -87,53 +90,6 @@ impl Shared {
     fn leases(&self) -> MutexGuard<'_, HashMap<LeaseId, Lease>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a secret may be used, and otherwise what stands in the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Standing {
-    /// It may.
-    Allowed,
-    /// The daemon has no master key.
-    Locked,
-    /// The clock is not trusted.
-    ClockUntrusted,
-    /// The subject was revoked.
-    SubjectRevoked,
-    /// There is no such secret.
-    SlotMissing,
-    /// The secret was revoked.
-    SlotRevoked,
-    /// What is stored does not open.
-    SlotCorrupt,
-}
-
-/// What stands in the way, and what whoever asks for a lease is told.
-type Hindrance = (Standing, Refusal);
-
-/// The version in force and its fingerprint, from what is published.
-fn in_force(models: &Models, org: &str, reference: &str) -> Result<(u64, String), Hindrance> {
-    let missing = || Refusal::new(Reason::RouteCredentialMissing, format!("There is no secret {reference}."));
-    let slot = models.secret(org, reference).map_err(|_| (Standing::SlotMissing, missing()))?;
-    if slot.state == SlotState::Revoked {
-        let detail = format!("The secret {reference} was revoked; store another one.");
-        return Err((Standing::SlotRevoked, Refusal::new(Reason::VaultLeaseRevoked, detail)));
-    }
-    Ok((slot.newest(), slot.fp().to_owned()))
-}
-
-/// The same, where these subjects may use it; the decision looks again.
-fn granted(models: &Models, org: &str, reference: &str, subjects: &[String]) -> Result<(u64, String), Hindrance> {
-    if models.clock.trust != ClockTrust::Trusted {
-        let refusal = Refusal::new(Reason::TimeUntrusted, "No lease is given while the clock is not trusted.");
-        return Err((Standing::ClockUntrusted, refusal));
-    }
-    if let Some(subject) = models.vault.revoked_of(models.names.find(org), subjects) {
-        let refusal = Refusal::new(Reason::VaultLeaseRevoked, format!("{subject} was revoked."));
-        return Err((Standing::SubjectRevoked, refusal));
-    }
-    in_force(models, org, reference)
 }
 
 impl Credentials {
@@ -307,199 +263,4 @@ impl Credentials {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::command::Command;
-    use crate::domain::ids::RunId;
-    use crate::domain::record::DEFAULT_ORG;
-    use crate::domain::run::{self, RouteChoice};
-    use crate::domain::secret::{Activate, Activated, Named, Provider};
-    use crate::domain::turn;
-    use crate::platform::entropy::SystemEntropy;
-    use crate::services::opening::Opened;
-    use crate::services::testing::{Root, act, create_session, queue_run, stop};
-    use crate::vault::master_key::MasterKey;
-
-    const REF: &str = "openai.prod";
-
-    struct House {
-        root: Root,
-        opened: Opened,
-        credentials: Credentials,
-        run: RunId,
-        turns: u32,
-    }
-
-    impl House {
-        fn new() -> Self {
-            let mut root = Root::new();
-            let opened = root.start();
-            let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
-            let master = MasterKey::parse(&"0123456789abcdef".repeat(4), "here").unwrap();
-            let disk: Arc<dyn crate::platform::disk::Disk> = root.folder.clone();
-            let store = Store::open(&disk, Arc::clone(&entropy), &master, "root_x").unwrap();
-            let clock: Arc<dyn Clock> = root.clock.clone();
-            let credentials = Credentials::new(Some(store), opened.published.clone(), clock, entropy);
-            let run = queue_run(&opened, create_session(&opened, "s"), "Do it.");
-            let [route, driver, model] = ["r"; 3].map(str::to_owned);
-            let chosen_by = RouteChoice::Default;
-            let start =
-                run::Start { run_id: run, route, driver, model, chosen_by, chosen_under: (0, None), rehearsal: false };
-            act(&opened, Command::StartRun(start)).unwrap();
-            let house = Self { root, opened, credentials, run, turns: 0 };
-            house.set(1, "sk-first");
-            house
-        }
-
-        fn set(&self, version: u64, text: &str) {
-            let place = Place { org: DEFAULT_ORG.into(), reference: REF.into(), version };
-            self.credentials.put(place, &Secret::parse(text.as_bytes()).unwrap()).unwrap();
-            let (reference, fp) = (REF.to_owned(), format!("fp{version}"));
-            let body = Activated {
-                reference,
-                provider: Provider::OpenAi,
-                version,
-                fp,
-                last4: None,
-                leases_revoked: Vec::new(),
-            };
-            act(&self.opened, Command::ActivateSecret(Activate { org: DEFAULT_ORG.into(), body })).unwrap();
-        }
-
-        fn offer(&self) -> CredentialUse {
-            self.credentials.offer(DEFAULT_ORG, REF, vec![format!("run/{}", self.run), "route/r".into()]).unwrap()
-        }
-
-        /// Records the intent of a call that uses this.
-        fn record(&mut self, used: &CredentialUse) -> Result<(), Reason> {
-            let attempt = self.turns + 1;
-            let credential = Some(used.clone());
-            let body = turn::Requested { turn: 1, attempt, route: "r".into(), credential, ..Default::default() };
-            let ask = turn::Request { run_id: self.run, body, quote: None };
-            act(&self.opened, Command::RecordTurnRequested(ask)).map_err(|refusal| refusal.reason)?;
-            self.turns = attempt;
-            Ok(())
-        }
-
-        fn refused(&self) -> [u64; 4] {
-            LeaseFault::ALL.map(|fault| self.credentials.numbers().leases_refused(fault))
-        }
-
-        fn redeem(&self, used: &CredentialUse) -> Result<Leased, Reason> {
-            let holder = Stream::Run(self.run);
-            self.credentials.redeem(used.lease_id, holder).map_err(|refusal| refusal.reason)
-        }
-    }
-
-    #[test]
-    fn a_secret_is_had_only_once_its_use_is_recorded_and_only_once() {
-        let mut house = House::new();
-        let used = house.offer();
-        assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultLeaseUsed, "no record names it");
-        house.record(&used).unwrap();
-        let live = |route| house.opened.published.models().live_leases(DEFAULT_ORG, REF, route);
-        assert_eq!((live("r"), live("another")), (1, 0));
-        let other = Stream::Run(RunId::from_ulid(Ulid(7)));
-        let foreign = house.credentials.redeem(used.lease_id, other).unwrap_err();
-        assert_eq!(foreign.reason, Reason::VaultLeaseUsed, "another call's lease");
-        let results: Vec<Result<Leased, Reason>> = std::thread::scope(|scope| {
-            let redeem = || house.redeem(&used);
-            let racing: Vec<_> = (0..100).map(|_| scope.spawn(redeem)).collect();
-            racing.into_iter().map(|one| one.join().unwrap()).collect()
-        });
-        let had: Vec<&Leased> = results.iter().flatten().collect();
-        assert_eq!(had.len(), 1);
-        assert_eq!(had[0].secret.expose(), "sk-first");
-        assert!(results.iter().filter_map(|one| one.as_ref().err()).all(|reason| *reason == Reason::VaultLeaseUsed));
-        drop(results);
-        assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultLeaseUsed, "its call has ended");
-        assert_eq!(house.refused(), [100, 2, 0, 0], "each is counted by its cause");
-        stop(house.opened);
-    }
-
-    #[test]
-    fn a_lease_lapses_after_a_minute() {
-        let mut house = House::new();
-        let used = house.offer();
-        house.record(&used).unwrap();
-        house.root.clock.advance(LEASE_MS);
-        assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultLeaseUsed);
-        house.offer();
-        assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultLeaseUsed);
-        assert_eq!(house.refused(), [0, 0, 2, 0], "late is not twice, also after the next offer");
-        let kept = house.credentials.shared.leases().len();
-        let refused = house.offer();
-        house.credentials.withdraw(refused.lease_id);
-        assert_eq!(house.credentials.shared.leases().len(), kept, "a refused call leaves nothing behind");
-        stop(house.opened);
-    }
-
-    #[test]
-    fn a_secret_that_does_not_open_is_counted_each_time_that_a_call_needs_it() {
-        let mut house = House::new();
-        let missing = Place { org: DEFAULT_ORG.into(), reference: REF.into(), version: 1 };
-        house.credentials.collect(&BTreeSet::new()).unwrap();
-        assert_eq!(house.credentials.store().unwrap().reveal(&missing).unwrap_err().reason, Reason::VaultSlotCorrupt);
-        for failures in 1..3 {
-            let used = house.offer();
-            house.record(&used).unwrap();
-            assert_eq!(house.redeem(&used).unwrap_err(), Reason::VaultSlotCorrupt);
-            assert_eq!(house.credentials.numbers().reveal_failures(), failures);
-        }
-        let published = house.opened.published.clone();
-        let locked = Credentials::new(None, published, house.root.clock.clone(), Arc::new(SystemEntropy::default()));
-        assert_eq!(locked.offer(DEFAULT_ORG, REF, Vec::new()).unwrap_err().reason, Reason::VaultLocked);
-        assert_eq!((locked.numbers().reveal_failures(), house.refused()), (1, [0; 4]));
-        stop(house.opened);
-    }
-
-    #[test]
-    fn another_version_ends_leases_that_wait_and_lets_calls_finish() {
-        let mut house = House::new();
-        let used = house.offer();
-        house.record(&used).unwrap();
-        let going_on = house.redeem(&used).unwrap();
-        let late = house.offer();
-        house.set(2, "sk-second");
-        assert!(!going_on.revoked.is_cancelled());
-        assert_eq!(house.record(&late), Err(Reason::VaultLeaseRevoked));
-        let fresh = house.offer();
-        house.record(&fresh).unwrap();
-        house.set(3, "sk-third");
-        assert_eq!(house.redeem(&fresh).unwrap_err(), Reason::VaultLeaseRevoked);
-        assert_eq!(house.refused(), [0, 0, 0, 1]);
-        let newest = house.offer();
-        house.record(&newest).unwrap();
-        assert_eq!(house.redeem(&newest).unwrap().secret.expose(), "sk-third");
-        stop(house.opened);
-    }
-
-    #[test]
-    fn a_revoked_secret_subject_or_lease_cuts_the_calls_that_use_it_and_no_others() {
-        let mut house = House::new();
-        let used = house.offer();
-        house.record(&used).unwrap();
-        let cut = |house: &House, leased: &Leased, cut: &dyn Fn(&Credentials, &str)| {
-            cut(&house.credentials, "other");
-            assert!(!leased.revoked.is_cancelled());
-            cut(&house.credentials, DEFAULT_ORG);
-            assert!(leased.revoked.is_cancelled());
-        };
-        cut(&house, &house.redeem(&used).unwrap(), &|all, org| all.cut_slot(org, REF));
-        for subject in ["route/r".to_owned(), format!("run/{}", house.run)] {
-            let used = house.offer();
-            house.record(&used).unwrap();
-            let leased = house.redeem(&used).unwrap();
-            house.credentials.cut_subject(DEFAULT_ORG, "route/else");
-            cut(&house, &leased, &|all, org| all.cut_subject(org, &subject));
-        }
-        let used = house.offer();
-        house.record(&used).unwrap();
-        let leased = house.redeem(&used).unwrap();
-        cut(&house, &leased, &|all, org| all.cut_lease(org, used.lease_id));
-        act(&house.opened, Command::RevokeSecret(Named { org: DEFAULT_ORG.into(), reference: REF.into() })).unwrap();
-        let refused = house.credentials.offer(DEFAULT_ORG, REF, Vec::new()).unwrap_err();
-        assert_eq!(refused.reason, Reason::VaultLeaseRevoked);
-        stop(house.opened);
-    }
-}
+mod tests;
